@@ -109,7 +109,13 @@ impl Default for FlowKey {
     /// All zeros.
     fn default() -> Self {
         let none = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        Self { source: none, source_port: 0, destination: none, destination_port: 0, protocol: 0 }
+        Self {
+            source: none,
+            source_port: 0,
+            destination: none,
+            destination_port: 0,
+            protocol: 0,
+        }
     }
 }
 
@@ -234,12 +240,19 @@ impl Summary {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 53 bits")]
     pub fn mean(&self) -> f64 {
-        if self.count == 0 { 0.0 } else { self.sum as f64 / self.count as f64 }
+        if self.count == 0 {
+            0.0
+        } else {
+            self.sum as f64 / self.count as f64
+        }
     }
 
     /// The distribution of both series together.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a deviation needs no more than 53 bits")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a deviation needs no more than 53 bits"
+    )]
     pub fn with(&self, other: &Self) -> Self {
         if self.count == 0 {
             return *other;
