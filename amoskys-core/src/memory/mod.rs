@@ -1,0 +1,13 @@
+//! Parts that live in memory: for tests of embedders, for pipelines without a log, and for hosts that push.
+
+mod collector;
+mod push;
+// mod seal;
+mod sink;
+mod wal;
+
+pub use self::collector::MemoryCollector;
+pub use self::push::{PushCollector, PushError, PushHandle, push};
+// pub use self::seal::{PlainOpen, PlainSeal};
+pub use self::sink::{Collected, MemorySink};
+pub use self::wal::MemoryWal;

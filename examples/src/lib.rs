@@ -1,0 +1,1 @@
+//! The programs are the `[[example]]` targets; see `README.md` beside this package.
