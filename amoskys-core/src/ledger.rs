@@ -149,6 +149,11 @@ impl Ledger {
         });
     }
 
+    /// Replaces the account of `stage`: for a stage that goes on from an account of its own.
+    pub fn set(&self, stage: &str, account: Account) {
+        self.change(stage, |current| *current = account);
+    }
+
     /// All accounts now.
     #[must_use]
     pub fn snapshot(&self) -> LedgerSnapshot {

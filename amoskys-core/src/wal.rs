@@ -78,6 +78,12 @@ pub trait Wal: Send + Sync {
 
     /// Bytes in use, of the byte budget.
     fn used_bytes(&self) -> u64;
+
+    /// The byte budget: what [`append`](Self::append) may fill before it answers [`WalError::Full`]. Default:
+    /// no limit.
+    fn budget_bytes(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 /// Why a write-ahead log call failed.

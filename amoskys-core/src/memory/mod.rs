@@ -2,12 +2,12 @@
 
 mod collector;
 mod push;
-// mod seal;
+mod seal;
 mod sink;
 mod wal;
 
 pub use self::collector::MemoryCollector;
 pub use self::push::{PushCollector, PushError, PushHandle, push};
-// pub use self::seal::{PlainOpen, PlainSeal};
+pub use self::seal::{PlainOpen, PlainSeal};
 pub use self::sink::{Collected, MemorySink};
 pub use self::wal::MemoryWal;

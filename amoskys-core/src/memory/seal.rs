@@ -122,6 +122,9 @@ impl Open for PlainOpen {
             Opened::new(Arc::new(header.stream), header.first, header.last, header.source);
         opened.events =
             wire::decode_events(events).map_err(|error| SealError::Damaged { reason: error.to_string() })?;
+        if header.last.0.checked_sub(header.first.0).map(|more| more + 1) != Some(opened.events.len() as u64) {
+            return Err(damaged("it does not hold the events its header names"));
+        }
         opened.position = header.position.map(|position| Position(position.into()));
         if let Some(ledger) = header.ledger {
             opened.ledger = Some(

@@ -130,4 +130,8 @@ impl Wal for MemoryWal {
     fn used_bytes(&self) -> u64 {
         self.lock().used_bytes
     }
+
+    fn budget_bytes(&self) -> u64 {
+        self.lock().budget_bytes
+    }
 }

@@ -1,1 +1,52 @@
-//! To come.
+//! The pipeline: collectors, transforms, log, analyzers and sinks, joined.
+//!
+//! ```text
+//! Collector ─► tally ─► Transform… ─► Seal ─► Wal ─┬─► Analyzer… ─► verdicts ─► Seal ─► Wal
+//! Collector ─►                                     ├─► Sink
+//!                                                  └─► Sink
+//! ```
+//!
+//! Everything behind the log reads from the log, at its own pace, from its own stored position. So a slow sink
+//! holds up nobody, an analyzer sees only what is durable, and after a crash each goes on where it was. Every
+//! queue is bounded; a full log holds up the collectors.
+//!
+//! # What a crash costs
+//!
+//! A collector that can be resumed goes on after the last durable event: nothing is lost and nothing doubled.
+//! What one that cannot be resumed held in memory is entered in the ledger as dropped, reason `crash`.
+//! Analyzers go on from their last checkpoint, or read the log again from its beginning; verdicts that are
+//! already in the log are recognised by their ids and not written twice. Sinks see events since their last
+//! flush again.
+//!
+//! # Metrics
+//!
+//! Through the `metrics` facade; each carries the label `pipeline`, so that several pipelines in one process do
+//! not collide.
+//!
+//! | name | kind | labels | meaning |
+//! |---|---|---|---|
+//! | `amoskys_received_total` | counter | `stage` | items that came into a stage |
+//! | `amoskys_delivered_total` | counter | `stage` | items that left it as they should |
+//! | `amoskys_dropped_total` | counter | `stage`, `reason` | items given up, by reason |
+//! | `amoskys_pending` | gauge | `stage` | items inside a stage |
+//! | `amoskys_log_used_bytes` | gauge | | bytes of the log in use |
+//! | `amoskys_log_durable_offset` | gauge | | first offset of the log that is not yet durable |
+//! | `amoskys_collector_failures_total` | counter | `collector` | errors of a collector |
+//! | `amoskys_sink_failures_total` | counter | `sink` | errors of a sink |
+//! | `amoskys_verdicts_total` | counter | | verdicts written to the log |
+//!
+//! Stages are `collect/SOURCE` in the source's own unit (packets, lines), `log/SOURCE` in events,
+//! `analysis` in events, and `sink/NAME` in events.
+
+mod analysis;
+mod builder;
+mod collect;
+mod consumer;
+mod delivery;
+mod exporter;
+mod recovery;
+mod run;
+mod writer;
+
+pub use self::builder::{BatchLimits, BuildError, Pipeline, PipelineBuilder, Retention};
+pub use self::run::{PipelineError, Report};

@@ -1,0 +1,63 @@
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::batch::Batch;
+use crate::collector::{BoxCollector, CollectError, Collector};
+use crate::error::Remedy;
+use crate::shutdown::Shutdown;
+
+/// The longest pause between two tries of a failing collector.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// A batch, and which collector it is from.
+pub(super) struct Collected {
+    pub(super) collector: usize,
+    pub(super) batch: Batch,
+}
+
+/// Pulls one collector until it ends, fails for good, or the pipeline is shut down.
+pub(super) async fn collect(
+    index: usize,
+    mut collector: BoxCollector,
+    batches: mpsc::Sender<Collected>,
+    shutdown: Shutdown,
+    pipeline: String,
+) -> Result<(), CollectError> {
+    let failures = metrics::counter!("amoskys_collector_failures_total",
+        "pipeline" => pipeline, "collector" => collector.source().to_owned());
+    let mut backoff = Duration::ZERO;
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = shutdown.triggered() => return Ok(()),
+            next = collector.next_batch() => next,
+        };
+        match next {
+            Ok(None) => return Ok(()),
+            Ok(Some(batch)) => {
+                backoff = Duration::ZERO;
+                if batches.send(Collected { collector: index, batch }).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Err(error) => {
+                failures.increment(1);
+                let pause = match collector.remedy(&error) {
+                    Remedy::RetryAfter(least) => {
+                        backoff = (backoff * 2).max(least).min(MAX_BACKOFF.max(least));
+                        backoff
+                    }
+                    // The item at fault is behind it; a short pause keeps a stream of them from spinning.
+                    Remedy::Reject => Duration::from_millis(1),
+                    Remedy::Fatal => return Err(error),
+                };
+                tracing::warn!(collector = collector.source(), %error, ?pause, "collector failed, will try again");
+                tokio::select! {
+                    () = shutdown.triggered() => return Ok(()),
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use crate::batch::Recorded;
+use crate::error::{BoxError, Remedy};
+use crate::id::Offset;
+use crate::ledger::DropReason;
+use crate::sink::{BoxSink, Sink, SinkError};
+use crate::wal::WalError;
+
+use super::builder::SinkPart;
+use super::delivery::{Ahead, Until};
+use super::recovery::Bookmark;
+use super::run::{LogReader, Shared};
+
+/// How much is read from the log at once.
+pub(super) const READ_BYTES: usize = 1 << 20;
+/// How long a sink may go without a flush while events come.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// The longest pause between two tries of a failing sink.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// What a read of the log gave: records to use, or an offset to go on from.
+pub(super) enum Chunk {
+    Records(Vec<(Offset, bytes::Bytes)>),
+    Skip(Offset),
+}
+
+/// Reads a chunk below `limit`, passing over damaged records with a warning.
+pub(super) fn read_chunk(log: &LogReader, from: Offset, limit: Offset) -> Result<Chunk, WalError> {
+    match log.wal.read(from, READ_BYTES) {
+        Ok(mut records) => {
+            records.retain(|(offset, _)| *offset < limit);
+            Ok(if records.is_empty() { Chunk::Skip(limit) } else { Chunk::Records(records) })
+        }
+        Err(WalError::Damaged { offset, reason }) => {
+            tracing::warn!(%offset, reason, "a damaged record of the log is passed over");
+            Ok(Chunk::Skip(offset.next()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Feeds one sink from the log.
+pub(super) struct Consumer {
+    part: SinkPart,
+    stage: String,
+    reader: usize,
+    from: Offset,
+    shared: Shared,
+}
+
+/// What became of a call to the sink.
+enum Answer {
+    Done,
+    Refused,
+    GaveUp,
+}
+
+impl Consumer {
+    pub(super) fn new(part: SinkPart, reader: usize, from: Offset, shared: Shared) -> Self {
+        Self { stage: part.stage(), part, reader, from, shared }
+    }
+
+    /// Runs until the end of the log. Blocks; needs a thread of its own.
+    pub(super) fn run(mut self, runtime: &Handle) -> Result<(), BoxError> {
+        let mut flushed = Instant::now();
+        let mut dirty = false;
+        loop {
+            let ahead = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    ahead = self.shared.delivery.ahead(self.from, Until::LogEnd) => Some(ahead),
+                    () = self.shared.give_up.triggered() => Some(Ahead::Failed),
+                    () = tokio::time::sleep(FLUSH_EVERY), if dirty => None,
+                }
+            });
+            match ahead {
+                Some(Ahead::Records(limit)) => {
+                    match read_chunk(&self.shared.log, self.from, limit)? {
+                        Chunk::Records(records) => {
+                            for (offset, record) in records {
+                                match self.deliver(runtime, &record)? {
+                                    Answer::GaveUp => return Ok(()),
+                                    Answer::Done | Answer::Refused => self.from = offset.next(),
+                                }
+                            }
+                        }
+                        Chunk::Skip(to) => self.from = to,
+                    }
+                    dirty = true;
+                    if flushed.elapsed() < FLUSH_EVERY {
+                        continue;
+                    }
+                }
+                Some(Ahead::End) => return self.flush(runtime),
+                Some(Ahead::Failed) => return Ok(()),
+                None => {}
+            }
+            self.flush(runtime)?;
+            flushed = Instant::now();
+            dirty = false;
+        }
+    }
+
+    fn deliver(&mut self, runtime: &Handle, record: &bytes::Bytes) -> Result<Answer, BoxError> {
+        let open = &self.shared.log.open;
+        if let (Some(wanted), Some(class)) = (self.part.class, open.class(record))
+            && wanted != class
+        {
+            return Ok(Answer::Done);
+        }
+        let opened = match open.open(record) {
+            Ok(opened) => opened,
+            Err(error) => {
+                let sink = self.part.sink.name();
+                tracing::warn!(%error, sink, "a record cannot be opened and is passed over");
+                return Ok(Answer::Done);
+            }
+        };
+        if self.part.class.is_some_and(|wanted| wanted != opened.stream.class) || opened.events.is_empty() {
+            return Ok(Answer::Done);
+        }
+        let events: Vec<Recorded> = opened.into_recorded().collect();
+        let count = events.len() as u64;
+        let answer = self.call(runtime, async |sink: &mut BoxSink| sink.write(&events).await)?;
+        // An event that a sink did not take before the end was not received either: a later run gives it again.
+        let ledger = &self.shared.ledger;
+        match answer {
+            Answer::Done => {
+                ledger.received(&self.stage, count);
+                ledger.delivered(&self.stage, count);
+            }
+            Answer::Refused => {
+                ledger.received(&self.stage, count);
+                ledger.dropped(&self.stage, DropReason::REJECTED, count);
+            }
+            Answer::GaveUp => {}
+        }
+        Ok(answer)
+    }
+
+    fn flush(&mut self, runtime: &Handle) -> Result<(), BoxError> {
+        if let Answer::GaveUp = self.call(runtime, async |sink: &mut BoxSink| sink.flush().await)? {
+            return Ok(());
+        }
+        let account = self.shared.ledger.snapshot().accounts.remove(&self.stage).unwrap_or_default();
+        Bookmark { offset: self.from, account }.store(&self.shared.log, &self.stage)?;
+        self.shared.delivery.advance(&self.shared.log, self.reader, self.from)?;
+        Ok(())
+    }
+
+    /// Calls the sink until it succeeds, refuses for good, or the pipeline waits no longer.
+    fn call(
+        &mut self,
+        runtime: &Handle,
+        mut call: impl AsyncFnMut(&mut BoxSink) -> Result<(), SinkError>,
+    ) -> Result<Answer, BoxError> {
+        let Self { part: SinkPart { sink, .. }, shared, .. } = self;
+        let mut backoff = Duration::ZERO;
+        loop {
+            let result = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    result = call(sink) => Some(result),
+                    () = shared.give_up.triggered() => None,
+                }
+            });
+            let Some(result) = result else { return Ok(Answer::GaveUp) };
+            let Err(error) = result else { return Ok(Answer::Done) };
+            metrics::counter!("amoskys_sink_failures_total",
+                "pipeline" => shared.name.clone(), "sink" => sink.name().to_owned())
+            .increment(1);
+            match sink.remedy(&error) {
+                Remedy::RetryAfter(least) => {
+                    backoff = (backoff * 2).max(least).min(MAX_BACKOFF.max(least));
+                    tracing::warn!(sink = sink.name(), %error, ?backoff, "sink failed, will try again");
+                    let give_up = shared.give_up.triggered();
+                    // Whether time or patience ran out, the next call tells.
+                    let _ = runtime.block_on(async { tokio::time::timeout(backoff, give_up).await });
+                }
+                Remedy::Reject => return Ok(Answer::Refused),
+                Remedy::Fatal => return Err(error.source),
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::id::Offset;
+use crate::wal::WalError;
+
+use super::Retention;
+use super::run::LogReader;
+
+/// What the readers of the log share: how far it is durable, where it ends, and how far each has come.
+pub(super) struct Delivery {
+    retention: Retention,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    durable: Offset,
+    /// All input is in the log below this offset; set once the collectors have ended.
+    input_end: Option<Offset>,
+    /// Everything is in the log below this offset; set once the analyzers have ended too.
+    log_end: Option<Offset>,
+    failed: bool,
+    /// Position of each reader: records below it are dealt with.
+    readers: Vec<Offset>,
+}
+
+/// How far a reader may go for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// Records below this offset may be read.
+    Records(Offset),
+    /// There is nothing more, and nothing will come.
+    End,
+    /// The log has failed.
+    Failed,
+}
+
+/// Which end a reader waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Until {
+    InputEnd,
+    LogEnd,
+}
+
+impl Delivery {
+    pub(super) fn new(log: &LogReader, retention: Retention, positions: Vec<Offset>) -> Arc<Self> {
+        let delivery = Arc::new(Self {
+            retention,
+            state: Mutex::new(State {
+                durable: log.wal.durable(),
+                input_end: None,
+                log_end: None,
+                failed: false,
+                readers: positions,
+            }),
+            changed: Notify::new(),
+        });
+        // The log outlives the pipeline if the caller keeps it, so it must not keep the pipeline alive.
+        let weak = Arc::downgrade(&delivery);
+        log.wal.on_durable(Box::new(move |durable| {
+            if let Some(delivery) = weak.upgrade() {
+                delivery.change(|state| state.durable = state.durable.max(durable));
+            }
+        }));
+        let durable = log.wal.durable();
+        delivery.change(|state| state.durable = state.durable.max(durable));
+        delivery
+    }
+
+    pub(super) fn end_input(&self, at: Offset) {
+        self.change(|state| state.input_end = Some(at));
+    }
+
+    pub(super) fn end_log(&self, at: Offset) {
+        self.change(|state| state.log_end = Some(at));
+    }
+
+    pub(super) fn fail(&self) {
+        self.change(|state| state.failed = true);
+    }
+
+    /// Waits until there is a record at `from`, or the end is reached.
+    pub(super) async fn ahead(&self, from: Offset, until: Until) -> Ahead {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let state = self.lock();
+                if state.failed {
+                    return Ahead::Failed;
+                }
+                let end = match until {
+                    Until::InputEnd => state.input_end,
+                    Until::LogEnd => state.log_end,
+                };
+                let limit = end.map_or(state.durable, |end| end.min(state.durable));
+                if from < limit {
+                    return Ahead::Records(limit);
+                }
+                if end.is_some_and(|end| from >= end) {
+                    return Ahead::End;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Notes that `reader` has dealt with everything below `to`, and lets the log forget what all have.
+    pub(super) fn advance(&self, log: &LogReader, reader: usize, to: Offset) -> Result<(), WalError> {
+        self.lock().readers[reader] = to;
+        match self.retention {
+            Retention::Consumed => self.trim(log),
+            Retention::UntilFull => Ok(()),
+        }
+    }
+
+    /// Makes room in a full log: forgets the older half of what every reader has dealt with.
+    pub(super) fn make_room(&self, log: &LogReader) -> Result<(), WalError> {
+        let first = log.wal.first().0;
+        match self.dealt_with() {
+            Some(to) if to.0 > first => log.wal.trim(Offset(first + (to.0 - first).div_ceil(2))),
+            _ => Ok(()),
+        }
+    }
+
+    fn trim(&self, log: &LogReader) -> Result<(), WalError> {
+        self.dealt_with().map_or(Ok(()), |to| log.wal.trim(to))
+    }
+
+    fn dealt_with(&self) -> Option<Offset> {
+        self.lock().readers.iter().copied().min()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,139 @@
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use crate::batch::Position;
+use crate::event::{Payload, VerdictId};
+use crate::id::{EventId, Name, Offset};
+use crate::ledger::{Account, DropReason, Ledger, LedgerSnapshot};
+use crate::wal::WalError;
+
+use super::run::LogReader;
+
+/// What an earlier run left in the log.
+#[derive(Debug, Default)]
+pub(super) struct Recovery {
+    /// How far each source had come.
+    pub(super) sources: BTreeMap<Name, SourceRecovery>,
+    /// The ledger at the last record.
+    pub(super) ledger: LedgerSnapshot,
+    /// Verdicts in the log, with their highest revision.
+    pub(super) verdicts: BTreeMap<VerdictId, u32>,
+    /// Records that could not be opened. The offline verifier says more about them.
+    pub(super) damaged: u64,
+}
+
+/// How far one source had come.
+#[derive(Debug, Default)]
+pub(super) struct SourceRecovery {
+    pub(super) position: Option<Position>,
+    /// Events behind the position that are in the log already: a batch of the source was cut in two, and only
+    /// the first part became durable.
+    pub(super) ahead: HashSet<EventId>,
+}
+
+impl Recovery {
+    /// Reads the log from its beginning, record by record.
+    pub(super) fn read(log: &LogReader) -> Result<Self, WalError> {
+        let mut recovery = Self::default();
+        let mut from = log.wal.first();
+        while from < log.wal.durable() {
+            match log.wal.read(from, 1 << 20) {
+                Ok(records) => {
+                    let Some((last, _)) = records.last() else { break };
+                    from = last.next();
+                    for (_, record) in &records {
+                        recovery.take(log, record);
+                    }
+                }
+                Err(WalError::Damaged { offset, .. }) => {
+                    recovery.damaged += 1;
+                    from = offset.next();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(recovery)
+    }
+
+    fn take(&mut self, log: &LogReader, record: &bytes::Bytes) {
+        let opened = match log.open.open(record) {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::warn!(%error, "a record of the log cannot be opened and is passed over");
+                self.damaged += 1;
+                return;
+            }
+        };
+        if let Some(ledger) = opened.ledger {
+            self.ledger = ledger;
+        }
+        for event in &opened.events {
+            if let Payload::Verdict(verdict) = &event.payload {
+                let revision = self.verdicts.entry(verdict.id).or_default();
+                *revision = verdict.revision.max(*revision);
+            }
+        }
+        let source = self.sources.entry(opened.source).or_default();
+        if opened.position.is_some() {
+            source.position = opened.position;
+            source.ahead.clear();
+        } else if source.position.is_some() || opened.events.iter().any(|event| event.id != EventId::default())
+        {
+            source.ahead.extend(opened.events.iter().map(|event| event.id));
+        }
+    }
+
+    /// Brings `ledger` to where the log is. What was pending in memory is gone: a source that is read again
+    /// has not received it yet; one that is not has lost it.
+    pub(super) fn settle(&self, ledger: &Ledger, resumed: &BTreeSet<String>) {
+        for (stage, account) in &self.ledger.accounts {
+            // The readers of the log keep accounts of their own, beside their places.
+            let Some((kind, source)) = stage.split_once('/') else { continue };
+            if kind == "collect" || kind == "log" {
+                let mut account = account.clone();
+                settle(&mut account, resumed.contains(source) || source == super::analysis::SOURCE);
+                ledger.set(stage, account);
+            }
+        }
+    }
+}
+
+fn settle(account: &mut Account, read_again: bool) {
+    let pending = std::mem::take(&mut account.pending);
+    if pending == 0 {
+        return;
+    }
+    if read_again {
+        account.received -= pending.min(account.received);
+    } else {
+        *account.dropped.entry(DropReason::CRASH).or_default() += pending;
+    }
+}
+
+/// Where a reader of the log had come to, and its account, as kept beside the log.
+pub(super) struct Bookmark {
+    pub(super) offset: Offset,
+    pub(super) account: Account,
+}
+
+impl Bookmark {
+    pub(super) fn load(log: &LogReader, name: &str) -> Result<Option<Self>, WalError> {
+        Ok(log.wal.load(name)?.and_then(|value| Self::decode(&value, name)))
+    }
+
+    pub(super) fn store(&self, log: &LogReader, name: &str) -> Result<(), WalError> {
+        log.wal.store(name, &self.encode(name))
+    }
+
+    pub(super) fn encode(&self, name: &str) -> Vec<u8> {
+        let accounts = BTreeMap::from([(name.to_owned(), self.account.clone())]);
+        let mut value = self.offset.0.to_le_bytes().to_vec();
+        value.extend(crate::wire::encode_ledger(&LedgerSnapshot { accounts }));
+        value
+    }
+
+    pub(super) fn decode(value: &[u8], name: &str) -> Option<Self> {
+        let (offset, ledger) = value.split_first_chunk::<8>()?;
+        let account = crate::wire::decode_ledger(ledger).ok()?.accounts.remove(name).unwrap_or_default();
+        Some(Self { offset: Offset(u64::from_le_bytes(*offset)), account })
+    }
+}
