@@ -1,0 +1,363 @@
+//! The drawing of who talked to whom: those who began on the left, those they began with on the right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use maud::{Markup, html};
+
+use super::chart::Size;
+use super::findings::{Numbered, accused, accused_pairs};
+use super::format::{bytes, count, counted, foreign, middle, px};
+use super::talkers::{Talkers, Traffic};
+
+const MOST_HOSTS_A_SIDE: usize = 12;
+const NODE_GAP: f64 = 10.0;
+const NODE_MIN: f64 = 30.0;
+const BAR: f64 = 6.0;
+/// Height that all ribbons share. A side is higher than that, because small hosts need room for their label.
+const RIBBONS: f64 = 240.0;
+const RIBBON_MIN: f64 = 1.2;
+
+/// Draws the graph; without flows nothing is drawn.
+pub(super) fn draw(talkers: &Talkers, alerts: &[Numbered<'_>], size: Size) -> Option<Markup> {
+    let graph = Graph::of(talkers, alerts)?;
+    let (width, label) = (size.width(), if size == Size::Wide { 290.0 } else { 122.0 });
+    let (left_x, right_x) = (label, width - label);
+    let height = graph.left.height().max(graph.right.height()) + 8.0;
+    let view = format!("0 0 {} {}", px(width), px(height));
+    let (left_top, right_top) = (
+        4.0 + (height - 8.0 - graph.left.height()) / 2.0,
+        4.0 + (height - 8.0 - graph.right.height()) / 2.0,
+    );
+    Some(html! {
+        svg.graph.(size.class()) viewBox=(view) role="img" aria-label="Who talked to whom" {
+            @for ribbon in &graph.ribbons {
+                @let (y0, y1) = (left_top + ribbon.from_y, right_top + ribbon.to_y);
+                path.ribbon.(ribbon.class()) data-alert=[ribbon.alert]
+                    d=(band(left_x + BAR, y0, right_x - BAR, y1, ribbon.width)) {
+                    title { (graph.left.nodes[ribbon.from].title()) " \u{2192} " (graph.right.nodes[ribbon.to].title()) "\n" (amount(ribbon.traffic)) }
+                }
+            }
+            @for node in &graph.left.nodes {
+                (draw_node(node, left_top, left_x, size, "end"))
+            }
+            @for node in &graph.right.nodes {
+                (draw_node(node, right_top, right_x - BAR, size, "start"))
+            }
+        }
+    })
+}
+
+/// Flows and bytes in words.
+fn amount(traffic: Traffic) -> String {
+    format!("{}, {}", counted(traffic.flows, "flow"), bytes(traffic.bytes))
+}
+
+fn draw_node(node: &Node, top: f64, x: f64, size: Size, anchor: &str) -> Markup {
+    let y = top + node.y;
+    let centre = y + node.height / 2.0;
+    let text_x = if anchor == "end" { x - 8.0 } else { x + BAR + 8.0 };
+    let name_limit = if size == Size::Wide { 39 } else { 17 };
+    let mut detail = amount(node.traffic);
+    if size == Size::Narrow {
+        detail = counted(node.traffic.flows, "flow");
+    } else if let Some(name) = &node.name {
+        detail = format!("{} \u{b7} {detail}", middle(&foreign(name, 60), 28));
+    }
+    let (bar_y, bar_height) = (centre - node.ribbons / 2.0, node.ribbons.max(RIBBON_MIN));
+    html! {
+        g.node.accused[node.accused].rest[node.host.is_none()] {
+            title { (node.title()) "\n" (amount(node.traffic)) @if node.accused { "\naccused" } }
+            rect x=(px(x)) y=(px(bar_y)) width=(px(BAR)) height=(px(bar_height)) rx="1.5" {}
+            text.host x=(px(text_x)) y=(px(centre - 2.0)) text-anchor=(anchor) { (middle(&node.label(), name_limit)) }
+            text.detail x=(px(text_x)) y=(px(centre + 11.5)) text-anchor=(anchor) { (detail) }
+        }
+    }
+}
+
+/// A ribbon between two heights.
+fn band(x0: f64, y0: f64, x1: f64, y1: f64, width: f64) -> String {
+    let bend = f64::midpoint(x0, x1);
+    let [x0, x1, bend] = [x0, x1, bend].map(px);
+    let [y0, y1, y0_low, y1_low] = [y0, y1, y0 + width, y1 + width].map(px);
+    format!(
+        "M{x0},{y0}C{bend},{y0} {bend},{y1} {x1},{y1}L{x1},{y1_low}C{bend},{y1_low} {bend},{y0_low} {x0},{y0_low}Z"
+    )
+}
+
+struct Graph {
+    left: Side,
+    right: Side,
+    ribbons: Vec<Ribbon>,
+}
+
+/// One column of hosts, the last of which may stand for all others.
+#[derive(Default)]
+struct Side {
+    nodes: Vec<Node>,
+}
+
+struct Node {
+    /// `None` for all hosts that have no node of their own.
+    host: Option<IpAddr>,
+    hosts: u64,
+    name: Option<String>,
+    accused: bool,
+    traffic: Traffic,
+    y: f64,
+    height: f64,
+    /// Height that the ribbons of this node take together.
+    ribbons: f64,
+}
+
+struct Ribbon {
+    from: usize,
+    to: usize,
+    traffic: Traffic,
+    accused: bool,
+    alert: Option<usize>,
+    from_y: f64,
+    to_y: f64,
+    width: f64,
+}
+
+impl Graph {
+    fn of(talkers: &Talkers, alerts: &[Numbered<'_>]) -> Option<Self> {
+        let accused = accused(alerts);
+        let blamed = accused_pairs(alerts);
+        let harmed: BTreeSet<IpAddr> = blamed.keys().map(|(_, peer)| *peer).collect();
+        let mut left = Side::choose(talkers, &accused, &harmed, |(from, _)| from);
+        let mut right = Side::choose(talkers, &accused, &harmed, |(_, to)| to);
+        let mut ribbons = join(talkers, &left, &right, &accused, &blamed);
+        if ribbons.is_empty() {
+            return None;
+        }
+        right.sort_by_neighbours(&mut ribbons);
+        let roots: f64 = ribbons.iter().map(|ribbon| root(ribbon.traffic.flows)).sum();
+        for ribbon in &mut ribbons {
+            ribbon.width = (RIBBONS * root(ribbon.traffic.flows) / roots).max(RIBBON_MIN);
+        }
+        left.lay_out(
+            &mut ribbons,
+            |ribbon| (ribbon.from, ribbon.to),
+            |ribbon, y| ribbon.from_y = y,
+        );
+        right.lay_out(
+            &mut ribbons,
+            |ribbon| (ribbon.to, ribbon.from),
+            |ribbon, y| ribbon.to_y = y,
+        );
+        // What is accused is drawn last, above the rest.
+        ribbons.sort_by_key(|ribbon| (ribbon.alert.is_some(), ribbon.accused, ribbon.from, ribbon.to));
+        Some(Self { left, right, ribbons })
+    }
+}
+
+impl Side {
+    /// The hosts of one side: the accused first, then those harmed, then the busiest.
+    fn choose(
+        talkers: &Talkers,
+        accused: &BTreeSet<IpAddr>,
+        harmed: &BTreeSet<IpAddr>,
+        end: impl Fn((IpAddr, IpAddr)) -> IpAddr,
+    ) -> Self {
+        let mut hosts: BTreeMap<IpAddr, Traffic> = BTreeMap::new();
+        for (from, to, traffic) in talkers.pairs() {
+            hosts.entry(end((from, to))).or_default().add(traffic);
+        }
+        let total = talkers.total();
+        let mut ranked: Vec<_> = hosts.into_iter().collect();
+        // An alert concerns few hosts as a rule; when it concerns many, the rest must not vanish behind them.
+        let mut places = MOST_HOSTS_A_SIDE / 2;
+        ranked.sort_by(|a, b| {
+            let rank = |host| (accused.contains(host), harmed.contains(host));
+            let share = |traffic: &Traffic| total.share(traffic.flows, traffic.bytes);
+            rank(&b.0)
+                .cmp(&rank(&a.0))
+                .then(share(&b.1).total_cmp(&share(&a.1)))
+                .then(a.0.cmp(&b.0))
+        });
+        let (mut chosen, mut waiting) = (Vec::new(), Vec::new());
+        for (host, traffic) in ranked {
+            if (accused.contains(&host) || harmed.contains(&host)) && places > 0 {
+                places -= 1;
+                chosen.push((host, traffic));
+            } else {
+                waiting.push((host, traffic));
+            }
+        }
+        waiting.sort_by(|a, b| {
+            let share = |traffic: &Traffic| total.share(traffic.flows, traffic.bytes);
+            share(&b.1).total_cmp(&share(&a.1)).then(a.0.cmp(&b.0))
+        });
+        // A node "1 other host" takes the room of that host.
+        let mut room = MOST_HOSTS_A_SIDE.saturating_sub(chosen.len());
+        if waiting.len() == room + 1 {
+            room += 1;
+        }
+        let rest = waiting.split_off(room.min(waiting.len()));
+        chosen.append(&mut waiting);
+        let mut nodes: Vec<Node> = chosen
+            .into_iter()
+            .map(|(host, traffic)| Node {
+                name: talkers.name(host).map(str::to_owned),
+                accused: accused.contains(&host),
+                ..Node::new(Some(host), 1, traffic)
+            })
+            .collect();
+        if !rest.is_empty() {
+            let mut all = Traffic::default();
+            rest.iter().for_each(|(_, traffic)| all.add(*traffic));
+            nodes.push(Node::new(
+                None,
+                u64::try_from(rest.len()).unwrap_or(u64::MAX),
+                all,
+            ));
+        }
+        Self { nodes }
+    }
+
+    /// Puts each host near those it is joined with, so that few ribbons cross. The rest stays last.
+    fn sort_by_neighbours(&mut self, ribbons: &mut [Ribbon]) {
+        let mut order: Vec<(bool, f64, usize)> = Vec::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let mine = ribbons.iter().filter(|ribbon| ribbon.to == at);
+            let (sum, weight) = mine.fold((0.0, 0.0), |(sum, weight), ribbon| {
+                let place = f64::from(u32::try_from(ribbon.from).unwrap_or(u32::MAX));
+                let part = root(ribbon.traffic.flows);
+                (sum + place * part, weight + part)
+            });
+            order.push((
+                node.host.is_none(),
+                if weight > 0.0 { sum / weight } else { f64::MAX },
+                at,
+            ));
+        }
+        order.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
+        let mut places = vec![0; order.len()];
+        for (new, (_, _, old)) in order.iter().enumerate() {
+            places[*old] = new;
+        }
+        for ribbon in ribbons {
+            ribbon.to = places[ribbon.to];
+        }
+        let mut placed: Vec<(usize, Node)> =
+            std::mem::take(&mut self.nodes).into_iter().enumerate().collect();
+        placed.sort_by_key(|(old, _)| places[*old]);
+        self.nodes = placed.into_iter().map(|(_, node)| node).collect();
+    }
+
+    /// Sets where each node is, and where on it its ribbons end.
+    fn lay_out(
+        &mut self,
+        ribbons: &mut [Ribbon],
+        ends: impl Fn(&Ribbon) -> (usize, usize),
+        mut set: impl FnMut(&mut Ribbon, f64),
+    ) {
+        let mut y = 0.0;
+        for (at, node) in self.nodes.iter_mut().enumerate() {
+            let mut mine: Vec<&mut Ribbon> =
+                ribbons.iter_mut().filter(|ribbon| ends(ribbon).0 == at).collect();
+            mine.sort_by_key(|ribbon| ends(ribbon).1);
+            node.ribbons = mine.iter().map(|ribbon| ribbon.width).sum();
+            node.height = node.ribbons.max(NODE_MIN);
+            node.y = y;
+            let mut end_y = y + (node.height - node.ribbons) / 2.0;
+            for ribbon in mine {
+                set(ribbon, end_y);
+                end_y += ribbon.width;
+            }
+            y += node.height + NODE_GAP;
+        }
+    }
+
+    fn height(&self) -> f64 {
+        self.nodes.last().map_or(0.0, |node| node.y + node.height)
+    }
+
+    fn place_of(&self, host: IpAddr) -> Option<usize> {
+        let own = self.nodes.iter().position(|node| node.host == Some(host));
+        own.or_else(|| self.nodes.iter().position(|node| node.host.is_none()))
+    }
+}
+
+impl Node {
+    fn new(host: Option<IpAddr>, hosts: u64, traffic: Traffic) -> Self {
+        Self {
+            host,
+            hosts,
+            name: None,
+            accused: false,
+            traffic,
+            y: 0.0,
+            height: 0.0,
+            ribbons: 0.0,
+        }
+    }
+
+    fn label(&self) -> String {
+        self.host.map_or_else(
+            || format!("{} other hosts", count(self.hosts)),
+            |host| host.to_string(),
+        )
+    }
+
+    fn title(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{} ({})", self.label(), foreign(name, super::MOST_NAME_CHARS)),
+            None => self.label(),
+        }
+    }
+}
+
+impl Ribbon {
+    fn class(&self) -> &'static str {
+        match (self.alert, self.accused) {
+            (Some(_), _) => "blamed",
+            (None, true) => "suspect",
+            (None, false) => "plain",
+        }
+    }
+}
+
+/// The ribbons between the nodes of both sides.
+fn join(
+    talkers: &Talkers,
+    left: &Side,
+    right: &Side,
+    accused: &BTreeSet<IpAddr>,
+    blamed: &BTreeMap<(IpAddr, IpAddr), usize>,
+) -> Vec<Ribbon> {
+    // Innocent traffic between the same nodes gets a ribbon of its own: it must not look accused because one of
+    // "37 other hosts" is.
+    let mut ribbons: BTreeMap<(usize, usize, bool), Ribbon> = BTreeMap::new();
+    for (host, peer, traffic) in talkers.pairs() {
+        let (Some(from), Some(to)) = (left.place_of(host), right.place_of(peer)) else {
+            continue;
+        };
+        let alert = blamed
+            .get(&(host, peer))
+            .or_else(|| blamed.get(&(peer, host)))
+            .copied();
+        let ribbon = ribbons.entry((from, to, alert.is_some())).or_insert(Ribbon {
+            from,
+            to,
+            traffic: Traffic::default(),
+            accused: false,
+            alert,
+            from_y: 0.0,
+            to_y: 0.0,
+            width: 0.0,
+        });
+        ribbon.traffic.add(traffic);
+        ribbon.accused |= accused.contains(&host);
+        ribbon.alert = ribbon.alert.min(alert);
+    }
+    ribbons.into_values().collect()
+}
+
+/// Widths grow with the square root, so that a scan does not make everything else invisible.
+#[expect(clippy::cast_precision_loss, reason = "a pixel is coarser")]
+fn root(flows: u64) -> f64 {
+    (flows as f64).sqrt()
+}

@@ -1,0 +1,268 @@
+//! What happened when, in bins of event time: bounded however long the input and however absurd its times.
+
+use std::collections::BTreeMap;
+
+use amoskys_core::Timestamp;
+use amoskys_core::event::{FlowRecord, Verdict};
+
+/// Bins of one width, of which only those are kept where something happened.
+///
+/// The width starts at a millisecond and doubles whenever there are too many bins. Because empty bins cost
+/// nothing, a single packet with a time decades away does not blur the rest.
+#[derive(Clone, Debug)]
+pub(super) struct Timeline {
+    width_ns: i64,
+    bins: BTreeMap<i64, Bin>,
+}
+
+/// What happened in one bin.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Bin {
+    /// Flows that began.
+    pub(super) flows: u64,
+    /// Bytes, those of a flow spread evenly over its duration.
+    pub(super) bytes: u64,
+    /// The highest score, if there was one.
+    pub(super) score: Option<f64>,
+}
+
+/// Adjacent bins of equal width, empty ones included: what a chart draws.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Columns {
+    /// Start of the first column.
+    pub(super) start: Timestamp,
+    /// Width of a column in nanoseconds.
+    pub(super) width_ns: i64,
+    /// The columns.
+    pub(super) bins: Vec<Bin>,
+    /// Flows that began outside the columns, because their time is far from all others.
+    pub(super) flows_outside: u64,
+}
+
+const FIRST_WIDTH_NS: i64 = 1_000_000;
+const MOST_BINS: usize = 2048;
+/// A flow is spread over at most so many bins: a day-long flow must not cost a day's worth of work.
+const MOST_SHARES: i64 = 64;
+
+impl Timeline {
+    pub(super) fn new() -> Self {
+        Self {
+            width_ns: FIRST_WIDTH_NS,
+            bins: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a flow that has ended.
+    pub(super) fn flow(&mut self, flow: &FlowRecord) {
+        self.change(flow.first, |bin| bin.flows += 1);
+        let first = flow.first.nanos().div_euclid(self.width_ns);
+        let last = flow
+            .last
+            .nanos()
+            .max(flow.first.nanos())
+            .div_euclid(self.width_ns);
+        let bins = i128::from(last) - i128::from(first) + 1;
+        let shares = bins.min(i128::from(MOST_SHARES));
+        let total = i128::from(flow.bytes());
+        let width = i128::from(self.width_ns);
+        for share in 0..shares {
+            let bytes = total * (share + 1) / shares - total * share / shares;
+            let bin = i128::from(first) + share * bins / shares;
+            let (Ok(time), Ok(bytes)) = (i64::try_from(bin * width), u64::try_from(bytes)) else {
+                continue;
+            };
+            if bytes > 0 {
+                self.change(Timestamp::from_nanos(time), |bin| {
+                    bin.bytes = bin.bytes.saturating_add(bytes)
+                });
+            }
+        }
+    }
+
+    /// Notes the score of a verdict at the time it was drawn or updated.
+    pub(super) fn score(&mut self, verdict: &Verdict) {
+        if verdict.score.is_finite() {
+            self.change(verdict.updated, |bin| bin.raise(verdict.score));
+        }
+    }
+
+    /// At most `most` columns that cover everything, but for the few flows whose times are far off.
+    pub(super) fn columns(&self, most: usize) -> Columns {
+        let Some((first, last, flows_outside)) = self.span() else {
+            return Columns::default();
+        };
+        let mut shift = 0;
+        while (last >> shift) - (first >> shift) >= i64::try_from(most.max(1)).unwrap_or(i64::MAX) {
+            shift += 1;
+        }
+        let (first_column, last_column) = (first >> shift, last >> shift);
+        let length = usize::try_from(last_column - first_column + 1).unwrap_or(0);
+        let mut columns = vec![Bin::default(); length];
+        for (at, bin) in self.bins.range(first..=last) {
+            let column = usize::try_from((at >> shift) - first_column).unwrap_or(0);
+            if let Some(column) = columns.get_mut(column) {
+                column.merge(bin);
+            }
+        }
+        let width_ns = self.width_ns.saturating_mul(1_i64 << shift.min(62));
+        let start = Timestamp::from_nanos(first_column.saturating_mul(width_ns));
+        Columns {
+            start,
+            width_ns,
+            bins: columns,
+            flows_outside,
+        }
+    }
+
+    /// First and last bin to draw, and the flows outside.
+    ///
+    /// The middle is where 98 % of flows and bytes are, and all scores. Bins farther from it than it is wide are
+    /// left out, if that makes the rest much clearer: a quiet start is part of the story, a packet from 1970 is
+    /// not.
+    fn span(&self) -> Option<(i64, i64, u64)> {
+        let (first, last) = (*self.bins.keys().next()?, *self.bins.keys().next_back()?);
+        let all = self.bins.values().fold(Bin::default(), |mut all, bin| {
+            all.merge(bin);
+            all
+        });
+        let (from, to) = (edge(self.bins.iter(), &all)?, edge(self.bins.iter().rev(), &all)?);
+        let margin = to.saturating_sub(from).max(1);
+        let (near, far) = (from.saturating_sub(margin), to.saturating_add(margin));
+        let near = *self.bins.range(near..).next()?.0;
+        let far = *self.bins.range(..=far).next_back()?.0;
+        let clearer = i128::from(far) - i128::from(near) < (i128::from(last) - i128::from(first)) / 8;
+        if far < near || !clearer {
+            return Some((first, last, 0));
+        }
+        let inside: u64 = self.bins.range(near..=far).map(|(_, bin)| bin.flows).sum();
+        Some((near, far, all.flows - inside))
+    }
+
+    fn change(&mut self, time: Timestamp, change: impl FnOnce(&mut Bin)) {
+        change(
+            self.bins
+                .entry(time.nanos().div_euclid(self.width_ns))
+                .or_default(),
+        );
+        while self.bins.len() > MOST_BINS {
+            self.width_ns = self.width_ns.saturating_mul(2);
+            let mut wider: BTreeMap<i64, Bin> = BTreeMap::new();
+            for (at, bin) in std::mem::take(&mut self.bins) {
+                wider.entry(at >> 1).or_default().merge(&bin);
+            }
+            self.bins = wider;
+        }
+    }
+}
+
+impl Bin {
+    fn merge(&mut self, other: &Self) {
+        self.flows = self.flows.saturating_add(other.flows);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        if let Some(score) = other.score {
+            self.raise(score);
+        }
+    }
+
+    fn raise(&mut self, score: f64) {
+        self.score = Some(self.score.map_or(score, |highest| highest.max(score)));
+    }
+}
+
+/// The bin at which more than a hundredth of all flows or bytes has been passed, or a score.
+fn edge<'a>(bins: impl Iterator<Item = (&'a i64, &'a Bin)>, all: &Bin) -> Option<i64> {
+    let mut passed = Bin::default();
+    for (at, bin) in bins {
+        passed.merge(bin);
+        if passed.score.is_some() || passed.flows > all.flows / 100 || passed.bytes > all.bytes / 100 {
+            return Some(*at);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use amoskys_core::event::{FlowDirection, Summary};
+
+    fn flow(first_ms: i64, last_ms: i64, bytes: u64) -> FlowRecord {
+        FlowRecord {
+            first: Timestamp::from_nanos(first_ms * 1_000_000),
+            last: Timestamp::from_nanos(last_ms * 1_000_000),
+            forward: FlowDirection {
+                lengths: Summary {
+                    sum: bytes,
+                    ..Summary::default()
+                },
+                ..Default::default()
+            },
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn bytes_of_a_flow_are_spread_and_none_is_lost() {
+        let mut timeline = Timeline::new();
+        timeline.flow(&flow(0, 9, 1003));
+        let columns = timeline.columns(10);
+        assert_eq!(columns.bins.len(), 10);
+        assert_eq!(columns.bins.iter().map(|bin| bin.bytes).sum::<u64>(), 1003);
+        assert!(columns.bins.iter().all(|bin| (100..=101).contains(&bin.bytes)));
+        assert_eq!(columns.bins[0].flows, 1);
+    }
+
+    #[test]
+    fn any_length_of_input_fits_in_bounded_bins_and_columns() {
+        let mut timeline = Timeline::new();
+        for at in 0..50_000 {
+            timeline.flow(&flow(at * 37, at * 37 + 500, 10));
+        }
+        assert!(timeline.bins.len() <= MOST_BINS);
+        for most in [1, 7, 100, 264] {
+            let columns = timeline.columns(most);
+            assert!(columns.bins.len() <= most);
+            assert!(
+                most < 4 || columns.bins.len() * 2 >= most,
+                "at least half of the width is used"
+            );
+            assert_eq!(columns.bins.iter().map(|bin| bin.flows).sum::<u64>(), 50_000);
+            assert_eq!(columns.bins.iter().map(|bin| bin.bytes).sum::<u64>(), 500_000);
+        }
+    }
+
+    #[test]
+    fn one_absurd_time_does_not_flatten_the_rest() {
+        let mut timeline = Timeline::new();
+        for at in 0..1000 {
+            timeline.flow(&flow(
+                1_700_000_000_000 + at * 100,
+                1_700_000_000_000 + at * 100,
+                1,
+            ));
+        }
+        timeline.flow(&flow(0, 0, 1));
+        timeline.flow(&FlowRecord {
+            first: Timestamp::MIN,
+            last: Timestamp::MAX,
+            ..flow(0, 0, 5)
+        });
+        let columns = timeline.columns(200);
+        assert_eq!(columns.flows_outside, 2);
+        assert!(columns.bins.iter().filter(|bin| bin.flows > 0).count() > 50);
+    }
+
+    #[test]
+    fn the_highest_score_of_a_column_counts() {
+        let mut timeline = Timeline::new();
+        timeline.change(Timestamp::from_nanos(0), |bin| bin.raise(0.4));
+        timeline.change(Timestamp::from_nanos(1_000_000), |bin| bin.raise(0.9));
+        assert_eq!(timeline.columns(1).bins[0].score, Some(0.9));
+        assert_eq!(timeline.columns(2).bins[0].score, Some(0.4));
+    }
+
+    #[test]
+    fn nothing_happened() {
+        assert!(Timeline::new().columns(100).bins.is_empty());
+    }
+}
