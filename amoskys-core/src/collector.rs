@@ -28,6 +28,14 @@ pub trait Collector: Send {
     /// its position is stored under. Two collectors of one pipeline have different names.
     fn source(&self) -> &str;
 
+    /// Whether what was read before a crash can be read again, with the same event ids: true for a file, false
+    /// for a live source. Default: false.
+    ///
+    /// What a source that is not replayable held in memory at a crash is entered in the ledger as lost.
+    fn is_replayable(&self) -> bool {
+        false
+    }
+
     /// Goes on after `position`, as if the batches up to it had just been returned.
     ///
     /// The default ignores the position: right for a live source, which cannot go back.
@@ -99,6 +107,10 @@ impl Collector for BoxCollector {
         self.0.source()
     }
 
+    fn is_replayable(&self) -> bool {
+        self.0.is_replayable()
+    }
+
     async fn resume(&mut self, position: &Position) -> Result<(), CollectError> {
         self.0.resume(position).await
     }
@@ -116,6 +128,7 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 trait ErasedCollector: Send {
     fn source(&self) -> &str;
+    fn is_replayable(&self) -> bool;
     fn resume<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, Result<(), CollectError>>;
     fn next_batch(&mut self) -> BoxFuture<'_, Result<Option<Batch>, CollectError>>;
 }
@@ -123,6 +136,10 @@ trait ErasedCollector: Send {
 impl<C: Collector> ErasedCollector for C {
     fn source(&self) -> &str {
         Collector::source(self)
+    }
+
+    fn is_replayable(&self) -> bool {
+        Collector::is_replayable(self)
     }
 
     fn resume<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, Result<(), CollectError>> {

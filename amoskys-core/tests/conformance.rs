@@ -36,7 +36,10 @@ async fn memory_sink_keeps() {
     };
     let written = || {
         let kept = kept.borrow();
-        kept.iter().flat_map(Collected::events).map(|event| event.seq).collect()
+        kept.iter()
+            .flat_map(Collected::events)
+            .map(|event| event.seq)
+            .collect()
     };
     conformance::sink(open, written).await;
 }

@@ -44,7 +44,9 @@ async fn transforms_redact_and_drop_before_sealing() {
     let pipeline = Pipeline::builder()
         .collector(MemoryCollector::new("numbers", numbered(100)))
         .transform(|event: &mut Event| {
-            event.attributes.insert("user".to_owned(), Value::Text("redacted".to_owned()));
+            event
+                .attributes
+                .insert("user".to_owned(), Value::Text("redacted".to_owned()));
             Outcome::Keep
         })
         .transform(|event: &mut Event| match event.id.ordinal % 10 {
@@ -63,10 +65,16 @@ async fn transforms_redact_and_drop_before_sealing() {
         assert_eq!(event.event.attributes["user"], Value::Text("redacted".to_owned()));
     }
     for (_, record) in wal.read(wal.first(), usize::MAX).expect("read") {
-        assert!(!record.windows(secret.len()).any(|w| w == secret), "the log holds what was to be redacted");
+        assert!(
+            !record.windows(secret.len()).any(|w| w == secret),
+            "the log holds what was to be redacted"
+        );
     }
     assert_balanced(&report.ledger);
-    assert_eq!(report.ledger.accounts["log/numbers"].dropped[&DropReason::FILTERED], 10);
+    assert_eq!(
+        report.ledger.accounts["log/numbers"].dropped[&DropReason::FILTERED],
+        10
+    );
 }
 
 #[tokio::test]
@@ -74,7 +82,11 @@ async fn shutdown_drains_what_was_collected() {
     let shutdown = Shutdown::new();
     let (sink, collected) = MemorySink::new("all");
     let (handle, pushed) = push("host", 1000);
-    let pipeline = Pipeline::builder().collector(pushed).sink(sink).build().expect("build");
+    let pipeline = Pipeline::builder()
+        .collector(pushed)
+        .sink(sink)
+        .build()
+        .expect("build");
     let run = tokio::spawn(pipeline.run(shutdown.clone()));
     for event in numbered(500) {
         handle.try_push(event).expect("there is room");
@@ -85,8 +97,14 @@ async fn shutdown_drains_what_was_collected() {
     shutdown.trigger();
     let report = run.await.expect("join").expect("run");
     assert_balanced(&report.ledger);
-    assert_eq!(report.ledger.accounts["sink/all"].delivered, collected.events().len() as u64);
-    assert_eq!(report.ledger.accounts["collect/host"].received, collected.events().len() as u64);
+    assert_eq!(
+        report.ledger.accounts["sink/all"].delivered,
+        collected.events().len() as u64
+    );
+    assert_eq!(
+        report.ledger.accounts["collect/host"].received,
+        collected.events().len() as u64
+    );
     let refused = handle.try_push(Event::default());
     assert!(refused.is_err(), "a stopped pipeline takes no more");
 }
@@ -96,7 +114,10 @@ async fn a_full_queue_gives_the_event_back() {
     let (handle, _collector) = push("host", 2);
     handle.try_push(Event::default()).expect("room for one");
     handle.try_push(Event::default()).expect("room for two");
-    let third = Event { device: "third".into(), ..Event::default() };
+    let third = Event {
+        device: "third".into(),
+        ..Event::default()
+    };
     let refused = handle.try_push(third.clone()).expect_err("no room for three");
     assert_eq!(refused.into_event(), third);
 }
@@ -130,8 +151,15 @@ impl Collector for Flaky {
 #[tokio::test]
 async fn a_failing_collector_is_tried_again() {
     let (sink, collected) = MemorySink::new("all");
-    let collector = Flaky { inner: MemoryCollector::new("flaky", numbered(300)), failures: 0 };
-    let pipeline = Pipeline::builder().collector(collector).sink(sink).build().expect("build");
+    let collector = Flaky {
+        inner: MemoryCollector::new("flaky", numbered(300)),
+        failures: 0,
+    };
+    let pipeline = Pipeline::builder()
+        .collector(collector)
+        .sink(sink)
+        .build()
+        .expect("build");
     let report = pipeline.run(Shutdown::new()).await.expect("run");
     assert_eq!(ordinals(&collected.events()), (0..300).collect::<Vec<_>>());
     assert!(report.failures.is_empty());
@@ -189,7 +217,11 @@ impl Sink for FlakySink {
 
     async fn write(&mut self, events: &[Recorded]) -> Result<(), std::io::Error> {
         let failing = |left: u32| left.checked_sub(1);
-        if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, failing).is_ok() {
+        if self
+            .left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, failing)
+            .is_ok()
+        {
             return Err(std::io::Error::other("the disk is full"));
         }
         self.inner.write(events).await.expect("memory does not fail");
@@ -206,9 +238,19 @@ async fn a_failing_sink_is_tried_again_and_disturbs_nobody() {
     let (good, good_events) = MemorySink::new("good");
     let (inner, flaky_events) = MemorySink::new("inner");
     let remedy = Remedy::RetryAfter(Duration::from_millis(1));
-    let flaky = FlakySink { inner, name: "flaky", left: Arc::new(AtomicU32::new(5)), remedy };
+    let flaky = FlakySink {
+        inner,
+        name: "flaky",
+        left: Arc::new(AtomicU32::new(5)),
+        remedy,
+    };
     let (inner, _) = MemorySink::new("inner");
-    let broken = FlakySink { inner, name: "broken", left: Arc::new(AtomicU32::new(u32::MAX)), remedy: Remedy::Fatal };
+    let broken = FlakySink {
+        inner,
+        name: "broken",
+        left: Arc::new(AtomicU32::new(u32::MAX)),
+        remedy: Remedy::Fatal,
+    };
     let pipeline = Pipeline::builder()
         .collector(MemoryCollector::new("numbers", numbered(2000)))
         .sink(good)
@@ -227,16 +269,27 @@ async fn a_failing_sink_is_tried_again_and_disturbs_nobody() {
 #[tokio::test]
 async fn a_sink_may_refuse_events_and_they_are_counted() {
     let (inner, taken) = MemorySink::new("inner");
-    let picky = FlakySink { inner, name: "picky", left: Arc::new(AtomicU32::new(1)), remedy: Remedy::Reject };
+    let picky = FlakySink {
+        inner,
+        name: "picky",
+        left: Arc::new(AtomicU32::new(1)),
+        remedy: Remedy::Reject,
+    };
     let pipeline = Pipeline::builder()
         .collector(MemoryCollector::new("numbers", numbered(100)).batch_events(100))
-        .limits(BatchLimits { max_events: 10, ..BatchLimits::default() })
+        .limits(BatchLimits {
+            max_events: 10,
+            ..BatchLimits::default()
+        })
         .sink(picky)
         .build()
         .expect("build");
     let report = pipeline.run(Shutdown::new()).await.expect("run");
     assert_eq!(taken.events().len(), 90);
-    assert_eq!(report.ledger.accounts["sink/picky"].dropped[&DropReason::REJECTED], 10);
+    assert_eq!(
+        report.ledger.accounts["sink/picky"].dropped[&DropReason::REJECTED],
+        10
+    );
     assert_balanced(&report.ledger);
 }
 
@@ -246,19 +299,32 @@ async fn a_small_log_holds_up_the_collectors_and_loses_nothing() {
     let (sink, collected) = MemorySink::new("all");
     let pipeline = Pipeline::builder()
         .collector(MemoryCollector::new("numbers", numbered(20_000)))
-        .limits(BatchLimits { max_events: 50, ..BatchLimits::default() })
+        .limits(BatchLimits {
+            max_events: 50,
+            ..BatchLimits::default()
+        })
         .log(log_on(&wal))
         .analyzer(Counting::every(100))
         .sink(sink)
         .build()
         .expect("build");
     let run = tokio::time::timeout(Duration::from_secs(60), pipeline.run(Shutdown::new()));
-    let report = run.await.expect("a full log must not stop for ever").expect("run");
+    let report = run
+        .await
+        .expect("a full log must not stop for ever")
+        .expect("run");
     let events = collected.events();
-    let telemetry: Vec<Recorded> =
-        events.iter().filter(|event| event.stream.class == Class::Telemetry).cloned().collect();
+    let telemetry: Vec<Recorded> = events
+        .iter()
+        .filter(|event| event.stream.class == Class::Telemetry)
+        .cloned()
+        .collect();
     assert_eq!(ordinals(&telemetry), (0..20_000).collect::<Vec<_>>());
-    assert_eq!(events.len() - telemetry.len(), 200, "one verdict for each hundred events");
+    assert_eq!(
+        events.len() - telemetry.len(),
+        200,
+        "one verdict for each hundred events"
+    );
     assert!(wal.used_bytes() <= 64 << 10);
     assert_balanced(&report.ledger);
 }
@@ -311,12 +377,23 @@ fn what_cannot_run_is_refused_before_it_starts() {
         .collector(MemoryCollector::new("same", vec![]))
         .collector(MemoryCollector::new("same", vec![]))
         .build();
-    assert_eq!(twice.err(), Some(BuildError::Name { kind: "collector", name: "same".to_owned() }));
-    let reserved = Pipeline::builder().collector(MemoryCollector::new("analysis", vec![])).build();
+    assert_eq!(
+        twice.err(),
+        Some(BuildError::Name {
+            kind: "collector",
+            name: "same".to_owned()
+        })
+    );
+    let reserved = Pipeline::builder()
+        .collector(MemoryCollector::new("analysis", vec![]))
+        .build();
     assert!(matches!(reserved, Err(BuildError::Name { .. })));
     let limit = Pipeline::builder()
         .collector(MemoryCollector::new("one", vec![]))
-        .limits(BatchLimits { max_bytes: (16 << 20) + 1, ..BatchLimits::default() })
+        .limits(BatchLimits {
+            max_bytes: (16 << 20) + 1,
+            ..BatchLimits::default()
+        })
         .build();
     assert!(matches!(limit, Err(BuildError::Limit { key: "max_bytes", .. })));
 }

@@ -25,7 +25,10 @@ async fn run(wal: &MemoryWal) -> (Report, Vec<Recorded>) {
     let (sink, collected) = MemorySink::new("all");
     let pipeline = Pipeline::builder()
         .collector(MemoryCollector::new("numbers", events()).batch_events(150))
-        .limits(BatchLimits { max_events: 40, ..BatchLimits::default() })
+        .limits(BatchLimits {
+            max_events: 40,
+            ..BatchLimits::default()
+        })
         .log(log_on(wal))
         .retention(Retention::UntilFull)
         .analyzer(Counting::every(50))
@@ -50,9 +53,27 @@ fn cut(wal: &MemoryWal, records: u64) -> MemoryWal {
 /// Events of the log by stream, without regard to how streams are interleaved.
 fn by_class(wal: &MemoryWal, class: Class) -> Vec<(u64, Event)> {
     let records = wal.read(Offset(0), usize::MAX).expect("read");
-    let opened = records.iter().map(|(_, record)| PlainOpen.open(record).expect("open"));
+    let opened = records
+        .iter()
+        .map(|(_, record)| PlainOpen.open(record).expect("open"));
     let recorded = opened.flat_map(|opened| opened.into_recorded().collect::<Vec<_>>());
-    recorded.filter(|e| e.stream.class == class).map(|e| (e.seq.0, e.event)).collect()
+    recorded
+        .filter(|e| e.stream.class == class)
+        .map(|e| (e.seq.0, e.event))
+        .collect()
+}
+
+/// Ids of the source's events in log order, over all classes.
+fn order(wal: &MemoryWal) -> Vec<u64> {
+    let records = wal.read(Offset(0), usize::MAX).expect("read");
+    let opened = records
+        .iter()
+        .map(|(_, record)| PlainOpen.open(record).expect("open"));
+    let of_source = opened.filter(|opened| opened.source.as_str() == "numbers");
+    of_source
+        .flat_map(|opened| opened.events)
+        .map(|event| event.id.ordinal)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,15 +82,30 @@ async fn a_run_cut_off_after_any_record_ends_the_same() {
     let (undisturbed, _) = run(&wal).await;
     assert_balanced(&undisturbed.ledger);
     let telemetry = by_class(&wal, Class::Telemetry);
-    let mut alerts: Vec<Event> = by_class(&wal, Class::Alert).into_iter().map(|(_, event)| event).collect();
+    let mut alerts: Vec<Event> = by_class(&wal, Class::Alert)
+        .into_iter()
+        .map(|(_, event)| event)
+        .collect();
     alerts.sort_by_key(|event| event.id);
 
     for records in 0..=wal.durable().0 {
         let crashed = cut(&wal, records);
         let (report, _) = run(&crashed).await;
         assert_balanced(&report.ledger);
-        assert_eq!(report.ledger.accounts, undisturbed.ledger.accounts, "ledger after a crash at {records}");
-        assert_eq!(by_class(&crashed, Class::Telemetry), telemetry, "telemetry after a crash at {records}");
+        assert_eq!(
+            report.ledger.accounts, undisturbed.ledger.accounts,
+            "ledger after a crash at {records}"
+        );
+        assert_eq!(
+            order(&crashed),
+            (0..600).collect::<Vec<_>>(),
+            "order after a crash at {records}"
+        );
+        assert_eq!(
+            by_class(&crashed, Class::Telemetry),
+            telemetry,
+            "telemetry after a crash at {records}"
+        );
         // Alerts of the source and verdicts share a stream; how they interleave depends on timing.
         let after = by_class(&crashed, Class::Alert);
         assert!(after.iter().enumerate().all(|(at, (seq, _))| at as u64 == *seq));
@@ -126,7 +162,10 @@ async fn what_a_live_source_held_in_memory_is_reported_as_lost_in_the_crash() {
     let build = |collector| {
         Pipeline::builder()
             .collector(collector)
-            .limits(BatchLimits { max_events: 40, ..BatchLimits::default() })
+            .limits(BatchLimits {
+                max_events: 40,
+                ..BatchLimits::default()
+            })
             .log(log_on(&wal))
             .retention(Retention::UntilFull)
             .build()
@@ -145,7 +184,12 @@ async fn what_a_live_source_held_in_memory_is_reported_as_lost_in_the_crash() {
         open: Arc::new(PlainOpen),
     };
     let (sink, collected) = MemorySink::new("all");
-    let pipeline = Pipeline::builder().collector(pushed).log(log).sink(sink).build().expect("build");
+    let pipeline = Pipeline::builder()
+        .collector(pushed)
+        .log(log)
+        .sink(sink)
+        .build()
+        .expect("build");
     let report = pipeline.run(Shutdown::new()).await.expect("run");
     assert_balanced(&report.ledger);
     let account = &report.ledger.accounts["log/live"];

@@ -12,15 +12,19 @@ use crate::schema::FeatureVector;
 ///
 /// If a promise of [`Analyzer`] is not kept.
 pub fn analyzer<A: Analyzer>(mut make: impl FnMut() -> A, events: &[Recorded]) {
-    assert_eq!(make().model(), make().model(), "the model does not change by itself");
+    assert_eq!(
+        make().model(),
+        make().model(),
+        "the model does not change by itself"
+    );
     let verdicts = machine(
         || Machine {
             inner: make(),
-            take: |analyzer: &mut A, event: &Recorded, out: &mut Vec<Verdict>| {
-                match analyzer.observe(Observation::Event(event), out) {
-                    Ok(()) | Err(AnalyzerError::Observation { .. }) => {}
-                    Err(error) => panic!("observe failed: {error}"),
-                }
+            take: |analyzer: &mut A, event: &Recorded, out: &mut Vec<Verdict>| match analyzer
+                .observe(Observation::Event(event), out)
+            {
+                Ok(()) | Err(AnalyzerError::Observation { .. }) => {}
+                Err(error) => panic!("observe failed: {error}"),
             },
             snapshot: A::snapshot,
             restore: A::restore,
@@ -29,19 +33,43 @@ pub fn analyzer<A: Analyzer>(mut make: impl FnMut() -> A, events: &[Recorded]) {
     );
     for verdict in &verdicts {
         let id = verdict.id;
-        assert!((0.0..=1.0).contains(&verdict.score), "verdict {id}: score {} is no probability", verdict.score);
-        assert!(verdict.time <= verdict.updated, "verdict {id} was updated before it was drawn");
-        assert!(verdict.events.first <= verdict.events.last, "verdict {id}: its events run backwards");
+        assert!(
+            (0.0..=1.0).contains(&verdict.score),
+            "verdict {id}: score {} is no probability",
+            verdict.score
+        );
+        assert!(
+            verdict.time <= verdict.updated,
+            "verdict {id} was updated before it was drawn"
+        );
+        assert!(
+            verdict.events.first <= verdict.events.last,
+            "verdict {id}: its events run backwards"
+        );
         assert!(!verdict.title.is_empty(), "verdict {id} has no title");
-        assert_eq!(verdict.model.digest, make().model().digest, "verdict {id} names another model");
+        assert_eq!(
+            verdict.model.digest,
+            make().model().digest,
+            "verdict {id} names another model"
+        );
         for evidence in &verdict.evidence {
-            assert!(evidence.contribution.is_finite(), "verdict {id}: {evidence:?} does not say how much");
+            assert!(
+                evidence.contribution.is_finite(),
+                "verdict {id}: {evidence:?} does not say how much"
+            );
         }
     }
     for later in verdicts.iter().filter(|verdict| verdict.revision > 0) {
-        let before = verdicts.iter().find(|v| v.id == later.id && v.revision + 1 == later.revision);
-        let before = before.unwrap_or_else(|| panic!("verdict {} skips revision {}", later.id, later.revision - 1));
-        assert_eq!(before.time, later.time, "verdict {} changes the time it was drawn", later.id);
+        let before = verdicts
+            .iter()
+            .find(|v| v.id == later.id && v.revision + 1 == later.revision);
+        let before =
+            before.unwrap_or_else(|| panic!("verdict {} skips revision {}", later.id, later.revision - 1));
+        assert_eq!(
+            before.time, later.time,
+            "verdict {} changes the time it was drawn",
+            later.id
+        );
     }
 }
 
@@ -63,7 +91,11 @@ pub fn extractor<E: Extractor>(mut make: impl FnMut() -> E, events: &[Recorded])
         events,
     );
     for vector in &vectors {
-        assert_eq!(vector.values.len(), vector.schema.len(), "a vector has as many values as its schema");
+        assert_eq!(
+            vector.values.len(),
+            vector.schema.len(),
+            "a vector has as many values as its schema"
+        );
         assert!(vector.start < vector.end, "a window ends after it starts");
     }
 }
@@ -95,7 +127,11 @@ fn machine<M, O: Debug>(mut make: impl FnMut() -> Machine<M, O>, events: &[Recor
     // Debug output shows every bit of a float that matters and lets NaN equal NaN.
     let text = |out: &[O]| out.iter().map(|o| format!("{o:?}")).collect::<Vec<_>>();
     let all = make().feed(events);
-    assert_eq!(text(&all), text(&make().feed(events)), "two runs over the same events differ");
+    assert_eq!(
+        text(&all),
+        text(&make().feed(events)),
+        "two runs over the same events differ"
+    );
 
     for cut in [0, 1, events.len() / 3, events.len() / 2, events.len()] {
         let cut = cut.min(events.len());
@@ -104,7 +140,11 @@ fn machine<M, O: Debug>(mut make: impl FnMut() -> Machine<M, O>, events: &[Recor
         let snapshot = first.snapshot();
         let mut second = make();
         (second.restore)(&mut second.inner, &snapshot).expect("restore a snapshot");
-        assert_eq!(second.snapshot(), snapshot, "a restored state is the state that was kept");
+        assert_eq!(
+            second.snapshot(),
+            snapshot,
+            "a restored state is the state that was kept"
+        );
         let after = second.feed(&events[cut..]);
         assert_eq!(
             text(&all),
@@ -119,8 +159,16 @@ fn machine<M, O: Debug>(mut make: impl FnMut() -> Machine<M, O>, events: &[Recor
     let garbage: [&[u8]; 3] = [b"", b"not a snapshot", &before[..before.len() / 2]];
     for garbage in garbage {
         let restored = (disturbed.restore)(&mut disturbed.inner, garbage);
-        assert!(restored.is_err(), "a damaged snapshot of {} bytes is taken for a state", garbage.len());
-        assert_eq!(disturbed.snapshot(), before, "a refused snapshot changes the state");
+        assert!(
+            restored.is_err(),
+            "a damaged snapshot of {} bytes is taken for a state",
+            garbage.len()
+        );
+        assert_eq!(
+            disturbed.snapshot(),
+            before,
+            "a refused snapshot changes the state"
+        );
     }
     all
 }

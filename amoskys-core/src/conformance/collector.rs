@@ -18,6 +18,10 @@ pub async fn collector<C: Collector>(mut make: impl FnMut() -> C) {
     let batches = read(make()).await;
     let events: Vec<&Event> = batches.iter().flat_map(|batch| &batch.events).collect();
     assert!(!events.is_empty(), "give the suite a source with events");
+    assert!(
+        make().is_replayable(),
+        "this suite is for sources that can be read again"
+    );
     let name = make().source().to_owned();
     assert!(!name.is_empty(), "a collector has a name");
     let mut ids = HashSet::new();
@@ -25,7 +29,11 @@ pub async fn collector<C: Collector>(mut make: impl FnMut() -> C) {
         assert_eq!(event.source.as_str(), name, "events carry their collector's name");
         assert!(ids.insert(event.id), "event id {} is given twice", event.id);
     }
-    assert_eq!(batches, read(make()).await, "the same source read again gives the same batches and ids");
+    assert_eq!(
+        batches,
+        read(make()).await,
+        "the same source read again gives the same batches and ids"
+    );
     drops_lose_nothing(make(), &batches).await;
     resumes(&mut make, &batches).await;
 }
@@ -47,7 +55,11 @@ async fn drops_lose_nothing<C: Collector>(mut collector: C, batches: &[Batch]) {
             None => break,
         }
     }
-    assert_eq!(ids(&again), ids(batches), "dropping a call loses or doubles events");
+    assert_eq!(
+        ids(&again),
+        ids(batches),
+        "dropping a call loses or doubles events"
+    );
 }
 
 async fn resumes<C: Collector>(make: &mut impl FnMut() -> C, batches: &[Batch]) {
@@ -55,11 +67,20 @@ async fn resumes<C: Collector>(make: &mut impl FnMut() -> C, batches: &[Batch]) 
     let places: Vec<usize> = with_position.collect();
     // All places of a short source, a sample of a long one.
     for at in places.iter().step_by(places.len().div_ceil(16).max(1)) {
-        let Some(position) = &batches[*at].position else { continue };
+        let Some(position) = &batches[*at].position else {
+            continue;
+        };
         let mut collector = make();
-        collector.resume(position).await.expect("resume at a position the collector gave");
+        collector
+            .resume(position)
+            .await
+            .expect("resume at a position the collector gave");
         let rest = read(collector).await;
-        assert_eq!(ids(&rest), ids(&batches[at + 1..]), "resuming after batch {at} gives what follows it");
+        assert_eq!(
+            ids(&rest),
+            ids(&batches[at + 1..]),
+            "resuming after batch {at} gives what follows it"
+        );
     }
     let mut collector = make();
     let garbage = Position(bytes::Bytes::from_static(b"not a position of yours"));
@@ -81,5 +102,9 @@ async fn read<C: Collector>(mut collector: C) -> Vec<Batch> {
 }
 
 fn ids(batches: &[Batch]) -> Vec<EventId> {
-    batches.iter().flat_map(|batch| &batch.events).map(|event| event.id).collect()
+    batches
+        .iter()
+        .flat_map(|batch| &batch.events)
+        .map(|event| event.id)
+        .collect()
 }

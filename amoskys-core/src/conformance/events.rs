@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use crate::batch::Recorded;
 use crate::event::{
-    Class, Event, FlowEnd, FlowKey, FlowPhase, FlowRecord, LogLevel, LogRecord, Metric, Payload,
-    Punctuation, Value,
+    Class, Event, FlowEnd, FlowKey, FlowPhase, FlowRecord, LogLevel, LogRecord, Metric, Payload, Punctuation,
+    Value,
 };
 use crate::id::{Epoch, EventId, Seq, StreamId};
 use crate::time::Timestamp;
@@ -25,16 +25,25 @@ pub fn sample_events(seed: u64, count: usize) -> Vec<Event> {
                 _ => flow(&mut random, ordinal, time),
             };
             let mut event = Event {
-                id: EventId { origin: seed, ordinal },
+                id: EventId {
+                    origin: seed,
+                    ordinal,
+                },
                 time: Timestamp::from_nanos(time),
                 device: "sensor-1".into(),
                 source: "sample".into(),
-                class: if random.next() % 16 == 0 { Class::Alert } else { Class::Telemetry },
+                class: if random.next() % 16 == 0 {
+                    Class::Alert
+                } else {
+                    Class::Telemetry
+                },
                 payload,
                 ..Event::default()
             };
             if random.next() % 4 == 0 {
-                event.attributes.insert("site".to_owned(), Value::Text("north".to_owned()));
+                event
+                    .attributes
+                    .insert("site".to_owned(), Value::Text("north".to_owned()));
             }
             event
         })
@@ -46,12 +55,19 @@ pub fn sample_events(seed: u64, count: usize) -> Vec<Event> {
 pub fn recorded(events: Vec<Event>) -> Vec<Recorded> {
     let stream = Arc::new(StreamId {
         agent: "sensor-1".into(),
-        epoch: Epoch { counter: 0, random: 7 },
+        epoch: Epoch {
+            counter: 0,
+            random: 7,
+        },
         class: Class::Telemetry,
     });
     let place = |(at, mut event): (usize, Event)| {
         event.class = Class::Telemetry;
-        Recorded { stream: stream.clone(), seq: Seq(at as u64), event }
+        Recorded {
+            stream: stream.clone(),
+            seq: Seq(at as u64),
+            event,
+        }
     };
     events.into_iter().enumerate().map(place).collect()
 }
@@ -78,7 +94,11 @@ fn flow(random: &mut SplitMix, flow: u64, time: i64) -> Payload {
 }
 
 fn log(random: &mut SplitMix) -> Payload {
-    let message = if random.next() % 2 == 0 { "session opened" } else { "Änderung übernommen" };
+    let message = if random.next() % 2 == 0 {
+        "session opened"
+    } else {
+        "Änderung übernommen"
+    };
     Payload::Log(Box::new(LogRecord {
         level: LogLevel::Notice,
         facility: "auth".to_owned(),

@@ -43,19 +43,30 @@ pub fn seal<S: Seal, O: Open>(make: impl FnOnce() -> (S, O)) {
                 })
                 .expect("seal");
             let first = *next.get(&class).unwrap_or(&0);
-            assert_eq!(sealed.first, Seq(first), "events of a stream are numbered without holes");
+            assert_eq!(
+                sealed.first,
+                Seq(first),
+                "events of a stream are numbered without holes"
+            );
             assert_eq!(sealed.last, Seq(first + events.len() as u64 - 1));
             assert_eq!(sealed.stream.class, class);
             streams.insert(sealed.stream.clone());
             next.insert(class, sealed.last.0 + 1);
             let class_told = opener.class(&sealed.record);
-            assert!(class_told.is_none_or(|told| told == class), "the class is told wrongly");
+            assert!(
+                class_told.is_none_or(|told| told == class),
+                "the class is told wrongly"
+            );
             let opened = opener.open(&sealed.record).expect("open");
             assert_eq!(*opened.stream, sealed.stream);
             assert_eq!((opened.first, opened.last), (sealed.first, sealed.last));
             assert_eq!(opened.events, events, "events come back as they were");
             assert_eq!(opened.source, source);
-            assert_eq!(opened.position.is_some(), with_position, "the position comes back");
+            assert_eq!(
+                opened.position.is_some(),
+                with_position,
+                "the position comes back"
+            );
             assert!(opened.position.is_none_or(|p| p == position));
             assert_eq!(opened.ledger.as_ref(), Some(&ledger), "the ledger comes back");
         }
@@ -63,12 +74,28 @@ pub fn seal<S: Seal, O: Open>(make: impl FnOnce() -> (S, O)) {
     assert_eq!(streams.len(), next.len(), "each class has one stream");
 
     let events = sample_events(3, 50);
-    let mixed = Unsealed { class: Class::Telemetry, source: &source, events: &events, position: None, ledger: None };
+    let mixed = Unsealed {
+        class: Class::Telemetry,
+        source: &source,
+        events: &events,
+        position: None,
+        ledger: None,
+    };
     let refused = sealer.seal(mixed);
-    assert!(matches!(refused, Err(SealError::Batch { .. })), "a batch of several classes is refused");
+    assert!(
+        matches!(refused, Err(SealError::Batch { .. })),
+        "a batch of several classes is refused"
+    );
     let none = Unsealed { events: &[], ..mixed };
-    assert!(matches!(sealer.seal(none), Err(SealError::Batch { .. })), "an empty batch is refused");
-    let single = Unsealed { class: events[0].class, events: &events[..1], ..mixed };
+    assert!(
+        matches!(sealer.seal(none), Err(SealError::Batch { .. })),
+        "an empty batch is refused"
+    );
+    let single = Unsealed {
+        class: events[0].class,
+        events: &events[..1],
+        ..mixed
+    };
     let sealed = sealer.seal(single).expect("seal after a refusal");
     let expected = *next.get(&events[0].class).unwrap_or(&0);
     assert_eq!(sealed.first, Seq(expected), "a refused batch leaves no hole");
@@ -77,5 +104,9 @@ pub fn seal<S: Seal, O: Open>(make: impl FnOnce() -> (S, O)) {
         let opened = opener.open(&sealed.record.slice(..cut));
         assert!(opened.is_err(), "a record cut to {cut} bytes opens");
     }
-    assert!(opener.open(&Bytes::from_static(b"this is no record at all")).is_err());
+    assert!(
+        opener
+            .open(&Bytes::from_static(b"this is no record at all"))
+            .is_err()
+    );
 }

@@ -22,19 +22,32 @@ pub async fn sink<S: Sink>(mut make: impl FnMut() -> S, mut written: impl FnMut(
     sink.write(&events[40..60]).await.expect("write");
     sink.flush().await.expect("flush");
     drop(sink);
-    assert_eq!(distinct(written()), (0..60).map(Seq).collect::<Vec<_>>(), "what was flushed is there, in order");
+    assert_eq!(
+        distinct(written()),
+        (0..60).map(Seq).collect::<Vec<_>>(),
+        "what was flushed is there, in order"
+    );
 
     // As after a crash: the last batch comes again, and more.
     let mut sink = make();
     sink.write(&events[40..60]).await.expect("write a batch again");
-    sink.write(&events[60..]).await.expect("write on after opening again");
+    sink.write(&events[60..])
+        .await
+        .expect("write on after opening again");
     sink.flush().await.expect("flush");
     drop(sink);
-    assert_eq!(distinct(written()), (0..100).map(Seq).collect::<Vec<_>>(), "nothing is missing, order is kept");
+    assert_eq!(
+        distinct(written()),
+        (0..100).map(Seq).collect::<Vec<_>>(),
+        "nothing is missing, order is kept"
+    );
 }
 
 /// The numbers without those that came before: a sink may write twice what it was given twice.
 fn distinct(numbers: Vec<Seq>) -> Vec<Seq> {
     let mut seen = std::collections::BTreeSet::new();
-    numbers.into_iter().filter(|number| seen.insert(*number)).collect()
+    numbers
+        .into_iter()
+        .filter(|number| seen.insert(*number))
+        .collect()
 }

@@ -25,7 +25,11 @@ pub fn wal<W: Wal>(mut open: impl FnMut() -> W) {
     calls_back_when_durable(&open(), &mut records);
     keeps_values(&open());
     let value = open().load("kept").expect("load a value after reopening");
-    assert_eq!(value.as_deref(), Some(&b"second"[..]), "a stored value must survive reopening");
+    assert_eq!(
+        value.as_deref(),
+        Some(&b"second"[..]),
+        "a stored value must survive reopening"
+    );
     trims(&open(), &mut records);
     goes_on_after_trimming_everything(&mut open, &records);
 }
@@ -39,7 +43,10 @@ pub fn wal<W: Wal>(mut open: impl FnMut() -> W) {
 pub fn wal_budget<W: Wal>(open: impl FnOnce() -> W) {
     let wal = open();
     let budget = wal.budget_bytes();
-    assert!(budget <= 64 << 20, "open the log with a budget of at most 64 MiB for this check");
+    assert!(
+        budget <= 64 << 20,
+        "open the log with a budget of at most 64 MiB for this check"
+    );
     let record = Bytes::from(vec![0x5a; 64 << 10]);
     let mut last = None;
     let error = loop {
@@ -47,12 +54,24 @@ pub fn wal_budget<W: Wal>(open: impl FnOnce() -> W) {
             Ok(offset) => last = Some(offset),
             Err(error) => break error,
         }
-        assert!(wal.used_bytes() <= budget, "used {} bytes of {budget}", wal.used_bytes());
+        assert!(
+            wal.used_bytes() <= budget,
+            "used {} bytes of {budget}",
+            wal.used_bytes()
+        );
     };
-    assert!(matches!(error, WalError::Full { .. }), "a full log answers Full, not {error:?}");
+    assert!(
+        matches!(error, WalError::Full { .. }),
+        "a full log answers Full, not {error:?}"
+    );
     let last = last.expect("at least one record must fit into the budget");
-    wal.wait_durable(last).expect("records that were taken become durable in a full log");
-    assert_eq!(read_all(&wal, Offset(0)).len() as u64, last.0 + 1, "a full log keeps all it took");
+    wal.wait_durable(last)
+        .expect("records that were taken become durable in a full log");
+    assert_eq!(
+        read_all(&wal, Offset(0)).len() as u64,
+        last.0 + 1,
+        "a full log keeps all it took"
+    );
     wal.trim(last.next()).expect("trim a full log");
     let offset = wal.append(record).expect("after a trim there is room again");
     assert_eq!(offset, last.next(), "offsets go on after a trim");
@@ -62,7 +81,11 @@ fn begins_empty(wal: &impl Wal) {
     assert_eq!(wal.first(), Offset(0), "a new log begins at offset 0");
     assert_eq!(wal.durable(), Offset(0), "a new log has nothing durable");
     assert!(read_all(wal, Offset(0)).is_empty(), "a new log is empty");
-    assert_eq!(wal.load("nothing").expect("load"), None, "a value that was never stored is not there");
+    assert_eq!(
+        wal.load("nothing").expect("load"),
+        None,
+        "a value that was never stored is not there"
+    );
 }
 
 fn appends_in_order(wal: &impl Wal) -> Vec<Bytes> {
@@ -87,16 +110,30 @@ fn appends_in_order(wal: &impl Wal) -> Vec<Bytes> {
 }
 
 fn survives_reopening(wal: &impl Wal, records: &[Bytes]) {
-    assert_eq!(wal.durable(), Offset(records.len() as u64), "durable records survive reopening");
+    assert_eq!(
+        wal.durable(),
+        Offset(records.len() as u64),
+        "durable records survive reopening"
+    );
     assert_same(wal, records);
 }
 
 fn reads_from_the_middle(wal: &impl Wal, records: &[Bytes]) {
     let some = wal.read(Offset(100), 1).expect("read");
-    assert_eq!(some.len(), 1, "a read gives at least one record, and no more than was asked for");
+    assert_eq!(
+        some.len(),
+        1,
+        "a read gives at least one record, and no more than was asked for"
+    );
     assert_eq!(some[0], (Offset(100), records[100].clone()));
-    assert!(wal.read(Offset(300), 1000).expect("read").is_empty(), "there is nothing at the end");
-    assert!(wal.read(Offset(u64::MAX), 1000).expect("read").is_empty(), "nor far behind it");
+    assert!(
+        wal.read(Offset(300), 1000).expect("read").is_empty(),
+        "there is nothing at the end"
+    );
+    assert!(
+        wal.read(Offset(u64::MAX), 1000).expect("read").is_empty(),
+        "nor far behind it"
+    );
 }
 
 fn appends_from_many_threads(wal: &impl Wal, records: &mut Vec<Bytes>) {
@@ -116,7 +153,10 @@ fn appends_from_many_threads(wal: &impl Wal, records: &mut Vec<Bytes>) {
                 })
             })
             .collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("a thread"))
+            .collect()
     });
     let mut taken = taken;
     taken.sort_by_key(|(offset, _)| *offset);
@@ -139,7 +179,9 @@ fn calls_back_when_durable(wal: &impl Wal, records: &mut Vec<Bytes>) {
     let offset = wal.append(record.clone()).expect("append");
     records.push(record);
     while highest.load(Ordering::SeqCst) <= offset.0 {
-        calls.recv_timeout(Duration::from_secs(10)).expect("a call when the record is durable");
+        calls
+            .recv_timeout(Duration::from_secs(10))
+            .expect("a call when the record is durable");
     }
     assert!(wal.durable() > offset, "the call comes when it is true");
 }
@@ -157,18 +199,31 @@ fn trims(wal: &impl Wal, records: &mut [Bytes]) {
     wal.trim(to).expect("trim");
     assert!(wal.first() <= to, "a trim forgets no more than was allowed");
     let kept = read_all(wal, to);
-    assert_eq!(kept.first().map(|(offset, _)| *offset), Some(to), "what was not trimmed is there");
+    assert_eq!(
+        kept.first().map(|(offset, _)| *offset),
+        Some(to),
+        "what was not trimmed is there"
+    );
     for (offset, record) in kept {
         assert_eq!(record, records[offset.0 as usize], "record {offset} after a trim");
     }
     wal.trim(Offset(u64::MAX)).expect("trim everything");
-    assert!(wal.first() <= wal.durable(), "a trim beyond the end stops at the end");
+    assert!(
+        wal.first() <= wal.durable(),
+        "a trim beyond the end stops at the end"
+    );
 }
 
 fn goes_on_after_trimming_everything<W: Wal>(open: &mut impl FnMut() -> W, records: &[Bytes]) {
     let wal = open();
-    let offset = wal.append(Bytes::from_static(b"after")).expect("append after a trim");
-    assert_eq!(offset, Offset(records.len() as u64), "offsets go on after a trim and reopening");
+    let offset = wal
+        .append(Bytes::from_static(b"after"))
+        .expect("append after a trim");
+    assert_eq!(
+        offset,
+        Offset(records.len() as u64),
+        "offsets go on after a trim and reopening"
+    );
     wal.wait_durable(offset).expect("wait");
     drop(wal);
     let last = read_all(&open(), offset);
@@ -188,7 +243,9 @@ fn read_all(wal: &impl Wal, mut from: Offset) -> Vec<(Offset, Bytes)> {
     let mut all = Vec::new();
     loop {
         let records = wal.read(from, 10_000).expect("read");
-        let Some((last, _)) = records.last() else { return all };
+        let Some((last, _)) = records.last() else {
+            return all;
+        };
         assert!(*last >= from, "a read does not go back");
         from = last.next();
         all.extend(records);

@@ -26,7 +26,13 @@ impl MemoryCollector {
         let digest = crate::Digest::of(name.as_bytes());
         let mut origin = [0; 8];
         origin.copy_from_slice(&digest.0[..8]);
-        Self { name: name.into(), origin: u64::from_be_bytes(origin), events, batch_events: 64, at: 0 }
+        Self {
+            name: name.into(),
+            origin: u64::from_be_bytes(origin),
+            events,
+            batch_events: 64,
+            at: 0,
+        }
     }
 
     /// Hands out at most this many events at once. Default 64; 0 counts as 1.
@@ -44,11 +50,17 @@ impl Collector for MemoryCollector {
         self.name.as_str()
     }
 
+    fn is_replayable(&self) -> bool {
+        true
+    }
+
     async fn resume(&mut self, position: &Position) -> Result<(), Infallible> {
         let mut at = [0; 8];
         let known = position.0.len().min(8);
         at[..known].copy_from_slice(&position.0[..known]);
-        self.at = usize::try_from(u64::from_le_bytes(at)).unwrap_or(usize::MAX).min(self.events.len());
+        self.at = usize::try_from(u64::from_le_bytes(at))
+            .unwrap_or(usize::MAX)
+            .min(self.events.len());
         Ok(())
     }
 
@@ -59,7 +71,10 @@ impl Collector for MemoryCollector {
         let end = self.events.len().min(self.at + self.batch_events);
         let events = (self.at..end)
             .map(|at| Event {
-                id: EventId { origin: self.origin, ordinal: at as u64 },
+                id: EventId {
+                    origin: self.origin,
+                    ordinal: at as u64,
+                },
                 source: self.name.clone(),
                 ..self.events[at].clone()
             })
@@ -67,6 +82,13 @@ impl Collector for MemoryCollector {
         let used = (end - self.at) as u64;
         self.at = end;
         let position = Position(Bytes::copy_from_slice(&(end as u64).to_le_bytes()));
-        Ok(Some(Batch { events, position: Some(position), tally: Tally { used, ..Tally::default() } }))
+        Ok(Some(Batch {
+            events,
+            position: Some(position),
+            tally: Tally {
+                used,
+                ..Tally::default()
+            },
+        }))
     }
 }

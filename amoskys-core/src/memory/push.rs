@@ -16,10 +16,19 @@ use crate::id::Name;
 /// decides: wait, drop, or slow down.
 #[must_use]
 pub fn push(name: &str, capacity: usize) -> (PushHandle, PushCollector) {
-    let queue = Arc::new(Queue { capacity: capacity.max(1), state: Mutex::default() });
+    let queue = Arc::new(Queue {
+        capacity: capacity.max(1),
+        state: Mutex::default(),
+    });
     queue.lock().handles = 1;
     let handle = PushHandle(queue.clone());
-    (handle, PushCollector { name: name.into(), queue })
+    (
+        handle,
+        PushCollector {
+            name: name.into(),
+            queue,
+        },
+    )
 }
 
 /// The pushing end. Clones share the queue; when the last is dropped, the source has ended.
@@ -85,7 +94,11 @@ impl Drop for PushHandle {
         let waker = {
             let mut state = self.0.lock();
             state.handles -= 1;
-            if state.handles == 0 { state.waker.take() } else { None }
+            if state.handles == 0 {
+                state.waker.take()
+            } else {
+                None
+            }
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -124,8 +137,15 @@ impl Collector for PushCollector {
             for event in &mut events {
                 event.source = name.clone();
             }
-            let tally = Tally { used: events.len() as u64, ..Tally::default() };
-            Poll::Ready(Some(Batch { events, position: None, tally }))
+            let tally = Tally {
+                used: events.len() as u64,
+                ..Tally::default()
+            };
+            Poll::Ready(Some(Batch {
+                events,
+                position: None,
+                tally,
+            }))
         })
         .await)
     }

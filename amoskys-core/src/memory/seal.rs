@@ -39,7 +39,11 @@ impl PlainSeal {
     /// Seals as `agent`, from sequence number 0 on, in an epoch of zeros.
     #[must_use]
     pub fn new(agent: &str) -> Self {
-        Self { agent: agent.into(), epoch: Epoch::default(), next: BTreeMap::new() }
+        Self {
+            agent: agent.into(),
+            epoch: Epoch::default(),
+            next: BTreeMap::new(),
+        }
     }
 
     /// A log in memory of at most `budget_bytes`, with a plain seal: what a pipeline without a log uses.
@@ -62,7 +66,9 @@ impl PlainSeal {
         let mut from = Offset(0);
         loop {
             let records = wal.read(from, 1 << 20)?;
-            let Some((last, _)) = records.last() else { return Ok(seal) };
+            let Some((last, _)) = records.last() else {
+                return Ok(seal);
+            };
             from = last.next();
             for (_, record) in &records {
                 if let Ok(opened) = PlainOpen.open(record) {
@@ -75,7 +81,11 @@ impl PlainSeal {
 
 impl Seal for PlainSeal {
     fn seal(&mut self, batch: Unsealed<'_>) -> Result<Sealed, SealError> {
-        let refuse = |reason: &str| Err(SealError::Batch { reason: reason.to_owned() });
+        let refuse = |reason: &str| {
+            Err(SealError::Batch {
+                reason: reason.to_owned(),
+            })
+        };
         if batch.events.is_empty() {
             return refuse("it has no events");
         }
@@ -83,7 +93,11 @@ impl Seal for PlainSeal {
             return refuse("it has events of several classes");
         }
         let next = self.next.entry(batch.class).or_default();
-        let stream = StreamId { agent: self.agent.clone(), epoch: self.epoch, class: batch.class };
+        let stream = StreamId {
+            agent: self.agent.clone(),
+            epoch: self.epoch,
+            class: batch.class,
+        };
         let (first, last) = (Seq(*next), Seq(*next + batch.events.len() as u64 - 1));
         let header = Header {
             stream: stream.clone(),
@@ -93,8 +107,9 @@ impl Seal for PlainSeal {
             position: batch.position.map(|position| position.0.to_vec()),
             ledger: batch.ledger.map(wire::encode_ledger),
         };
-        let header =
-            serde_json::to_vec(&header).map_err(|error| SealError::Batch { reason: error.to_string() })?;
+        let header = serde_json::to_vec(&header).map_err(|error| SealError::Batch {
+            reason: error.to_string(),
+        })?;
         let mut events = Vec::new();
         wire::encode_events(batch.events, &mut events);
         let mut record = BytesMut::with_capacity(4 + header.len() + events.len());
@@ -102,13 +117,20 @@ impl Seal for PlainSeal {
         record.put_slice(&header);
         record.put_slice(&events);
         *next = last.0 + 1;
-        Ok(Sealed { stream, first, last, record: record.freeze() })
+        Ok(Sealed {
+            stream,
+            first,
+            last,
+            record: record.freeze(),
+        })
     }
 }
 
 impl Open for PlainOpen {
     fn open(&self, record: &Bytes) -> Result<Opened, SealError> {
-        let damaged = |reason: &str| SealError::Damaged { reason: reason.to_owned() };
+        let damaged = |reason: &str| SealError::Damaged {
+            reason: reason.to_owned(),
+        };
         let Some((length, rest)) = record.split_first_chunk::<4>() else {
             return Err(damaged("it is shorter than its header"));
         };
@@ -118,19 +140,19 @@ impl Open for PlainOpen {
         };
         let header: Header =
             serde_json::from_slice(header).map_err(|_| damaged("its header is not readable"))?;
-        let mut opened =
-            Opened::new(Arc::new(header.stream), header.first, header.last, header.source);
-        opened.events =
-            wire::decode_events(events).map_err(|error| SealError::Damaged { reason: error.to_string() })?;
-        if header.last.0.checked_sub(header.first.0).map(|more| more + 1) != Some(opened.events.len() as u64) {
+        let mut opened = Opened::new(Arc::new(header.stream), header.first, header.last, header.source);
+        opened.events = wire::decode_events(events).map_err(|error| SealError::Damaged {
+            reason: error.to_string(),
+        })?;
+        if header.last.0.checked_sub(header.first.0).map(|more| more + 1) != Some(opened.events.len() as u64)
+        {
             return Err(damaged("it does not hold the events its header names"));
         }
         opened.position = header.position.map(|position| Position(position.into()));
         if let Some(ledger) = header.ledger {
-            opened.ledger = Some(
-                wire::decode_ledger(&ledger)
-                    .map_err(|error| SealError::Damaged { reason: error.to_string() })?,
-            );
+            opened.ledger = Some(wire::decode_ledger(&ledger).map_err(|error| SealError::Damaged {
+                reason: error.to_string(),
+            })?);
         }
         Ok(opened)
     }

@@ -20,7 +20,13 @@ impl MemorySink {
     #[must_use]
     pub fn new(name: &str) -> (Self, Collected) {
         let collected = Collected::default();
-        (Self { name: name.to_owned(), collected: collected.clone() }, collected)
+        (
+            Self {
+                name: name.to_owned(),
+                collected: collected.clone(),
+            },
+            collected,
+        )
     }
 }
 
@@ -40,7 +46,11 @@ impl Sink for MemorySink {
     }
 
     async fn write(&mut self, events: &[Recorded]) -> Result<(), Infallible> {
-        self.collected.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(events);
+        self.collected
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(events);
         Ok(())
     }
 }

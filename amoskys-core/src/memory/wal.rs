@@ -27,7 +27,10 @@ impl MemoryWal {
     /// An empty log of at most `budget_bytes` of records.
     #[must_use]
     pub fn new(budget_bytes: u64) -> Self {
-        Self(Arc::new(Mutex::new(State { budget_bytes, ..State::default() })))
+        Self(Arc::new(Mutex::new(State {
+            budget_bytes,
+            ..State::default()
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -58,7 +61,10 @@ impl Wal for MemoryWal {
             let mut state = self.lock();
             let bytes = record.len() as u64;
             if bytes > state.budget_bytes {
-                return Err(WalError::TooLarge { bytes, limit_bytes: state.budget_bytes });
+                return Err(WalError::TooLarge {
+                    bytes,
+                    limit_bytes: state.budget_bytes,
+                });
             }
             if state.used_bytes + bytes > state.budget_bytes {
                 return Err(WalError::Full {
@@ -111,7 +117,9 @@ impl Wal for MemoryWal {
     fn trim(&self, to: Offset) -> Result<(), WalError> {
         let mut state = self.lock();
         while state.first < to.0 {
-            let Some(record) = state.records.pop_front() else { break };
+            let Some(record) = state.records.pop_front() else {
+                break;
+            };
             state.used_bytes -= record.len() as u64;
             state.first += 1;
         }
@@ -123,7 +131,9 @@ impl Wal for MemoryWal {
     }
 
     fn store(&self, name: &str, value: &[u8]) -> Result<(), WalError> {
-        self.lock().values.insert(name.to_owned(), Bytes::copy_from_slice(value));
+        self.lock()
+            .values
+            .insert(name.to_owned(), Bytes::copy_from_slice(value));
         Ok(())
     }
 

@@ -51,15 +51,12 @@ impl Analysis {
                     }
                     Chunk::Skip(to) => self.from = to,
                 },
-                Ahead::End => {
-                    self.checkpoint(runtime)?;
-                    return Ok(());
-                }
+                Ahead::End => return self.checkpoint(runtime, true),
                 Ahead::Failed => return Ok(()),
             }
             // The log cannot forget what lies behind the last checkpoint, so a filling log asks for one too.
             if checkpointed.elapsed() >= self.checkpoint_every || backlog >= enough {
-                self.checkpoint(runtime)?;
+                self.checkpoint(runtime, false)?;
                 checkpointed = Instant::now();
                 backlog = 0;
             }
@@ -101,14 +98,21 @@ impl Analysis {
     fn send(&mut self, runtime: &Handle, device: &Name, verdicts: &mut Vec<Verdict>) {
         let mut events = Vec::new();
         for verdict in verdicts.drain(..) {
-            if self.known.get(&verdict.id).is_some_and(|known| *known >= verdict.revision) {
+            if self
+                .known
+                .get(&verdict.id)
+                .is_some_and(|known| *known >= verdict.revision)
+            {
                 continue;
             }
             self.known.insert(verdict.id, verdict.revision);
             let mut origin = [0; 8];
             origin.copy_from_slice(&verdict.id.0[..8]);
             events.push(Event {
-                id: EventId { origin: u64::from_be_bytes(origin), ordinal: u64::from(verdict.revision) },
+                id: EventId {
+                    origin: u64::from_be_bytes(origin),
+                    ordinal: u64::from(verdict.revision),
+                },
                 time: verdict.updated,
                 device: device.clone(),
                 source: SOURCE.into(),
@@ -124,21 +128,41 @@ impl Analysis {
     }
 
     /// Keeps the analyzers' state, once every verdict drawn so far is durable.
-    fn checkpoint(&mut self, runtime: &Handle) -> Result<(), WalError> {
+    fn checkpoint(&mut self, runtime: &Handle, input_ended: bool) -> Result<(), WalError> {
         let (answer, answered) = oneshot::channel();
-        if runtime.block_on(self.writer.send(FromAnalysis::Sync(answer))).is_err() {
+        if runtime
+            .block_on(self.writer.send(FromAnalysis::Sync(answer)))
+            .is_err()
+        {
             return Ok(());
         }
-        let Ok(end) = runtime.block_on(answered) else { return Ok(()) };
+        let Ok(end) = runtime.block_on(answered) else {
+            return Ok(());
+        };
         if end.0 > 0 {
             self.shared.log.wal.wait_durable(Offset(end.0 - 1))?;
         }
-        let account = self.shared.ledger.snapshot().accounts.remove(STAGE).unwrap_or_default();
-        let bookmark = Bookmark { offset: self.from, account };
+        if input_ended {
+            // What follows the input are verdicts of our own.
+            self.from = end.max(self.from);
+        }
+        let account = self
+            .shared
+            .ledger
+            .snapshot()
+            .accounts
+            .remove(STAGE)
+            .unwrap_or_default();
+        let bookmark = Bookmark {
+            offset: self.from,
+            account,
+        };
         match encode(&self.analyzers, &bookmark) {
             Ok(state) => {
                 self.shared.log.wal.store(STAGE, &state)?;
-                self.shared.delivery.advance(&self.shared.log, self.reader, self.from)
+                self.shared
+                    .delivery
+                    .advance(&self.shared.log, self.reader, self.from)
             }
             Err(error) => {
                 tracing::warn!(%error, "the analyzers' state cannot be kept; after a restart the log is read again");
@@ -156,7 +180,9 @@ pub(super) fn restore(
     ledger: &Ledger,
 ) -> Result<Offset, WalError> {
     let first = log.wal.first();
-    let Some(kept) = log.wal.load(STAGE)?.filter(|_| !analyzers.is_empty()) else { return Ok(first) };
+    let Some(kept) = log.wal.load(STAGE)?.filter(|_| !analyzers.is_empty()) else {
+        return Ok(first);
+    };
     match decode(analyzers, &kept) {
         Ok(bookmark) => {
             ledger.set(STAGE, bookmark.account);
@@ -185,14 +211,18 @@ fn encode(analyzers: &[Box<dyn Analyzer>], bookmark: &Bookmark) -> Result<Vec<u8
 }
 
 fn decode(analyzers: &mut [Box<dyn Analyzer>], mut bytes: &[u8]) -> Result<Bookmark, AnalyzerError> {
-    let unusable = |reason: &str| AnalyzerError::Snapshot { reason: reason.to_owned(), source: None };
+    let unusable = |reason: &str| AnalyzerError::Snapshot {
+        reason: reason.to_owned(),
+        source: None,
+    };
     let bookmark = take_part(&mut bytes)
         .and_then(|place| Bookmark::decode(place, STAGE))
         .ok_or_else(|| unusable("its place cannot be read"))?;
     let mut states = Vec::new();
     for analyzer in &*analyzers {
-        let (digest, behind) =
-            bytes.split_first_chunk::<32>().ok_or_else(|| unusable("there were fewer analyzers then"))?;
+        let (digest, behind) = bytes
+            .split_first_chunk::<32>()
+            .ok_or_else(|| unusable("there were fewer analyzers then"))?;
         if *digest != analyzer.model().digest.0 {
             return Err(unusable("it is of another model"));
         }
@@ -203,7 +233,10 @@ fn decode(analyzers: &mut [Box<dyn Analyzer>], mut bytes: &[u8]) -> Result<Bookm
         return Err(unusable("there were more analyzers then"));
     }
     // All or none: an analyzer that goes on from a state while another begins afresh would disagree with it.
-    let fresh = analyzers.iter().map(|analyzer| analyzer.snapshot()).collect::<Result<Vec<_>, _>>()?;
+    let fresh = analyzers
+        .iter()
+        .map(|analyzer| analyzer.snapshot())
+        .collect::<Result<Vec<_>, _>>()?;
     for at in 0..analyzers.len() {
         if let Err(error) = analyzers[at].restore(states[at]) {
             for (analyzer, state) in analyzers[..at].iter_mut().zip(&fresh) {

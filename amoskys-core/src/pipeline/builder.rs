@@ -51,7 +51,11 @@ pub struct BatchLimits {
 
 impl Default for BatchLimits {
     fn default() -> Self {
-        Self { max_events: 512, max_bytes: 256 << 10, linger: Duration::from_millis(10) }
+        Self {
+            max_events: 512,
+            max_bytes: 256 << 10,
+            linger: Duration::from_millis(10),
+        }
     }
 }
 
@@ -145,14 +149,20 @@ impl PipelineBuilder {
     /// Adds a sink that gets every event.
     #[must_use]
     pub fn sink(mut self, sink: impl Sink + 'static) -> Self {
-        self.sinks.push(SinkPart { sink: BoxSink::new(sink), class: None });
+        self.sinks.push(SinkPart {
+            sink: BoxSink::new(sink),
+            class: None,
+        });
         self
     }
 
     /// Adds a sink that gets the events of one class, for example [`Class::Alert`].
     #[must_use]
     pub fn sink_of(mut self, class: Class, sink: impl Sink + 'static) -> Self {
-        self.sinks.push(SinkPart { sink: BoxSink::new(sink), class: Some(class) });
+        self.sinks.push(SinkPart {
+            sink: BoxSink::new(sink),
+            class: Some(class),
+        });
         self
     }
 
@@ -198,20 +208,32 @@ impl PipelineBuilder {
         let mut names = BTreeSet::from([super::analysis::SOURCE.to_owned()]);
         for name in self.collectors.iter().map(Collector::source) {
             if name.is_empty() || !names.insert(name.to_owned()) {
-                return Err(BuildError::Name { kind: "collector", name: name.to_owned() });
+                return Err(BuildError::Name {
+                    kind: "collector",
+                    name: name.to_owned(),
+                });
             }
         }
         let mut names = BTreeSet::new();
         for name in self.sinks.iter().map(|part| part.sink.name()) {
             if name.is_empty() || !names.insert(name.to_owned()) {
-                return Err(BuildError::Name { kind: "sink", name: name.to_owned() });
+                return Err(BuildError::Name {
+                    kind: "sink",
+                    name: name.to_owned(),
+                });
             }
         }
         if self.limits.max_events == 0 {
-            return Err(BuildError::Limit { key: "max_events", range: "at least 1" });
+            return Err(BuildError::Limit {
+                key: "max_events",
+                range: "at least 1",
+            });
         }
         if self.limits.max_bytes == 0 || self.limits.max_bytes > 16 << 20 {
-            return Err(BuildError::Limit { key: "max_bytes", range: "1 byte to 16 MiB" });
+            return Err(BuildError::Limit {
+                key: "max_bytes",
+                range: "1 byte to 16 MiB",
+            });
         }
         let name = self.name.unwrap_or_else(|| "amoskys".to_owned());
         Ok(Pipeline {
@@ -232,7 +254,9 @@ impl PipelineBuilder {
 
 impl std::fmt::Debug for PipelineBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PipelineBuilder").field("collectors", &self.collectors).finish_non_exhaustive()
+        f.debug_struct("PipelineBuilder")
+            .field("collectors", &self.collectors)
+            .finish_non_exhaustive()
     }
 }
 

@@ -37,7 +37,14 @@ pub(super) async fn collect(
             Ok(None) => return Ok(()),
             Ok(Some(batch)) => {
                 backoff = Duration::ZERO;
-                if batches.send(Collected { collector: index, batch }).await.is_err() {
+                if batches
+                    .send(Collected {
+                        collector: index,
+                        batch,
+                    })
+                    .await
+                    .is_err()
+                {
                     return Ok(());
                 }
             }

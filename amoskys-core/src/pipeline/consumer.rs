@@ -32,7 +32,11 @@ pub(super) fn read_chunk(log: &LogReader, from: Offset, limit: Offset) -> Result
     match log.wal.read(from, READ_BYTES) {
         Ok(mut records) => {
             records.retain(|(offset, _)| *offset < limit);
-            Ok(if records.is_empty() { Chunk::Skip(limit) } else { Chunk::Records(records) })
+            Ok(if records.is_empty() {
+                Chunk::Skip(limit)
+            } else {
+                Chunk::Records(records)
+            })
         }
         Err(WalError::Damaged { offset, reason }) => {
             tracing::warn!(%offset, reason, "a damaged record of the log is passed over");
@@ -60,13 +64,22 @@ enum Answer {
 
 impl Consumer {
     pub(super) fn new(part: SinkPart, reader: usize, from: Offset, shared: Shared) -> Self {
-        Self { stage: part.stage(), part, reader, from, shared }
+        Self {
+            stage: part.stage(),
+            part,
+            reader,
+            from,
+            shared,
+        }
     }
 
     /// Runs until the end of the log. Blocks; needs a thread of its own.
     pub(super) fn run(mut self, runtime: &Handle) -> Result<(), BoxError> {
         let mut flushed = Instant::now();
         let mut dirty = false;
+        let mut unflushed_bytes = 0;
+        // A small log waits for its readers, so they do not wait for the clock.
+        let enough_bytes = (self.shared.log.wal.budget_bytes() / 4).max(1);
         loop {
             let ahead = runtime.block_on(async {
                 tokio::select! {
@@ -81,6 +94,7 @@ impl Consumer {
                     match read_chunk(&self.shared.log, self.from, limit)? {
                         Chunk::Records(records) => {
                             for (offset, record) in records {
+                                unflushed_bytes += record.len() as u64;
                                 match self.deliver(runtime, &record)? {
                                     Answer::GaveUp => return Ok(()),
                                     Answer::Done | Answer::Refused => self.from = offset.next(),
@@ -90,7 +104,7 @@ impl Consumer {
                         Chunk::Skip(to) => self.from = to,
                     }
                     dirty = true;
-                    if flushed.elapsed() < FLUSH_EVERY {
+                    if flushed.elapsed() < FLUSH_EVERY && unflushed_bytes < enough_bytes {
                         continue;
                     }
                 }
@@ -101,6 +115,7 @@ impl Consumer {
             self.flush(runtime)?;
             flushed = Instant::now();
             dirty = false;
+            unflushed_bytes = 0;
         }
     }
 
@@ -119,7 +134,12 @@ impl Consumer {
                 return Ok(Answer::Done);
             }
         };
-        if self.part.class.is_some_and(|wanted| wanted != opened.stream.class) || opened.events.is_empty() {
+        if self
+            .part
+            .class
+            .is_some_and(|wanted| wanted != opened.stream.class)
+            || opened.events.is_empty()
+        {
             return Ok(Answer::Done);
         }
         let events: Vec<Recorded> = opened.into_recorded().collect();
@@ -145,9 +165,21 @@ impl Consumer {
         if let Answer::GaveUp = self.call(runtime, async |sink: &mut BoxSink| sink.flush().await)? {
             return Ok(());
         }
-        let account = self.shared.ledger.snapshot().accounts.remove(&self.stage).unwrap_or_default();
-        Bookmark { offset: self.from, account }.store(&self.shared.log, &self.stage)?;
-        self.shared.delivery.advance(&self.shared.log, self.reader, self.from)?;
+        let account = self
+            .shared
+            .ledger
+            .snapshot()
+            .accounts
+            .remove(&self.stage)
+            .unwrap_or_default();
+        Bookmark {
+            offset: self.from,
+            account,
+        }
+        .store(&self.shared.log, &self.stage)?;
+        self.shared
+            .delivery
+            .advance(&self.shared.log, self.reader, self.from)?;
         Ok(())
     }
 
@@ -157,7 +189,11 @@ impl Consumer {
         runtime: &Handle,
         mut call: impl AsyncFnMut(&mut BoxSink) -> Result<(), SinkError>,
     ) -> Result<Answer, BoxError> {
-        let Self { part: SinkPart { sink, .. }, shared, .. } = self;
+        let Self {
+            part: SinkPart { sink, .. },
+            shared,
+            ..
+        } = self;
         let mut backoff = Duration::ZERO;
         loop {
             let result = runtime.block_on(async {
@@ -167,8 +203,12 @@ impl Consumer {
                     () = shared.give_up.triggered() => None,
                 }
             });
-            let Some(result) = result else { return Ok(Answer::GaveUp) };
-            let Err(error) = result else { return Ok(Answer::Done) };
+            let Some(result) = result else {
+                return Ok(Answer::GaveUp);
+            };
+            let Err(error) = result else {
+                return Ok(Answer::Done);
+            };
             metrics::counter!("amoskys_sink_failures_total",
                 "pipeline" => shared.name.clone(), "sink" => sink.name().to_owned())
             .increment(1);

@@ -3,9 +3,14 @@ use super::run::Shared;
 /// Publishes the ledger and the state of the log as metrics.
 ///
 /// Counters are set, not added to, so that metrics and ledger cannot drift apart.
-#[expect(clippy::cast_precision_loss, reason = "gauges are floats; 53 bits are enough for them")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "gauges are floats; 53 bits are enough for them"
+)]
 pub(super) fn publish(shared: &Shared) {
-    let Shared { name: pipeline, log, .. } = shared;
+    let Shared {
+        name: pipeline, log, ..
+    } = shared;
     let ledger = shared.ledger.snapshot();
     for (stage, account) in &ledger.accounts {
         let labels = [("pipeline", pipeline.to_owned()), ("stage", stage.clone())];

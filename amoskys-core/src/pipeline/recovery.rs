@@ -25,8 +25,8 @@ pub(super) struct Recovery {
 #[derive(Debug, Default)]
 pub(super) struct SourceRecovery {
     pub(super) position: Option<Position>,
-    /// Events behind the position that are in the log already: a batch of the source was cut in two, and only
-    /// the first part became durable.
+    /// Events behind the position that are in the log already: what the source handed over is sealed in parts,
+    /// of which only the last carries the position, and not all became durable.
     pub(super) ahead: HashSet<EventId>,
 }
 
@@ -76,21 +76,25 @@ impl Recovery {
         if opened.position.is_some() {
             source.position = opened.position;
             source.ahead.clear();
-        } else if source.position.is_some() || opened.events.iter().any(|event| event.id != EventId::default())
-        {
+        } else {
             source.ahead.extend(opened.events.iter().map(|event| event.id));
         }
     }
 
     /// Brings `ledger` to where the log is. What was pending in memory is gone: a source that is read again
     /// has not received it yet; one that is not has lost it.
-    pub(super) fn settle(&self, ledger: &Ledger, resumed: &BTreeSet<String>) {
+    pub(super) fn settle(&self, ledger: &Ledger, read_again: &BTreeSet<String>) {
         for (stage, account) in &self.ledger.accounts {
             // The readers of the log keep accounts of their own, beside their places.
-            let Some((kind, source)) = stage.split_once('/') else { continue };
+            let Some((kind, source)) = stage.split_once('/') else {
+                continue;
+            };
             if kind == "collect" || kind == "log" {
                 let mut account = account.clone();
-                settle(&mut account, resumed.contains(source) || source == super::analysis::SOURCE);
+                settle(
+                    &mut account,
+                    read_again.contains(source) || source == super::analysis::SOURCE,
+                );
                 ledger.set(stage, account);
             }
         }
@@ -133,7 +137,14 @@ impl Bookmark {
 
     pub(super) fn decode(value: &[u8], name: &str) -> Option<Self> {
         let (offset, ledger) = value.split_first_chunk::<8>()?;
-        let account = crate::wire::decode_ledger(ledger).ok()?.accounts.remove(name).unwrap_or_default();
-        Some(Self { offset: Offset(u64::from_le_bytes(*offset)), account })
+        let account = crate::wire::decode_ledger(ledger)
+            .ok()?
+            .accounts
+            .remove(name)
+            .unwrap_or_default();
+        Some(Self {
+            offset: Offset(u64::from_le_bytes(*offset)),
+            account,
+        })
     }
 }

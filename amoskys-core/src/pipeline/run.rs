@@ -91,8 +91,20 @@ impl Pipeline {
     /// Dropping the future stops the collectors at once. What they had handed over is still written in the
     /// background, but sinks are not waited for. Trigger `shutdown` instead.
     pub async fn run(self, shutdown: Shutdown) -> Result<Report, PipelineError> {
-        let Self { name, mut collectors, transforms, log: parts, mut analyzers, sinks, ledger, .. } = self;
-        let log = LogReader { wal: parts.wal, open: parts.open };
+        let Self {
+            name,
+            mut collectors,
+            transforms,
+            log: parts,
+            mut analyzers,
+            sinks,
+            ledger,
+            ..
+        } = self;
+        let log = LogReader {
+            wal: parts.wal,
+            open: parts.open,
+        };
 
         let reading = log.clone();
         let mut recovery = match tokio::task::spawn_blocking(move || Recovery::read(&reading)).await {
@@ -108,7 +120,11 @@ impl Pipeline {
         for part in &sinks {
             let stage = part.stage();
             let bookmark = Bookmark::load(&log, &stage)?;
-            positions.push(bookmark.as_ref().map_or(log.wal.first(), |bookmark| bookmark.offset));
+            positions.push(
+                bookmark
+                    .as_ref()
+                    .map_or(log.wal.first(), |bookmark| bookmark.offset),
+            );
             if let Some(bookmark) = bookmark {
                 ledger.set(&stage, bookmark.account);
             }
@@ -130,9 +146,15 @@ impl Pipeline {
             limits: self.limits,
             shared: shared.clone(),
         };
-        let mut running = Running { shared: shared.clone(), parts: Vec::new(), helpers: Vec::new() };
+        let mut running = Running {
+            shared: shared.clone(),
+            parts: Vec::new(),
+            helpers: Vec::new(),
+        };
         let ended = Shutdown::new();
-        running.helpers.push(tokio::spawn(publish_regularly(shared.clone())));
+        running
+            .helpers
+            .push(tokio::spawn(publish_regularly(shared.clone())));
         running.helpers.push(tokio::spawn(give_up_late(
             shared.give_up.clone(),
             shutdown.clone(),
@@ -148,8 +170,17 @@ impl Pipeline {
         });
         for (index, collector) in collectors.into_iter().enumerate() {
             let part = format!("collector {}", collector.source());
-            let run = collect(index, collector, to_writer.clone(), shutdown.clone(), shared.name.clone());
-            running.parts.push((part, tokio::spawn(async { run.await.map_err(|error| error.source) })));
+            let run = collect(
+                index,
+                collector,
+                to_writer.clone(),
+                shutdown.clone(),
+                shared.name.clone(),
+            );
+            running.parts.push((
+                part,
+                tokio::spawn(async { run.await.map_err(|error| error.source) }),
+            ));
         }
         drop(to_writer);
 
@@ -166,9 +197,8 @@ impl Pipeline {
                 from,
                 known: recovery.verdicts,
             };
-            let run = shared.spawn(move |runtime| {
-                analysis.run(runtime).map_err(|error| Box::new(error) as BoxError)
-            });
+            let run = shared
+                .spawn(move |runtime| analysis.run(runtime).map_err(|error| Box::new(error) as BoxError));
             running.parts.push(("analysis".to_owned(), run));
         } else {
             drop(verdict_sender);
@@ -228,20 +258,30 @@ async fn resume(
     recovery: &mut Recovery,
     ledger: &Ledger,
 ) -> Result<Vec<Buffer>, PipelineError> {
-    let mut resumed = BTreeSet::new();
+    let mut read_again = BTreeSet::new();
     let mut buffers = Vec::new();
     for collector in collectors {
-        let source = recovery.sources.remove(&Name::from(collector.source())).unwrap_or_default();
+        let mut source = recovery
+            .sources
+            .remove(&Name::from(collector.source()))
+            .unwrap_or_default();
         if let Some(position) = &source.position {
-            collector.resume(position).await.map_err(|error| PipelineError::Resume {
-                collector: error.collector,
-                source: error.source,
-            })?;
-            resumed.insert(collector.source().to_owned());
+            collector
+                .resume(position)
+                .await
+                .map_err(|error| PipelineError::Resume {
+                    collector: error.collector,
+                    source: error.source,
+                })?;
+        }
+        if collector.is_replayable() {
+            read_again.insert(collector.source().to_owned());
+        } else {
+            source.ahead.clear();
         }
         buffers.push(Buffer::new(collector.source(), source.ahead));
     }
-    recovery.settle(ledger, &resumed);
+    recovery.settle(ledger, &read_again);
     Ok(buffers)
 }
 
@@ -307,10 +347,16 @@ async fn give_up_late(give_up: Shutdown, shutdown: Shutdown, ended: Shutdown, af
         () = ended.triggered() => {}
     }
     tokio::time::sleep(after).await;
-    tracing::warn!(?after, "not everything was delivered in time; the rest stays in the log");
+    tracing::warn!(
+        ?after,
+        "not everything was delivered in time; the rest stays in the log"
+    );
     give_up.trigger();
 }
 
 fn panicked(part: &'static str, error: JoinError) -> PipelineError {
-    PipelineError::Panicked { part, source: Box::new(error) }
+    PipelineError::Panicked {
+        part,
+        source: Box::new(error),
+    }
 }

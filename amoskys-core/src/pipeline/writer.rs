@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -79,7 +79,11 @@ impl Writer {
         let mut analysis = Buffer::new(analysis::SOURCE, HashSet::new());
         let (mut collecting, mut analyzing) = (true, true);
         while collecting || analyzing {
-            let due = collectors.iter().chain([&analysis]).filter_map(|buffer| buffer.oldest).min();
+            let due = collectors
+                .iter()
+                .chain([&analysis])
+                .filter_map(|buffer| buffer.oldest)
+                .min();
             let due = due.map(|oldest| tokio::time::Instant::from_std(oldest + self.limits.linger));
             let step = runtime.block_on(async {
                 let timer = async {
@@ -95,7 +99,11 @@ impl Writer {
                     message = batches.recv(), if collecting => Step::Collected(message),
                 }
             });
-            let mut log = Appending { writer: &mut self, verdicts: &mut verdicts, analysis: &mut analysis };
+            let mut log = Appending {
+                writer: &mut self,
+                verdicts: &mut verdicts,
+                analysis: &mut analysis,
+            };
             match step {
                 Step::Collected(Some(Collected { collector, batch })) => {
                     log.take(&mut collectors[collector], batch)?;
@@ -163,7 +171,6 @@ impl Appending<'_> {
         buffer.tally.add(&batch.tally);
         if batch.position.is_some() {
             buffer.position = batch.position;
-            buffer.ahead.clear();
         }
         if buffer.oldest.is_none() && buffer.has_something() {
             buffer.oldest = Some(Instant::now());
@@ -205,27 +212,29 @@ impl Appending<'_> {
         Ok(())
     }
 
-    /// Seals the first events of the buffer, class by class. The record that empties the buffer carries the
-    /// source's position and, in the ledger, its tally: so after a crash either both are there or neither.
+    /// Seals the first events of the buffer, up to the first of another class: so the log keeps the order of
+    /// the source across classes, wherever batches end. The record that empties the buffer carries the source's
+    /// position and, in the ledger, its tally: so after a crash either both are there or neither.
     fn seal_front(&mut self, buffer: &mut Buffer) -> Result<(), WalError> {
+        let Some(class) = buffer.events.front().map(|event| event.class) else {
+            return Ok(());
+        };
         let mut bytes = 0;
-        let mut by_class: BTreeMap<Class, Vec<Event>> = BTreeMap::new();
-        for _ in 0..self.writer.limits.max_events {
-            let Some(event) = buffer.events.front() else { break };
+        let mut events = Vec::new();
+        while let Some(event) = buffer.events.front() {
             bytes += size_hint(event);
-            if bytes > self.writer.limits.max_bytes && !by_class.is_empty() {
+            let full = events.len() >= self.writer.limits.max_events || bytes > self.writer.limits.max_bytes;
+            if event.class != class || (full && !events.is_empty()) {
                 break;
             }
-            if let Some(event) = buffer.events.pop_front() {
-                by_class.entry(event.class).or_default().push(event);
-            }
+            events.extend(buffer.events.pop_front());
         }
-        let last_class = by_class.keys().next_back().copied();
-        for (class, events) in by_class {
-            let empties = Some(class) == last_class && buffer.events.is_empty();
-            self.seal(buffer, class, &events, empties)?;
-        }
-        buffer.oldest = if buffer.has_something() { Some(Instant::now()) } else { None };
+        self.seal(buffer, class, &events, buffer.events.is_empty())?;
+        buffer.oldest = if buffer.has_something() {
+            Some(Instant::now())
+        } else {
+            None
+        };
         Ok(())
     }
 
@@ -279,12 +288,16 @@ impl Appending<'_> {
                 self.seal(buffer, class, front, false)?;
                 self.seal(buffer, class, back, empties)
             }
-            Err(error @ SealError::Sign { .. }) => {
-                Err(WalError::Failed { action: "was sealing a batch", source: Box::new(error) })
-            }
+            Err(error @ SealError::Sign { .. }) => Err(WalError::Failed {
+                action: "was sealing a batch",
+                source: Box::new(error),
+            }),
             Err(error) => {
                 tracing::warn!(%error, count, "events are dropped because they cannot be sealed");
-                self.writer.shared.ledger.dropped(&buffer.log_stage, DropReason::SEAL_FAILED, count);
+                self.writer
+                    .shared
+                    .ledger
+                    .dropped(&buffer.log_stage, DropReason::SEAL_FAILED, count);
                 Ok(())
             }
         }
@@ -302,7 +315,10 @@ impl Appending<'_> {
         let mut told = false;
         while self.writer.shared.log.wal.used_bytes() > room && !self.writer.shared.give_up.is_triggered() {
             if !told {
-                tracing::warn!(budget, "the log is full; collectors wait until its readers have come on");
+                tracing::warn!(
+                    budget,
+                    "the log is full; collectors wait until its readers have come on"
+                );
                 told = true;
             }
             self.serve_readers()?;
@@ -342,7 +358,10 @@ impl Appending<'_> {
     fn take_analysis(&mut self, message: FromAnalysis) -> Result<(), WalError> {
         match message {
             FromAnalysis::Verdicts(events) => {
-                self.writer.shared.ledger.received(&self.analysis.log_stage, events.len() as u64);
+                self.writer
+                    .shared
+                    .ledger
+                    .received(&self.analysis.log_stage, events.len() as u64);
                 self.analysis.events.extend(events);
                 if self.analysis.oldest.is_none() {
                     self.analysis.oldest = Some(Instant::now());
