@@ -48,13 +48,19 @@ impl Timestamp {
     /// Later by `by`, saturating.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// Earlier by `by`, saturating.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// The time elapsed since `earlier`; zero if `earlier` is later.
@@ -66,7 +72,10 @@ impl Timestamp {
 
     /// Seconds since the Unix epoch, as a float for display and for models.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "sub-microsecond loss is accepted by the callers")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "sub-microsecond loss is accepted by the callers"
+    )]
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e9
     }
