@@ -1,0 +1,113 @@
+//! How many packets a second do our flow meter, softflowd and NFStream turn into flows?
+//!
+//! All read the same capture file from the page cache, each as a whole process on the same core, in turns, so that
+//! whatever else the machine does meets all of them. The figure is the median of the rounds.
+//!
+//! ```text
+//! cargo bench -p amoskys-benches --bench compare_flow -- [--quick] [--capture FILE] [--packets N]
+//! ```
+
+#[path = "compare_flow/meters.rs"]
+mod meters;
+#[path = "compare_flow/repeat.rs"]
+mod repeat;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use amoskys_benches::rounds::{is_quick, median, option, print_ratio, print_skip};
+
+use self::meters::{Flowmeter, Meter, NfStream, Softflowd};
+use self::repeat::Source;
+
+/// A meter with the file it reads and what came of it.
+struct Entry {
+    meter: Box<dyn Meter>,
+    capture: PathBuf,
+    packets: u64,
+    times: Vec<Duration>,
+    flows: u64,
+}
+
+impl Entry {
+    fn new(meter: impl Meter + 'static, (capture, packets): &(PathBuf, u64)) -> Self {
+        Self {
+            meter: Box::new(meter),
+            capture: capture.clone(),
+            packets: *packets,
+            times: Vec::new(),
+            flows: 0,
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    fn packets_per_second(&self) -> f64 {
+        self.packets as f64 / median(&self.times).as_secs_f64()
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (packets, rounds) = if is_quick() { (500_000, 3) } else { (2_000_000, 7) };
+    let packets = option("--packets").map_or(Ok(packets), |number| number.parse())?;
+    let lab = || concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/lab.pcap").to_owned();
+    let capture = option("--capture").unwrap_or_else(lab);
+
+    let scratch = tempfile::tempdir()?;
+    let source = Source::read(Path::new(&capture)).map_err(|error| format!("{capture}: {error}"))?;
+    let repeated = |name: &str, packets| -> std::io::Result<(PathBuf, u64)> {
+        let path = scratch.path().join(name);
+        let written = source.repeat(packets, &path)?;
+        Ok((path, written))
+    };
+    let large = repeated("large.pcap", packets)?;
+
+    let mut entries = vec![Entry::new(Flowmeter::build(scratch.path())?, &large)];
+    let mut missing = Vec::new();
+    match Softflowd::find() {
+        Some(meter) => entries.push(Entry::new(meter, &large)),
+        None => missing.push("softflowd"),
+    }
+    match NfStream::find() {
+        // A tenth as fast, so it gets a fifth of the packets.
+        Some(meter) => entries.push(Entry::new(meter, &repeated("small.pcap", packets / 5)?)),
+        None => missing.push("nfstream"),
+    }
+
+    // One round more than counted: the first warms the page cache.
+    for round in 0..=rounds {
+        for entry in &mut entries {
+            let run = entry.meter.run(&entry.capture)?;
+            if round > 0 {
+                entry.times.push(run.time);
+            }
+            entry.flows = run.flows;
+        }
+    }
+
+    println!("\n{capture}, repeated; one core; median of {rounds} rounds, in turns");
+    println!(
+        "{:<12} {:>12} {:>10} {:>10} {:>10}  what it does",
+        "meter", "packets/s", "packets", "flows", "seconds"
+    );
+    for entry in &entries {
+        println!(
+            "{:<12} {:>12.0} {:>10} {:>10} {:>10.3}  {}",
+            entry.meter.name(),
+            entry.packets_per_second(),
+            entry.packets,
+            entry.flows,
+            median(&entry.times).as_secs_f64(),
+            entry.meter.does(),
+        );
+    }
+    println!();
+    if let [ours, peers @ ..] = entries.as_slice() {
+        for peer in peers {
+            let ratio = ours.packets_per_second() / peer.packets_per_second();
+            print_ratio(ours.meter.name(), peer.meter.name(), ratio);
+        }
+    }
+    missing.into_iter().for_each(print_skip);
+    Ok(())
+}
