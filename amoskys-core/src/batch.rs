@@ -29,7 +29,10 @@ impl Batch {
     /// A batch of events without a position.
     #[must_use]
     pub fn of(events: Vec<Event>) -> Self {
-        Self { events, ..Self::default() }
+        Self {
+            events,
+            ..Self::default()
+        }
     }
 }
 

@@ -81,7 +81,11 @@ impl Account {
     pub fn is_balanced(&self) -> bool {
         let out = u128::from(self.delivered)
             + u128::from(self.pending)
-            + self.dropped.values().map(|count| u128::from(*count)).sum::<u128>();
+            + self
+                .dropped
+                .values()
+                .map(|count| u128::from(*count))
+                .sum::<u128>();
         u128::from(self.received) == out
     }
 }
@@ -157,7 +161,9 @@ impl Ledger {
     /// All accounts now.
     #[must_use]
     pub fn snapshot(&self) -> LedgerSnapshot {
-        LedgerSnapshot { accounts: self.lock().clone() }
+        LedgerSnapshot {
+            accounts: self.lock().clone(),
+        }
     }
 
     fn change(&self, stage: &str, change: impl FnOnce(&mut Account)) {

@@ -23,7 +23,11 @@ impl FeatureDef {
     /// A feature.
     #[must_use]
     pub fn new(name: &str, unit: &str, description: &str) -> Self {
-        Self { name: Name::from(name), unit: unit.to_owned(), description: description.to_owned() }
+        Self {
+            name: Name::from(name),
+            unit: unit.to_owned(),
+            description: description.to_owned(),
+        }
     }
 }
 
@@ -42,7 +46,10 @@ impl FeatureSchema {
     /// A schema. The order of the features is the order of the values.
     #[must_use]
     pub fn new(name: &str, features: Vec<FeatureDef>) -> Self {
-        Self::from(SchemaParts { name: Name::from(name), features })
+        Self::from(SchemaParts {
+            name: Name::from(name),
+            features,
+        })
     }
 
     /// Its name.
@@ -72,7 +79,9 @@ impl FeatureSchema {
     /// Where the feature of this name stands.
     #[must_use]
     pub fn index_of(&self, name: &str) -> Option<usize> {
-        self.features.iter().position(|feature| feature.name.as_str() == name)
+        self.features
+            .iter()
+            .position(|feature| feature.name.as_str() == name)
     }
 
     /// Digest of the schema's name and of the name and unit of each feature in order. Descriptions do not
@@ -91,15 +100,25 @@ struct SchemaParts {
 
 impl From<SchemaParts> for FeatureSchema {
     fn from(parts: SchemaParts) -> Self {
-        let texts = parts.features.iter().flat_map(|f| [f.name.as_str().as_bytes(), f.unit.as_bytes()]);
+        let texts = parts
+            .features
+            .iter()
+            .flat_map(|f| [f.name.as_str().as_bytes(), f.unit.as_bytes()]);
         let digest = Digest::of_parts(std::iter::once(parts.name.as_str().as_bytes()).chain(texts));
-        Self { name: parts.name, features: parts.features, digest }
+        Self {
+            name: parts.name,
+            features: parts.features,
+            digest,
+        }
     }
 }
 
 impl From<FeatureSchema> for SchemaParts {
     fn from(schema: FeatureSchema) -> Self {
-        Self { name: schema.name, features: schema.features }
+        Self {
+            name: schema.name,
+            features: schema.features,
+        }
     }
 }
 

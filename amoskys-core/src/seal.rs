@@ -79,7 +79,9 @@ pub struct LogParts {
 
 impl std::fmt::Debug for LogParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogParts").field("used_bytes", &self.wal.used_bytes()).finish_non_exhaustive()
+        f.debug_struct("LogParts")
+            .field("used_bytes", &self.wal.used_bytes())
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,17 +111,29 @@ impl Opened {
     /// An opened record without events; fill in the rest.
     #[must_use]
     pub fn new(stream: std::sync::Arc<StreamId>, first: Seq, last: Seq, source: Name) -> Self {
-        Self { stream, first, last, events: Vec::new(), gap: None, source, position: None, ledger: None }
+        Self {
+            stream,
+            first,
+            last,
+            events: Vec::new(),
+            gap: None,
+            source,
+            position: None,
+            ledger: None,
+        }
     }
 
     /// The events with their places in the stream.
     pub fn into_recorded(self) -> impl Iterator<Item = Recorded> {
         let (stream, first) = (self.stream, self.first.0);
-        self.events.into_iter().enumerate().map(move |(at, event)| Recorded {
-            stream: stream.clone(),
-            seq: Seq(first.saturating_add(at as u64)),
-            event,
-        })
+        self.events
+            .into_iter()
+            .enumerate()
+            .map(move |(at, event)| Recorded {
+                stream: stream.clone(),
+                seq: Seq(first.saturating_add(at as u64)),
+                event,
+            })
     }
 }
 

@@ -47,7 +47,6 @@ impl Shutdown {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    #[must_use]
     pub fn triggered(&self) -> Triggered {
         Triggered(self.clone())
     }

@@ -130,5 +130,9 @@ impl<S: Sink> ErasedSink for S {
 }
 
 fn erase<S: Sink>(sink: &S, error: S::Error) -> SinkError {
-    SinkError { sink: sink.name().to_owned(), remedy: sink.remedy(&error), source: Box::new(error) }
+    SinkError {
+        sink: sink.name().to_owned(),
+        remedy: sink.remedy(&error),
+        source: Box::new(error),
+    }
 }

@@ -48,19 +48,16 @@ impl Timestamp {
     /// Later by `by`, saturating.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)),
-        )
+        // A duration can be longer than half the range of times, so 64 bits are not enough on the way.
+        let nanos = i128::from(self.0) + i128::try_from(by.as_nanos()).unwrap_or(i128::MAX / 2);
+        Self(i64::try_from(nanos).unwrap_or(i64::MAX))
     }
 
     /// Earlier by `by`, saturating.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_sub(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)),
-        )
+        let nanos = i128::from(self.0) - i128::try_from(by.as_nanos()).unwrap_or(i128::MAX / 2);
+        Self(i64::try_from(nanos).unwrap_or(i64::MIN))
     }
 
     /// The time elapsed since `earlier`; zero if `earlier` is later.

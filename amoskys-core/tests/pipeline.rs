@@ -137,7 +137,7 @@ impl Collector for Flaky {
 
     async fn next_batch(&mut self) -> Result<Option<Batch>, std::io::Error> {
         self.failures += 1;
-        if self.failures % 3 != 0 {
+        if !self.failures.is_multiple_of(3) {
             return Err(std::io::Error::other("the link is down"));
         }
         Ok(self.inner.next_batch().await.expect("memory does not fail"))

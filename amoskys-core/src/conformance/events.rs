@@ -32,7 +32,7 @@ pub fn sample_events(seed: u64, count: usize) -> Vec<Event> {
                 time: Timestamp::from_nanos(time),
                 device: "sensor-1".into(),
                 source: "sample".into(),
-                class: if random.next() % 16 == 0 {
+                class: if random.next().is_multiple_of(16) {
                     Class::Alert
                 } else {
                     Class::Telemetry
@@ -40,7 +40,7 @@ pub fn sample_events(seed: u64, count: usize) -> Vec<Event> {
                 payload,
                 ..Event::default()
             };
-            if random.next() % 4 == 0 {
+            if random.next().is_multiple_of(4) {
                 event
                     .attributes
                     .insert("site".to_owned(), Value::Text("north".to_owned()));
@@ -82,7 +82,7 @@ fn flow(random: &mut SplitMix, flow: u64, time: i64) -> Payload {
             source_port: (random.next() % 20_000) as u16 + 40_000,
             destination: host(random.next()),
             destination_port: [22, 53, 80, 443, 8080][(random.next() % 5) as usize],
-            protocol: if random.next() % 3 == 0 { 17 } else { 6 },
+            protocol: if random.next().is_multiple_of(3) { 17 } else { 6 },
         },
         first: Timestamp::from_nanos(time - (random.next() % 1_000_000_000) as i64),
         last: Timestamp::from_nanos(time),
@@ -94,7 +94,7 @@ fn flow(random: &mut SplitMix, flow: u64, time: i64) -> Payload {
 }
 
 fn log(random: &mut SplitMix) -> Payload {
-    let message = if random.next() % 2 == 0 {
+    let message = if random.next().is_multiple_of(2) {
         "session opened"
     } else {
         "Änderung übernommen"

@@ -68,9 +68,7 @@ pub struct Event {
 ///
 /// The order is the order of shedding: when a log is full and policy allows, `Bulk` goes first, then
 /// `Telemetry`. `Alert` and `Audit` are never shed.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Class {

@@ -84,7 +84,7 @@ impl Analyzer for Counting {
             return Ok(());
         }
         self.seen += 1;
-        if self.seen % self.every == 0 {
+        if self.seen.is_multiple_of(self.every) {
             let (model, entity) = (self.model(), Entity::Named("host".into()));
             let time = event.event.time;
             verdicts.push(Verdict {
