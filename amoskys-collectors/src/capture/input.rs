@@ -1,0 +1,124 @@
+use std::io::{self, Read};
+
+/// A large read buffer over a stream that may end anywhere.
+///
+/// Reading ahead in big steps is as quick as mapping the file, and a file that shrinks while it is read is an
+/// ordinary end instead of a signal that kills the process.
+pub(super) struct Input<R> {
+    reader: R,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Place of `start` in the stream.
+    offset: u64,
+    ended: bool,
+}
+
+/// Room for two of the largest records, so that most records are found whole.
+const BUFFER_BYTES: usize = 2 * (super::MAX_PACKET_BYTES + 4096);
+
+impl<R: Read> Input<R> {
+    pub(super) fn new(reader: R) -> Self {
+        Self {
+            reader,
+            buffer: vec![0; BUFFER_BYTES],
+            start: 0,
+            end: 0,
+            offset: 0,
+            ended: false,
+        }
+    }
+
+    /// Place in the stream of the first byte not consumed.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The bytes at hand.
+    #[inline]
+    pub(super) fn available(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Reads until at least `bytes` are at hand or the stream ends; returns how many are at hand.
+    ///
+    /// `bytes` must not exceed half the buffer.
+    #[inline]
+    pub(super) fn fill(&mut self, bytes: usize) -> io::Result<usize> {
+        if self.end - self.start < bytes && !self.ended {
+            self.read_more(bytes)?;
+        }
+        Ok(self.end - self.start)
+    }
+
+    /// Forgets bytes at hand.
+    #[inline]
+    pub(super) fn consume(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.end - self.start);
+        self.start += bytes;
+        self.offset += bytes as u64;
+    }
+
+    /// Forgets up to `bytes`, at least one unless the stream has ended; returns how many.
+    pub(super) fn skip(&mut self, bytes: u64) -> io::Result<u64> {
+        let at_hand = self.fill(1)?;
+        let step = usize::try_from(bytes).unwrap_or(usize::MAX).min(at_hand);
+        self.consume(step);
+        Ok(step as u64)
+    }
+
+    #[cold]
+    fn read_more(&mut self, bytes: usize) -> io::Result<()> {
+        debug_assert!(bytes <= self.buffer.len());
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        while self.end < bytes && !self.ended {
+            match self.reader.read(&mut self.buffer[self.end..]) {
+                Ok(0) => self.ended = true,
+                Ok(read) => self.end += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one byte at a time, as a slow pipe may.
+    struct Drip<'a>(&'a [u8]);
+
+    impl Read for Drip<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Some((first, rest)) = self.0.split_first() else { return Ok(0) };
+            buffer[0] = *first;
+            self.0 = rest;
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn short_reads_are_joined_and_the_end_is_seen() {
+        let mut input = Input::new(Drip(b"abcdefgh"));
+        assert_eq!(input.fill(3).unwrap(), 3);
+        assert_eq!(input.available(), b"abc");
+        input.consume(2);
+        assert_eq!(input.fill(4).unwrap(), 4);
+        assert_eq!(input.available(), b"cdef");
+        assert_eq!(input.offset(), 2);
+        assert_eq!(input.skip(3).unwrap(), 3);
+        assert_eq!(input.skip(100).unwrap(), 1);
+        assert_eq!(input.available(), b"");
+        assert_eq!(input.skip(100).unwrap(), 1);
+        assert_eq!(input.offset(), 7);
+        input.consume(1);
+        assert_eq!(input.offset(), 7, "only what is at hand can be consumed");
+        assert_eq!(input.fill(1).unwrap(), 1);
+        input.consume(1);
+        assert_eq!(input.fill(1).unwrap(), 0);
+    }
+}

@@ -1,0 +1,33 @@
+//! Packets from capture files and live interfaces, before anyone looks inside them.
+
+mod damage;
+mod file;
+mod input;
+mod link_type;
+mod pcap;
+mod pcapng;
+
+use amoskys_core::Timestamp;
+
+pub use self::damage::{Damage, DamageKind};
+pub use self::file::{CaptureError, CaptureReader, Format};
+pub use self::link_type::LinkType;
+
+/// The largest packet a reader accepts, in bytes. Records that claim more are damage: no link carries such
+/// packets, and believing them would let a file choose how much memory we use.
+pub const MAX_PACKET_BYTES: usize = 256 * 1024;
+
+/// One captured packet, borrowed from its source until the next one is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// When it was captured.
+    pub time: Timestamp,
+    /// Where: number of the interface in a pcapng section, 0 in a pcap file, the kernel's index when live.
+    pub interface: u32,
+    /// What its first header is.
+    pub link: LinkType,
+    /// Its length on the wire, in bytes.
+    pub wire_len: u32,
+    /// Its bytes, as far as they were captured.
+    pub data: &'a [u8],
+}

@@ -1,0 +1,162 @@
+use std::time::Duration;
+
+/// How flows are metered.
+///
+/// ```
+/// use std::time::Duration;
+/// use amoskys_collectors::flow::FlowConfig;
+///
+/// let config = FlowConfig {
+///     idle_timeout: Duration::from_secs(15),
+///     ..FlowConfig::default()
+/// };
+/// config.validate()?;
+/// # Ok::<(), amoskys_collectors::flow::FlowConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowConfig {
+    /// A flow ends when no packet came for this long, in event time. Default 60 s; at least 100 ms.
+    pub idle_timeout: Duration,
+    /// A flow that lasts longer ends, and a new one goes on. Default 30 minutes; at least 1 s.
+    pub active_timeout: Duration,
+    /// Flows never end before the source does: no time-outs, and FIN and RST do not end them. One key is one flow.
+    /// Default false.
+    pub never_expire: bool,
+    /// After both FINs, or a RST, a flow waits this long for stragglers, which would otherwise begin a flow of
+    /// their own. Default 1 s; at most 60 s.
+    pub linger: Duration,
+    /// Whether the first packet of a flow is reported at once. Default true.
+    pub start_records: bool,
+    /// How often a flow with new packets is reported, in event time; `None` for never. Default 5 s; at least
+    /// 100 ms.
+    pub update_interval: Option<Duration>,
+    /// A pause longer than this parts two periods of activity. Default 5 s.
+    pub activity_threshold: Duration,
+    /// How many flows may be open at once. When one more comes, the one unused for longest is ended and counted
+    /// as evicted. A flow takes about 700 bytes. Default 65 536; 16 to 64 million.
+    pub max_flows: u32,
+    /// How many of a flow's first packets are kept one by one. Default and maximum 20.
+    pub sequence_length: u8,
+}
+
+/// The most packets of a flow that can be kept one by one.
+pub const MAX_SEQUENCE_LENGTH: u8 = 20;
+
+/// Times longer than this are taken as it: they are as good as never.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+
+impl Default for FlowConfig {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Duration::from_secs(60),
+            active_timeout: Duration::from_secs(30 * 60),
+            never_expire: false,
+            linger: Duration::from_secs(1),
+            start_records: true,
+            update_interval: Some(Duration::from_secs(5)),
+            activity_threshold: Duration::from_secs(5),
+            max_flows: 65_536,
+            sequence_length: MAX_SEQUENCE_LENGTH,
+        }
+    }
+}
+
+/// A setting is out of range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is {value}, but must be {range}")]
+#[non_exhaustive]
+pub struct FlowConfigError {
+    /// Name of the setting.
+    pub key: &'static str,
+    /// What it was set to.
+    pub value: String,
+    /// What it may be.
+    pub range: &'static str,
+}
+
+impl FlowConfig {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is out of range.
+    pub fn validate(&self) -> Result<(), FlowConfigError> {
+        let period = |key, value: Duration, least: Duration, range| {
+            if value < least { Err(error(key, format!("{value:?}"), range)) } else { Ok(()) }
+        };
+        let tenth = Duration::from_millis(100);
+        period("idle_timeout", self.idle_timeout, tenth, "at least 100 ms")?;
+        period("active_timeout", self.active_timeout, Duration::from_secs(1), "at least 1 s")?;
+        if let Some(interval) = self.update_interval {
+            period("update_interval", interval, tenth, "at least 100 ms")?;
+        }
+        if self.linger > Duration::from_secs(60) {
+            return Err(error("linger", format!("{:?}", self.linger), "at most 60 s"));
+        }
+        if !(16..=64_000_000).contains(&self.max_flows) {
+            return Err(error("max_flows", self.max_flows.to_string(), "16 to 64000000"));
+        }
+        if self.sequence_length > MAX_SEQUENCE_LENGTH {
+            return Err(error("sequence_length", self.sequence_length.to_string(), "at most 20"));
+        }
+        Ok(())
+    }
+}
+
+fn error(key: &'static str, value: String, range: &'static str) -> FlowConfigError {
+    FlowConfigError { key, value, range }
+}
+
+/// The settings in the form the meter needs: nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) idle: i64,
+    pub(super) active: i64,
+    pub(super) linger: i64,
+    pub(super) update: Option<i64>,
+    pub(super) activity: u64,
+    pub(super) max_flows: u32,
+    pub(super) sequence_length: u8,
+    pub(super) start_records: bool,
+    pub(super) never_expire: bool,
+}
+
+impl Limits {
+    pub(super) fn of(config: &FlowConfig) -> Self {
+        Self {
+            idle: nanos(config.idle_timeout),
+            active: nanos(config.active_timeout),
+            linger: nanos(config.linger),
+            update: config.update_interval.map(nanos),
+            activity: nanos(config.activity_threshold).unsigned_abs(),
+            max_flows: config.max_flows,
+            sequence_length: config.sequence_length,
+            start_records: config.start_records,
+            never_expire: config.never_expire,
+        }
+    }
+}
+
+fn nanos(period: Duration) -> i64 {
+    i64::try_from(period.min(LONGEST).as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_checked_and_named() {
+        assert_eq!(FlowConfig::default().validate(), Ok(()));
+        let wrong = FlowConfig {
+            max_flows: 1,
+            ..FlowConfig::default()
+        };
+        assert_eq!(wrong.validate().unwrap_err().to_string(), "max_flows is 1, but must be 16 to 64000000");
+        let wrong = FlowConfig {
+            idle_timeout: Duration::ZERO,
+            ..FlowConfig::default()
+        };
+        assert_eq!(wrong.validate().unwrap_err().key, "idle_timeout");
+    }
+}

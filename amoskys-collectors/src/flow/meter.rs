@@ -1,0 +1,455 @@
+use amoskys_core::Timestamp;
+use amoskys_core::event::{ArpRecord, DnsRecord, FlowEnd, FlowPhase, FlowRecord};
+
+use super::clock::{Clock, Observed};
+use super::config::{FlowConfig, FlowConfigError, Limits};
+use super::entry::elapsed;
+use super::extra::Extras;
+use super::held::Held;
+use super::index::FlowIndex;
+use super::key::{Key, KeyHasher};
+use super::recency::Recency;
+use super::slab::Slab;
+use super::snapshot::Snapshot;
+use super::stats::MeterStats;
+use super::wheel::{Tick, Wheel};
+use crate::capture::Packet;
+use crate::packet::dns::DnsDecoder;
+use crate::packet::{Decoded, IpPacket, Transport, decode};
+
+/// Receives what a [`FlowMeter`] finds. Records are lent; clone what is to be kept.
+///
+/// `time` is event time: that of the packet that caused the record, or of the timer that fired.
+pub trait FlowHandler {
+    /// A flow started, goes on, or ended.
+    fn flow(&mut self, time: Timestamp, record: &FlowRecord);
+
+    /// A DNS message came. Called before the flow record the same packet may cause. Default: nothing.
+    fn dns(&mut self, time: Timestamp, record: &DnsRecord) {
+        let _ = (time, record);
+    }
+
+    /// An ARP message came. Default: nothing.
+    fn arp(&mut self, time: Timestamp, record: &ArpRecord) {
+        let _ = (time, record);
+    }
+}
+
+/// Turns packets into flow records: the flow table, without any input or output.
+///
+/// Packets go in one by one; records come out through a [`FlowHandler`]. All times are event time, taken from the
+/// packets: a capture is metered the same at any speed, and the same input gives the same records in the same
+/// order. Nothing is allocated per packet once the table has grown to the traffic. Memory is bounded by
+/// [`FlowConfig::max_flows`].
+///
+/// ```
+/// use amoskys_collectors::capture::CaptureReader;
+/// use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter};
+/// use amoskys_core::{Timestamp, event::FlowRecord};
+///
+/// struct Print;
+/// impl FlowHandler for Print {
+///     fn flow(&mut self, time: Timestamp, record: &FlowRecord) {
+///         println!("{time} {:?} {} {} packets", record.phase, record.key, record.packets());
+///     }
+/// }
+///
+/// # let file: &[u8] = &[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0];
+/// let mut capture = CaptureReader::new(file)?;
+/// let mut meter = FlowMeter::new(FlowConfig::default())?;
+/// while let Some(packet) = capture.next_packet()? {
+///     meter.push(&packet, &mut Print);
+/// }
+/// meter.finish(&mut Print);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct FlowMeter {
+    limits: Limits,
+    clock: Clock,
+    tick: Tick,
+    table: Table,
+    held: Held,
+    dns: DnsDecoder,
+    snapshot: Snapshot,
+    stats: MeterStats,
+}
+
+/// The flows, and the ways to find them: by key, by time, by use.
+struct Table {
+    hasher: KeyHasher,
+    index: FlowIndex,
+    flows: Slab,
+    extras: Extras,
+    wheel: Wheel,
+    recency: Recency,
+    next_number: u64,
+}
+
+impl FlowMeter {
+    /// A meter without flows.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is out of range.
+    pub fn new(config: FlowConfig) -> Result<Self, FlowConfigError> {
+        config.validate()?;
+        Ok(Self {
+            limits: Limits::of(&config),
+            clock: Clock::default(),
+            tick: Tick::default(),
+            table: Table {
+                hasher: KeyHasher::new(),
+                index: FlowIndex::new(),
+                flows: Slab::default(),
+                extras: Extras::default(),
+                wheel: Wheel::new(),
+                recency: Recency::default(),
+                next_number: 0,
+            },
+            held: Held::default(),
+            dns: DnsDecoder::new(),
+            snapshot: Snapshot::default(),
+            stats: MeterStats::default(),
+        })
+    }
+
+    /// Meters one packet.
+    #[inline]
+    pub fn push(&mut self, packet: &Packet<'_>, handler: &mut impl FlowHandler) {
+        self.stats.packets += 1;
+        if self.held.is_some() {
+            self.settle_held(packet.time.nanos(), handler);
+        }
+        match self.clock.observe(packet.time.nanos()) {
+            Observed::At(time) => self.meter(packet, time, handler),
+            Observed::FarAhead => self.held.put(packet),
+        }
+    }
+
+    /// Says that it is `time` now, though no packet came: flows that are due are reported. For live sources, whose
+    /// packets carry the same clock.
+    pub fn advance(&mut self, time: Timestamp, handler: &mut impl FlowHandler) {
+        self.settle_held(i64::MAX, handler);
+        self.clock.advance(time.nanos());
+        self.run_timers(handler);
+    }
+
+    /// Ends all flows, in the order in which they began. The meter can be used again.
+    pub fn finish(&mut self, handler: &mut impl FlowHandler) {
+        self.settle_held(i64::MAX, handler);
+        let mut open: Vec<(u64, u32)> = (0..self.table.flows.places())
+            .filter(|index| self.table.flows[*index].packets() > 0)
+            .map(|index| (self.table.flows[index].number, index))
+            .collect();
+        open.sort_unstable();
+        let time = self.clock.now();
+        for (_, index) in open {
+            let end = self.table.flows[index].ending.unwrap_or(FlowEnd::SourceEnd);
+            self.end(index, end, time, handler);
+        }
+    }
+
+    /// The meter's clock: the latest event time; `None` before the first packet.
+    #[must_use]
+    pub fn now(&self) -> Option<Timestamp> {
+        let now = self.clock.now();
+        (now != i64::MIN).then_some(Timestamp::from_nanos(now))
+    }
+
+    /// What happened to the packets so far.
+    #[must_use]
+    pub fn stats(&self) -> MeterStats {
+        MeterStats {
+            times_corrected: self.clock.corrected,
+            clock_set_back: self.clock.set_back,
+            ..self.stats
+        }
+    }
+
+    /// How many flows are open.
+    #[must_use]
+    pub fn open_flows(&self) -> usize {
+        self.table.flows.len()
+    }
+
+    /// Decides about a packet whose time was far ahead, now that the time of the next one is known.
+    #[cold]
+    fn settle_held(&mut self, next: i64, handler: &mut impl FlowHandler) {
+        let Some(mut held) = self.held.take() else { return };
+        let packet = held.packet();
+        let own = packet.time.nanos();
+        let time = if Clock::confirms(own, next) { self.clock.jump(own) } else { self.clock.correct() };
+        self.meter(&packet, time, handler);
+        self.held.give_back(&mut held);
+    }
+
+    #[inline]
+    fn meter(&mut self, packet: &Packet<'_>, time: i64, handler: &mut impl FlowHandler) {
+        if Tick::of(self.clock.now()) != self.tick {
+            self.run_timers(handler);
+        }
+        match decode(packet) {
+            Decoded::Ip(ip) => {
+                self.stats.metered += 1;
+                self.count(packet, &ip, time, handler);
+            }
+            Decoded::Arp(record) => {
+                self.stats.arp += 1;
+                handler.arp(Timestamp::from_nanos(time), &record);
+            }
+            Decoded::Skipped(reason) => self.stats.skip(reason),
+        }
+    }
+
+    /// Counts an IP packet in its flow.
+    #[inline]
+    fn count(&mut self, packet: &Packet<'_>, ip: &IpPacket<'_>, time: i64, handler: &mut impl FlowHandler) {
+        let (key, descending) = Key::of(ip);
+        let hash = self.table.hasher.hash(&key);
+        let flows = &self.table.flows;
+        let mut found = self.table.index.find(hash, |index| flows[index].key == key);
+        if let Some(index) = found
+            && let Some(end) = self.cut(index, ip, time)
+        {
+            self.end(index, end, self.clock.now(), handler);
+            found = None;
+        }
+        let index = match found {
+            Some(index) => index,
+            None => self.begin(packet, ip, key, hash, descending, time, handler),
+        };
+        self.update(index, packet, ip, descending, time);
+        if let Transport::Udp | Transport::Tcp(_) = ip.transport
+            && is_dns(ip)
+        {
+            self.read_dns(index, ip, descending, time, handler);
+        }
+        if found.is_none() && self.limits.start_records {
+            self.report(index, FlowPhase::Start, time, handler);
+        }
+    }
+
+    /// Whether the flow is over, so that the packet belongs to a new one.
+    #[inline]
+    fn cut(&self, index: u32, ip: &IpPacket<'_>, time: i64) -> Option<FlowEnd> {
+        let flow = &self.table.flows[index];
+        // So that no counter overflows, even where nothing else ends a flow.
+        if flow.packets() >= u32::MAX - 1 {
+            return Some(FlowEnd::Active);
+        }
+        if self.limits.never_expire {
+            return None;
+        }
+        // Timers fire a little late; what decides is the time of the packet.
+        if elapsed(flow.last, time) > self.limits.idle.unsigned_abs() {
+            return Some(flow.ending.unwrap_or(FlowEnd::Idle));
+        }
+        if elapsed(flow.first, time) > self.limits.active.unsigned_abs() {
+            return Some(flow.ending.unwrap_or(FlowEnd::Active));
+        }
+        match &ip.transport {
+            Transport::Tcp(header) if flow.tcp.is_replaced_by(header, flow.ending.is_some()) => {
+                Some(flow.ending.unwrap_or(FlowEnd::Replaced))
+            }
+            _ => None,
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one packet")]
+    fn begin(
+        &mut self,
+        packet: &Packet<'_>,
+        ip: &IpPacket<'_>,
+        key: Key,
+        hash: u32,
+        descending: bool,
+        time: i64,
+        handler: &mut impl FlowHandler,
+    ) -> u32 {
+        if self.table.flows.len() >= self.limits.max_flows as usize {
+            let victim = self.table.recency.victim(self.table.flows.places());
+            self.end(victim, FlowEnd::Evicted, self.clock.now(), handler);
+            self.stats.evicted += 1;
+        }
+        self.stats.flows += 1;
+        let Table { flows, index: by_key, recency, wheel, next_number, .. } = &mut self.table;
+        let index = flows.allocate();
+        recency.cover(index);
+        recency.begin(index);
+        let flow = &mut flows[index];
+        flow.begin(*next_number, key, descending, time);
+        flow.interface = packet.interface;
+        flow.link = ip.link;
+        flow.reported = self.clock.now();
+        *next_number += 1;
+        by_key.insert(hash, index);
+        if !self.limits.never_expire {
+            wheel.set(flows, index, self.clock.now().saturating_add(self.limits.idle));
+        }
+        index
+    }
+
+    /// Adds a packet to the counters of its flow.
+    #[inline]
+    fn update(&mut self, index: u32, packet: &Packet<'_>, ip: &IpPacket<'_>, descending: bool, time: i64) {
+        let Table { flows, extras, wheel, recency, .. } = &mut self.table;
+        let now = self.clock.now();
+        let flow = &mut flows[index];
+        let first = flow.packets() == 0;
+        let from = usize::from(descending != flow.descending);
+        let gap = elapsed(flow.last, time);
+        if !first {
+            recency.touch(index);
+            flow.gaps.add(gap);
+            if gap > self.limits.activity {
+                let active = elapsed(flow.active_since, flow.last);
+                extras.of(&mut flow.extra).pauses.add(active, gap);
+                flow.active_since = time;
+            }
+            flow.last = flow.last.max(time);
+        }
+        flow.touched = now;
+        if flow.sampled < self.limits.sequence_length {
+            flow.sample(from, ip.length, gap);
+        }
+        flow.sides[from].count(ip, packet.wire_len, time);
+        match &ip.transport {
+            Transport::Tcp(header) => {
+                let side = &mut flow.sides[from].tcp;
+                let end = flow.tcp.count(side, from as u8, header, ip.payload_length, time);
+                if end.is_some() && flow.ending.is_none() && !self.limits.never_expire {
+                    flow.ending = end;
+                    wheel.set(flows, index, now.saturating_add(self.limits.linger));
+                }
+            }
+            Transport::Icmp { kind, code, echo } => {
+                extras.of(&mut flow.extra).icmp.count(ip, *kind, *code, *echo);
+            }
+            Transport::Udp | Transport::Other => {}
+        }
+        let flow = &mut flows[index];
+        if !flow.dirty && !first && flow.ending.is_none() {
+            flow.dirty = true;
+            if let Some(interval) = self.limits.update {
+                // Due an interval after the last record; after a quiet time, an interval from now, so that a
+                // burst is reported as a whole.
+                let due = flow.reported.saturating_add(interval);
+                let due = if due <= now { now.saturating_add(interval) } else { due };
+                wheel.hasten(flows, index, due);
+            }
+        }
+    }
+
+    #[cold]
+    fn read_dns(
+        &mut self,
+        index: u32,
+        ip: &IpPacket<'_>,
+        descending: bool,
+        time: i64,
+        handler: &mut impl FlowHandler,
+    ) {
+        let flow = &mut self.table.flows[index];
+        let mut rest = ip.payload;
+        let mut left = ip.payload_length;
+        let over_tcp = matches!(ip.transport, Transport::Tcp(_));
+        while left > 0 && !rest.is_empty() {
+            let (message, length) = if over_tcp {
+                // Only messages that begin with a segment; what was cut in two is left alone.
+                let Some(found) = dns_over_tcp(rest, left) else { return };
+                found
+            } else {
+                (rest, left)
+            };
+            let record = self.dns.decode(message, length);
+            record.flow = flow.number;
+            record.key = flow.key.public(descending);
+            self.table.extras.of(&mut flow.extra).dns.count(record);
+            self.stats.dns += 1;
+            handler.dns(Timestamp::from_nanos(time), record);
+            let used = if over_tcp { length + 2 } else { left };
+            left -= used;
+            rest = rest.get(used as usize..).unwrap_or_default();
+        }
+    }
+
+    /// Fires the timers that are due.
+    fn run_timers(&mut self, handler: &mut impl FlowHandler) {
+        self.tick = Tick::of(self.clock.now());
+        while let Some((index, now)) = self.table.wheel.take_due(&mut self.table.flows, self.tick) {
+            let flow = &self.table.flows[index];
+            let idle_at = flow.touched.saturating_add(self.limits.idle);
+            let active_until = flow.first.saturating_add(self.limits.active);
+            if let Some(end) = flow.ending {
+                self.end(index, end, now, handler);
+                continue;
+            }
+            if !self.limits.never_expire {
+                let end = if idle_at <= now {
+                    Some(FlowEnd::Idle)
+                } else {
+                    (active_until <= now).then_some(FlowEnd::Active)
+                };
+                if let Some(end) = end {
+                    self.end(index, end, now, handler);
+                    continue;
+                }
+            }
+            let mut next = if self.limits.never_expire { i64::MAX } else { idle_at.min(active_until) };
+            if let (Some(interval), true) = (self.limits.update, flow.dirty) {
+                let due = flow.reported.saturating_add(interval);
+                if due <= now {
+                    self.report(index, FlowPhase::Update, now, handler);
+                } else {
+                    next = next.min(due);
+                }
+            }
+            if next != i64::MAX {
+                self.table.wheel.set(&mut self.table.flows, index, next);
+            }
+        }
+    }
+
+    /// Reports a flow for the last time and forgets it.
+    #[cold]
+    fn end(&mut self, index: u32, end: FlowEnd, time: i64, handler: &mut impl FlowHandler) {
+        self.report(index, FlowPhase::End(end), time, handler);
+        let Table { hasher, index: by_key, flows, extras, wheel, .. } = &mut self.table;
+        wheel.cancel(flows, index);
+        let flow = &mut flows[index];
+        let hash = hasher.hash(&flow.key);
+        by_key.remove(hash, index);
+        extras.release(flow.extra);
+        flow.clear();
+        flows.release(index);
+    }
+
+    fn report(&mut self, index: u32, phase: FlowPhase, time: i64, handler: &mut impl FlowHandler) {
+        let flow = &mut self.table.flows[index];
+        flow.dirty = false;
+        // Timers fire in the past when the clock leaps.
+        flow.reported = if phase == FlowPhase::Update { time } else { self.clock.now() };
+        let record = self.snapshot.take(flow, self.table.extras.get(flow.extra), phase);
+        handler.flow(Timestamp::from_nanos(time), record);
+    }
+}
+
+/// Ports whose packets are read as DNS: DNS, multicast DNS, link-local name resolution.
+const DNS_PORTS: [u16; 3] = [53, 5353, 5355];
+
+#[inline]
+fn is_dns(ip: &IpPacket<'_>) -> bool {
+    ip.ports.iter().any(|port| DNS_PORTS.contains(port)) && ip.payload_length > 0
+}
+
+/// A DNS message that begins here with its length (RFC 1035 section 4.2.2), as far as it was captured, and its
+/// length. `None` if `left` bytes do not hold it, or cannot be the beginning of one.
+fn dns_over_tcp(bytes: &[u8], left: u32) -> Option<(&[u8], u32)> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let length = u32::from(u16::from_be_bytes(*length));
+    let opcode = rest.get(2)? >> 3 & 0xf;
+    if length < 12 || length + 2 > left || opcode > 6 {
+        return None;
+    }
+    Some((rest.get(..length as usize).unwrap_or(rest), length))
+}

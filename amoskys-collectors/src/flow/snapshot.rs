@@ -1,0 +1,76 @@
+//! Makes the public record of a flow.
+
+use amoskys_core::Timestamp;
+use amoskys_core::event::{DnsStats, FlowDirection, FlowPhase, FlowRecord, PacketSample};
+
+use super::entry::{Entry, Side, elapsed};
+use super::extra::{Extra, Pauses};
+
+const TCP: u8 = 6;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// A record that is filled again and again, so that nothing is allocated once it has grown.
+#[derive(Default)]
+pub(super) struct Snapshot {
+    record: FlowRecord,
+    /// The record's DNS part while it is not in use, with its buffer.
+    spare_dns: DnsStats,
+}
+
+impl Snapshot {
+    /// The record of a flow as it is now.
+    pub(super) fn take(&mut self, entry: &Entry, extra: Option<&Extra>, phase: FlowPhase) -> &FlowRecord {
+        let record = &mut self.record;
+        let [forward, backward] = &entry.sides;
+        record.flow = entry.number;
+        record.phase = phase;
+        record.key = entry.key.public(entry.descending);
+        record.first = Timestamp::from_nanos(entry.first);
+        record.last = Timestamp::from_nanos(entry.last);
+        record.interface = entry.interface;
+        record.vlan = entry.link.vlans.outer();
+        record.inner_vlan = entry.link.vlans.inner();
+        record.source_mac = entry.link.source;
+        record.destination_mac = entry.link.destination;
+        fill_direction(&mut record.forward, forward);
+        fill_direction(&mut record.backward, backward);
+        record.gaps = entry.gaps.summary(entry.packets().saturating_sub(1));
+        let current = elapsed(entry.active_since, entry.last);
+        (record.active, record.idle) = Pauses::summaries(extra.map(|extra| &extra.pauses), current);
+        let protocol = entry.key.protocol();
+        record.tcp = (protocol == TCP).then(|| entry.tcp.public(&forward.tcp, &backward.tcp));
+        record.icmp = match extra {
+            Some(extra) if matches!(protocol, ICMP | ICMPV6) => Some(extra.icmp.public()),
+            _ => None,
+        };
+        let mut dns = record.dns.take().unwrap_or_else(|| std::mem::take(&mut self.spare_dns));
+        if extra.is_some_and(|extra| extra.dns.write(&mut dns)) {
+            record.dns = Some(dns);
+        } else {
+            self.spare_dns = dns;
+        }
+        record.sequence.clear();
+        record.sequence.extend((0..usize::from(entry.sampled)).map(|n| PacketSample {
+            backward: entry.sample_directions >> n & 1 != 0,
+            length: entry.sample_lengths[n],
+            gap_us: entry.sample_gaps[n],
+        }));
+        record
+    }
+}
+
+fn fill_direction(direction: &mut FlowDirection, side: &Side) {
+    direction.packets = u64::from(side.packets);
+    direction.data_packets = u64::from(side.data_packets);
+    direction.fragments = u64::from(side.fragments);
+    direction.frame_bytes = side.frame_bytes;
+    direction.header_bytes = side.lengths.sum().saturating_sub(side.payload.sum());
+    direction.lengths = side.lengths.summary(side.packets);
+    direction.payload = side.payload.summary(side.packets);
+    direction.gaps = side.gaps.summary(side.packets.saturating_sub(1));
+    direction.ttl_min = if side.packets == 0 { 0 } else { side.ttl_min };
+    direction.ttl_max = side.ttl_max;
+    direction.first_bytes.clear();
+    direction.first_bytes.extend_from_slice(&side.first_bytes[..usize::from(side.first_len)]);
+}

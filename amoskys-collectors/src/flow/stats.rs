@@ -1,0 +1,44 @@
+use crate::packet::SkipReason;
+
+/// What a meter did with its packets: `packets` = `metered` + `arp` + all that was skipped, once the meter was
+/// finished. (Until then one packet may be waiting for the next, if its time was far ahead.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MeterStats {
+    /// Packets that came in.
+    pub packets: u64,
+    /// IP packets, counted in flows.
+    pub metered: u64,
+    /// ARP messages.
+    pub arp: u64,
+    /// DNS messages, in packets that were metered.
+    pub dns: u64,
+    /// Flows begun.
+    pub flows: u64,
+    /// Flows ended because the table was full.
+    pub evicted: u64,
+    /// Packets whose time was too far from the others' to be true, and was corrected.
+    pub times_corrected: u64,
+    /// How often the capture's clock was set back by more than an hour.
+    pub clock_set_back: u64,
+    pub(super) skipped: [u64; SkipReason::ALL.len()],
+}
+
+impl MeterStats {
+    /// Packets skipped for a reason.
+    #[must_use]
+    pub fn skipped(&self, reason: SkipReason) -> u64 {
+        self.skipped[reason as usize]
+    }
+
+    /// Packets skipped for any reason.
+    #[must_use]
+    pub fn skipped_total(&self) -> u64 {
+        self.skipped.iter().sum()
+    }
+
+    #[inline]
+    pub(super) fn skip(&mut self, reason: SkipReason) {
+        self.skipped[reason as usize] += 1;
+    }
+}

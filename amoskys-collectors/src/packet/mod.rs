@@ -1,0 +1,235 @@
+//! From bytes to headers: link layer, IP, transport. Pure functions over bytes that may be anything.
+//!
+//! [`decode`] finds the *outermost* IP header: it looks through what carries packets across a link (VLAN tags,
+//! MPLS, PPPoE, cooked captures and so on), but not into tunnels over IP.
+
+mod arp;
+pub mod dns;
+mod ip;
+mod link;
+mod tcp;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use amoskys_core::event::{ArpRecord, MacAddr};
+
+pub use self::tcp::TcpHeader;
+pub(crate) use self::tcp::flags as tcp_flags;
+use crate::capture::Packet;
+
+/// What a packet is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Decoded<'a> {
+    /// An IP packet: it belongs to a flow.
+    Ip(IpPacket<'a>),
+    /// An ARP message.
+    Arp(ArpRecord),
+    /// Nothing to meter.
+    Skipped(SkipReason),
+}
+
+/// Why a packet is not metered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// It carries neither IP nor ARP.
+    NonIp,
+    /// The capture has a link type that is not known here.
+    UnknownLink,
+    /// It ends, or was cut, before the end of the IP header.
+    Truncated,
+    /// The IP header contradicts itself.
+    BadIpHeader,
+}
+
+impl SkipReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::NonIp, Self::UnknownLink, Self::Truncated, Self::BadIpHeader];
+
+    /// The name used in ledgers and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NonIp => "non_ip",
+            Self::UnknownLink => "unknown_link",
+            Self::Truncated => "malformed_truncated",
+            Self::BadIpHeader => "malformed_ip",
+        }
+    }
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The headers of an IP packet, as far as flows need them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct IpPacket<'a> {
+    /// Addresses as numbers; those of version 4 in the low 32 bits.
+    pub(crate) source: u128,
+    pub(crate) destination: u128,
+    /// Source and destination port; zeros where there are none.
+    pub(crate) ports: [u16; 2],
+    /// 4 or 6.
+    pub(crate) version: u8,
+    /// Protocol after the extension headers.
+    pub(crate) protocol: u8,
+    /// Time to live, or hop limit.
+    pub(crate) ttl: u8,
+    /// It is a fragment, the first or a later one.
+    pub(crate) fragment: bool,
+    /// Length from the IP header on, as the header states it.
+    pub(crate) length: u32,
+    /// Length of IP and transport headers.
+    pub(crate) header_length: u32,
+    /// Length after the transport header, as the headers state it.
+    pub(crate) payload_length: u32,
+    /// What was captured after the transport header.
+    pub(crate) payload: &'a [u8],
+    pub(crate) transport: Transport,
+    pub(crate) link: Link,
+}
+
+impl IpPacket<'_> {
+    /// The sender's address.
+    #[must_use]
+    pub fn source(&self) -> IpAddr {
+        address(self.version, self.source)
+    }
+
+    /// The receiver's address.
+    #[must_use]
+    pub fn destination(&self) -> IpAddr {
+        address(self.version, self.destination)
+    }
+
+    /// Source and destination port; 0 for protocols without ports and for non-first fragments.
+    #[must_use]
+    pub fn ports(&self) -> (u16, u16) {
+        (self.ports[0], self.ports[1])
+    }
+
+    /// IANA protocol number, after IPv6 extension headers.
+    #[must_use]
+    pub fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    /// Length in bytes from the IP header on, as the header states it.
+    #[must_use]
+    pub fn length(&self) -> u32 {
+        self.length
+    }
+
+    /// The captured bytes after the transport header.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.payload
+    }
+}
+
+/// An address from its number.
+#[expect(clippy::cast_possible_truncation, reason = "addresses of version 4 are in the low 32 bits")]
+pub(crate) fn address(version: u8, bits: u128) -> IpAddr {
+    if version == 4 {
+        IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
+    } else {
+        IpAddr::V6(Ipv6Addr::from_bits(bits))
+    }
+}
+
+/// What is known of the transport header beyond ports.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Transport {
+    /// A whole TCP header.
+    Tcp(TcpHeader),
+    /// ICMP or ICMPv6: the first eight bytes, zeros where they were not captured.
+    Icmp {
+        kind: u8,
+        code: u8,
+        /// Identifier and sequence number of an echo.
+        echo: u32,
+    },
+    Udp,
+    Other,
+}
+
+/// What the link layer says about a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) source: Option<MacAddr>,
+    pub(crate) destination: Option<MacAddr>,
+    /// VLAN ids, outermost first; [`NO_VLAN`] where there is none.
+    pub(crate) vlans: Vlans,
+}
+
+/// The two outermost VLAN ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Vlans {
+    outer: u16,
+    inner: u16,
+}
+
+impl Vlans {
+    /// No VLAN id: real ones have 12 bits.
+    const NONE: u16 = u16::MAX;
+
+    pub(crate) fn outer(self) -> Option<u16> {
+        (self.outer != Self::NONE).then_some(self.outer)
+    }
+
+    pub(crate) fn inner(self) -> Option<u16> {
+        (self.inner != Self::NONE).then_some(self.inner)
+    }
+
+    fn push(&mut self, tag: u16) {
+        let id = tag & 0x0fff;
+        if self.outer == Self::NONE {
+            self.outer = id;
+        } else if self.inner == Self::NONE {
+            self.inner = id;
+        }
+    }
+}
+
+impl Default for Vlans {
+    fn default() -> Self {
+        Self {
+            outer: Self::NONE,
+            inner: Self::NONE,
+        }
+    }
+}
+
+/// Finds the outermost IP header of a packet and what follows it, or the ARP message it is.
+#[inline]
+#[must_use]
+pub fn decode<'a>(packet: &Packet<'a>) -> Decoded<'a> {
+    let (link, network) = match link::decode(packet.link, packet.data) {
+        Ok(found) => found,
+        Err(reason) => return Decoded::Skipped(reason),
+    };
+    let decoded = match network {
+        link::Network::Ip(bytes) => {
+            // Bytes on the wire from here on, should the header not say.
+            let before = (packet.data.len() - bytes.len()) as u64;
+            let rest = u64::from(packet.wire_len).saturating_sub(before);
+            ip::decode(bytes, u32::try_from(rest).unwrap_or(u32::MAX), link).map(Decoded::Ip)
+        }
+        link::Network::Arp(bytes) => arp::decode(bytes, link).map(Decoded::Arp),
+    };
+    decoded.unwrap_or_else(Decoded::Skipped)
+}
+
+#[inline]
+fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+#[inline]
+fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}

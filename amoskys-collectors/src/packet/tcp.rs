@@ -1,0 +1,91 @@
+/// A TCP header (RFC 9293).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpHeader {
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Flags: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128.
+    pub flags: u8,
+    /// Window, unscaled.
+    pub window: u16,
+    /// Maximum segment size; 0 if not given. Read with SYN only.
+    pub mss: u16,
+    /// Window scale; 255 if not given. Read with SYN only.
+    pub window_scale: u8,
+}
+
+/// Bits of [`TcpHeader::flags`].
+pub(crate) mod flags {
+    pub(crate) const FIN: u8 = 1;
+    pub(crate) const SYN: u8 = 2;
+    pub(crate) const RST: u8 = 4;
+    pub(crate) const ACK: u8 = 16;
+}
+
+impl TcpHeader {
+    /// No window scale was announced.
+    pub(crate) const NO_SCALE: u8 = u8::MAX;
+
+    /// Reads a header without its options, and its length as it states it; `None` if it was cut.
+    #[inline]
+    pub(super) fn decode(bytes: &[u8]) -> Option<(Self, usize)> {
+        let head: &[u8; 20] = bytes.first_chunk()?;
+        let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let length = usize::from(head[12] >> 4) * 4;
+        let mut header = Self {
+            seq: word(4),
+            ack: word(8),
+            flags: head[13],
+            window: u16::from_be_bytes([head[14], head[15]]),
+            mss: 0,
+            window_scale: Self::NO_SCALE,
+        };
+        if header.flags & flags::SYN != 0 {
+            header.read_options(bytes.get(20..length).or(bytes.get(20..)).unwrap_or_default());
+        }
+        Some((header, length))
+    }
+
+    fn read_options(&mut self, mut options: &[u8]) {
+        while let [kind, rest @ ..] = options {
+            options = match *kind {
+                0 => return,
+                1 => rest,
+                _ => {
+                    let Some(&length) = rest.first() else { return };
+                    let Some(option) = options.get(2..usize::from(length)) else { return };
+                    match (*kind, option) {
+                        (2, [high, low]) => self.mss = u16::from_be_bytes([*high, *low]),
+                        (3, [shift]) => self.window_scale = *shift,
+                        _ => {}
+                    }
+                    &options[usize::from(length)..]
+                }
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn syn(options: &[u8]) -> TcpHeader {
+        let mut bytes = vec![0; 20];
+        bytes[12] = u8::try_from((20 + options.len()) / 4).unwrap() << 4;
+        bytes[13] = flags::SYN;
+        bytes.extend(options);
+        TcpHeader::decode(&bytes).unwrap().0
+    }
+
+    #[test]
+    fn options_are_read_as_far_as_they_make_sense() {
+        let header = syn(&[2, 4, 5, 180, 1, 3, 3, 7]);
+        assert_eq!((header.mss, header.window_scale), (1460, 7));
+        // A length of 0 or 1 would never advance; one beyond the end has no value.
+        for broken in [[1, 1, 2, 0], [1, 1, 2, 1], [1, 1, 2, 9], [0, 2, 4, 5]] {
+            assert_eq!(syn(&broken).mss, 0);
+        }
+    }
+}
