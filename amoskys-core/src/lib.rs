@@ -35,6 +35,7 @@ pub mod ledger;
 pub mod memory;
 #[cfg(feature = "pipeline")]
 pub mod pipeline;
+pub mod redact;
 pub mod schema;
 pub mod seal;
 pub mod shutdown;
