@@ -154,7 +154,7 @@ fn write_known(event: &Event, out: &mut Vec<u8>) {
     for (name, value) in &event.attributes {
         put_key(ATTRIBUTES, WireType::LengthDelimited, out);
         put_delimited(out, |out| {
-            name.write(1, out);
+            name.write_present(1, out);
             put_key(2, WireType::LengthDelimited, out);
             put_delimited(out, |out| write_value(value, out));
         });

@@ -18,7 +18,7 @@ enumeration! {
 message! {
     FlowRecord = Self::default(), "FlowRecord";
     1 flow;
-    2 phase, strict;
+    2 phase;
     3 key, required;
     4 first_ns => first;
     5 last_ns => last;

@@ -1,0 +1,69 @@
+//! Bytes of every version so far, which every later version must read.
+//!
+//! The files are never changed. A version that writes other bytes adds files of its own.
+
+use std::fs;
+use std::path::PathBuf;
+
+use amoskys_core::wire::{decode_event, decode_events, decode_ledger, encode_events, encode_ledger};
+
+use super::agreement::encode;
+use super::samples;
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(format!("{name}.bin"))
+}
+
+fn read(name: &str) -> Vec<u8> {
+    fs::read(path(name)).unwrap_or_else(|error| panic!("{}: {error}", path(name).display()))
+}
+
+#[test]
+fn events_of_the_first_version_are_read() {
+    for event in samples::events() {
+        let bytes = read(&format!("event_{}", event.payload.kind()));
+        assert_eq!(decode_event(&bytes).unwrap(), event);
+        assert_eq!(
+            encode(&event),
+            bytes,
+            "the encoding of {} has changed",
+            event.payload.kind()
+        );
+    }
+}
+
+#[test]
+fn batches_and_ledgers_of_the_first_version_are_read() {
+    let batch = read("events");
+    assert_eq!(decode_events(&batch).unwrap(), samples::events());
+    let mut encoded = Vec::new();
+    encode_events(&samples::events(), &mut encoded);
+    assert_eq!(encoded, batch);
+
+    let ledger = read("ledger");
+    assert_eq!(decode_ledger(&ledger).unwrap(), samples::ledger());
+    assert_eq!(encode_ledger(&samples::ledger()), ledger);
+}
+
+/// Run it by name to add the fixtures of a new payload.
+#[test]
+#[ignore = "writes the fixtures that are missing"]
+fn write_missing_fixtures() {
+    let mut batch = Vec::new();
+    encode_events(&samples::events(), &mut batch);
+    let mut files = vec![
+        ("events".to_owned(), batch),
+        ("ledger".to_owned(), encode_ledger(&samples::ledger())),
+    ];
+    for event in samples::events() {
+        files.push((format!("event_{}", event.payload.kind()), encode(&event)));
+    }
+    fs::create_dir_all(path("").parent().unwrap()).unwrap();
+    for (name, bytes) in files {
+        if !path(&name).exists() {
+            fs::write(path(&name), bytes).unwrap();
+        }
+    }
+}

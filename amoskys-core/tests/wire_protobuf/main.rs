@@ -1,0 +1,10 @@
+//! The wire format against an independent implementation of protobuf, older and newer versions, and bytes
+//! that are no events.
+
+mod agreement;
+mod fixtures;
+mod generate;
+mod mirror;
+mod newer;
+mod peer;
+mod samples;
