@@ -24,7 +24,7 @@ def explains(alert, label):
     """Whether the alert is about the labelled attack. A sub-technique counts as its parent."""
     return (
         alert["host"] == label["host"]
-        and alert["technique"].split(".")[0] == label["technique"].split(".")[0]
+        and (alert["technique"] or "").split(".")[0] == label["technique"].split(".")[0]
         and int(label["start_ns"]) - MINUTE_NS <= alert["time_ns"] <= int(label["end_ns"]) + MINUTE_NS
     )
 

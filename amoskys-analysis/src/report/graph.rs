@@ -166,30 +166,22 @@ impl Side {
             hosts.entry(end((from, to))).or_default().add(traffic);
         }
         let total = talkers.total();
-        let mut ranked: Vec<_> = hosts.into_iter().collect();
-        // An alert concerns few hosts as a rule; when it concerns many, the rest must not vanish behind them.
-        let mut places = MOST_HOSTS_A_SIDE / 2;
-        ranked.sort_by(|a, b| {
-            let rank = |host| (accused.contains(host), harmed.contains(host));
-            let share = |traffic: &Traffic| total.share(traffic.flows, traffic.bytes);
-            rank(&b.0)
-                .cmp(&rank(&a.0))
-                .then(share(&b.1).total_cmp(&share(&a.1)))
-                .then(a.0.cmp(&b.0))
-        });
-        let (mut chosen, mut waiting) = (Vec::new(), Vec::new());
-        for (host, traffic) in ranked {
-            if (accused.contains(&host) || harmed.contains(&host)) && places > 0 {
-                places -= 1;
-                chosen.push((host, traffic));
-            } else {
-                waiting.push((host, traffic));
-            }
-        }
-        waiting.sort_by(|a, b| {
-            let share = |traffic: &Traffic| total.share(traffic.flows, traffic.bytes);
+        let share = |traffic: &Traffic| total.share(traffic.flows, traffic.bytes);
+        let busier = |a: &(IpAddr, Traffic), b: &(IpAddr, Traffic)| {
             share(&b.1).total_cmp(&share(&a.1)).then(a.0.cmp(&b.0))
+        };
+        let involved = |host: &IpAddr| accused.contains(host) || harmed.contains(host);
+        let (mut chosen, mut waiting): (Vec<_>, Vec<_>) =
+            hosts.into_iter().partition(|(host, _)| involved(host));
+        chosen.sort_by(|a, b| {
+            accused
+                .contains(&b.0)
+                .cmp(&accused.contains(&a.0))
+                .then(busier(a, b))
         });
+        // An alert concerns few hosts as a rule; when it concerns many, the rest must not vanish behind them.
+        waiting.extend(chosen.drain((MOST_HOSTS_A_SIDE / 2).min(chosen.len())..));
+        waiting.sort_by(busier);
         // A node "1 other host" takes the room of that host.
         let mut room = MOST_HOSTS_A_SIDE.saturating_sub(chosen.len());
         if waiting.len() == room + 1 {
