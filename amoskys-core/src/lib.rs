@@ -53,7 +53,7 @@ pub use self::event::{Class, Event, Payload};
 pub use self::id::{Digest, Epoch, EventId, Name, Offset, Seq, StreamId};
 pub use self::ledger::{DropReason, Ledger};
 pub use self::schema::{FeatureDef, FeatureSchema, FeatureVector};
-pub use self::seal::{LogParts, Open, Opened, Seal, SealError, Sealed, Unsealed};
+pub use self::seal::{LogParts, Open, Opened, ReadLogError, Seal, SealError, Sealed, Unsealed, read_log};
 pub use self::shutdown::Shutdown;
 pub use self::sink::{BoxSink, Sink};
 pub use self::time::Timestamp;

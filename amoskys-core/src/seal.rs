@@ -67,6 +67,58 @@ pub trait Open: Send + Sync {
     }
 }
 
+/// Reads a log from its first record to what is durable now, a record at a time.
+///
+/// A record that is damaged or cannot be opened is given as an error, and reading goes on behind it; an error of
+/// the storage ends it.
+pub fn read_log<'a>(
+    wal: &'a dyn crate::Wal,
+    open: &'a dyn Open,
+) -> impl Iterator<Item = Result<Opened, ReadLogError>> + 'a {
+    let end = wal.durable();
+    let mut from = wal.first();
+    let mut records: std::vec::IntoIter<(crate::Offset, Bytes)> = Vec::new().into_iter();
+    std::iter::from_fn(move || {
+        loop {
+            if let Some((_, record)) = records.next() {
+                return Some(
+                    open.open(&record)
+                        .map_err(|error| ReadLogError::Record(error.into())),
+                );
+            }
+            if from >= end {
+                return None;
+            }
+            match wal.read(from, 1 << 20) {
+                Ok(read) => {
+                    from = read.last().map_or(end, |(last, _)| last.next());
+                    records = read.into_iter();
+                }
+                Err(error @ crate::WalError::Damaged { offset, .. }) => {
+                    from = offset.next().max(from.next());
+                    return Some(Err(ReadLogError::Record(error.into())));
+                }
+                Err(error) => {
+                    from = end;
+                    return Some(Err(ReadLogError::Storage(error)));
+                }
+            }
+        }
+    })
+}
+
+/// Why [`read_log`] could not give a record.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadLogError {
+    /// One record is damaged or cannot be opened. Those behind it follow.
+    #[error("a record of the log cannot be read")]
+    Record(#[source] BoxError),
+    /// The storage failed. Nothing follows, though there may be more in the log.
+    #[error("the log cannot be read on")]
+    Storage(#[source] crate::WalError),
+}
+
 /// A log and what writes and reads its records: what a pipeline takes.
 pub struct LogParts {
     /// The log.

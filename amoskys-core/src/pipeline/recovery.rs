@@ -4,6 +4,7 @@ use crate::batch::Position;
 use crate::event::{Payload, VerdictId};
 use crate::id::{EventId, Name, Offset};
 use crate::ledger::{Account, DropReason, Ledger, LedgerSnapshot};
+use crate::seal::{Opened, ReadLogError, read_log};
 use crate::wal::WalError;
 
 use super::run::LogReader;
@@ -34,35 +35,20 @@ impl Recovery {
     /// Reads the log from its beginning, record by record.
     pub(super) fn read(log: &LogReader) -> Result<Self, WalError> {
         let mut recovery = Self::default();
-        let mut from = log.wal.first();
-        while from < log.wal.durable() {
-            match log.wal.read(from, 1 << 20) {
-                Ok(records) => {
-                    let Some((last, _)) = records.last() else { break };
-                    from = last.next();
-                    for (_, record) in &records {
-                        recovery.take(log, record);
-                    }
-                }
-                Err(WalError::Damaged { offset, .. }) => {
+        for opened in read_log(&*log.wal, &*log.open) {
+            match opened {
+                Ok(opened) => recovery.take(opened),
+                Err(ReadLogError::Storage(error)) => return Err(error),
+                Err(ReadLogError::Record(error)) => {
+                    tracing::warn!(error, "a record of the log cannot be read and is passed over");
                     recovery.damaged += 1;
-                    from = offset.next();
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(recovery)
     }
 
-    fn take(&mut self, log: &LogReader, record: &bytes::Bytes) {
-        let opened = match log.open.open(record) {
-            Ok(opened) => opened,
-            Err(error) => {
-                tracing::warn!(%error, "a record of the log cannot be opened and is passed over");
-                self.damaged += 1;
-                return;
-            }
-        };
+    fn take(&mut self, opened: Opened) {
         if let Some(ledger) = opened.ledger {
             self.ledger = ledger;
         }
