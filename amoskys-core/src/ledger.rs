@@ -106,6 +106,38 @@ impl LedgerSnapshot {
     }
 }
 
+impl fmt::Display for LedgerSnapshot {
+    /// A table for people: a line for each stage, and one for each reason of dropping below it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.accounts.keys().map(String::len).max().unwrap_or(0).max(5);
+        writeln!(
+            f,
+            "{:width$}  {:>12}  {:>12}  {:>10}  {:>10}",
+            "stage", "in", "out", "dropped", "pending"
+        )?;
+        for (stage, account) in &self.accounts {
+            let (dropped, mark) = (
+                account.dropped_total(),
+                if account.is_balanced() { "" } else { "  UNBALANCED" },
+            );
+            let Account {
+                received,
+                delivered,
+                pending,
+                ..
+            } = account;
+            writeln!(
+                f,
+                "{stage:width$}  {received:>12}  {delivered:>12}  {dropped:>10}  {pending:>10}{mark}"
+            )?;
+            for (reason, count) in &account.dropped {
+                writeln!(f, "{:width$}  {:>12}  {:>12}  {count:>10}  {reason}", "", "", "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A ledger: clones share it. Every stage of a pipeline reports to one.
 ///
 /// Each count is entered where it happens (received when taken, delivered when handed on, dropped when given
