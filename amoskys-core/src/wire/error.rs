@@ -113,7 +113,7 @@ impl From<Fault> for WireError {
         let invalid = |reason| Self::Invalid { field, reason };
         match fault.flaw {
             Flaw::EndsEarly => malformed("the bytes end early"),
-            Flaw::Varint => malformed("not a variable-length integer"),
+            Flaw::Varint => malformed("not a variable-length integer in its shortest form"),
             Flaw::Key => malformed("not the key of a field"),
             Flaw::WireType => malformed("the field has another wire type"),
             Flaw::Utf8 => invalid("is not UTF-8"),

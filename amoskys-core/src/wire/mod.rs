@@ -4,8 +4,9 @@
 //!   left out. The same event gives the same bytes, and all bits of a floating-point number survive.
 //! - What a newer version wrote survives a hop through this one: see [below](#newer-versions).
 //! - Decoding checks everything: lengths, ranges, UTF-8, addresses, required fields. It takes memory in
-//!   proportion to the input, and never panics. It is stricter than protobuf in three things: a field that is
-//!   not repeated may be there only once, a number outside the range of its type is refused, and so are groups.
+//!   proportion to the input, and never panics. It is stricter than protobuf: a field that is not repeated may
+//!   be there only once, and a number outside the range of its type, an integer in a longer form than needed
+//!   and a group are refused.
 //!
 //! Whatever [`encode_event`] writes, [`decode_event`] reads, as long as it is within [`MAX_EVENT_BYTES`] and
 //! the event's unknown fields are as a decoder gave them.

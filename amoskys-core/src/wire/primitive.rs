@@ -1,6 +1,6 @@
 //! Keys, integers and lengths: the lowest layer, on top of prost's.
 
-use prost::encoding::{WireType, decode_varint, encode_varint};
+use prost::encoding::{WireType, decode_varint, encode_varint, encoded_len_varint};
 
 use super::error::Flaw;
 
@@ -57,7 +57,16 @@ pub(super) fn take_varint(input: &mut &[u8]) -> Result<u64, Flaw> {
             Ok(u64::from(*byte))
         }
         [] => Err(Flaw::EndsEarly),
-        _ => decode_varint(input).map_err(|_| Flaw::Varint),
+        _ => {
+            let before = input.len();
+            let value = decode_varint(input).map_err(|_| Flaw::Varint)?;
+            // A longer form than needed is refused: readers differ about how long it may be.
+            if before - input.len() == encoded_len_varint(value) {
+                Ok(value)
+            } else {
+                Err(Flaw::Varint)
+            }
+        }
     }
 }
 

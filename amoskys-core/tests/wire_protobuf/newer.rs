@@ -109,7 +109,10 @@ fn this_version_reads_around_new_fields_that_are_not_in_lists() {
         let bytes = peer::write(&*message);
         let mut decoded = decode_event(&bytes).unwrap();
         assert_eq!(encode(&decoded), bytes, "{}", event.payload.kind());
-        assert!(!decoded.unknown.event.is_empty() && !decoded.unknown.payload.is_empty(), "{decoded:?}");
+        assert!(
+            !decoded.unknown.event.is_empty() && !decoded.unknown.payload.is_empty(),
+            "{decoded:?}"
+        );
         decoded.unknown = event.unknown.clone();
         assert_eq!(decoded, event);
     }
