@@ -1,4 +1,3 @@
-use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use amoskys_core::event::FlowRecord;
@@ -18,7 +17,7 @@ pub enum RowFormat {
 /// Writes flow records as rows. Both formats have the same columns, beginning with `src_ip`, `src_port`, `dst_ip`,
 /// `dst_port`, `protocol`, `first_ns`, `last_ns`, `fwd_packets`, `fwd_bytes`, `bwd_packets`, `bwd_bytes`.
 ///
-/// Times and periods are nanoseconds, lengths bytes. `first_payload` is hexadecimal. `sequence` is a list of
+/// Times and periods are nanoseconds, lengths bytes. Means and deviations have three decimals. `first_payload` is hexadecimal. `sequence` is a list of
 /// packets, each `+` (forward) or `-` (backward), length, `@`, and the time since the packet before in
 /// microseconds, such as `+60@0 -60@120`.
 ///
@@ -37,7 +36,7 @@ pub struct RowWriter<W> {
     output: W,
     format: RowFormat,
     /// The row being made.
-    line: String,
+    line: Vec<u8>,
 }
 
 impl<W: Write> RowWriter<W> {
@@ -50,7 +49,7 @@ impl<W: Write> RowWriter<W> {
         let mut writer = Self {
             output,
             format,
-            line: String::new(),
+            line: Vec::new(),
         };
         if format == RowFormat::Csv {
             visit(&FlowRecord::default(), &mut Header(&mut writer.line))?;
@@ -68,9 +67,9 @@ impl<W: Write> RowWriter<W> {
         match self.format {
             RowFormat::Csv => visit(record, &mut CsvRow(&mut self.line))?,
             RowFormat::Json => {
-                self.line.push('{');
+                self.line.push(b'{');
                 visit(record, &mut JsonRow(&mut self.line))?;
-                self.line.push('}');
+                self.line.push(b'}');
             }
         }
         self.finish_line()
@@ -87,104 +86,153 @@ impl<W: Write> RowWriter<W> {
     }
 
     fn finish_line(&mut self) -> io::Result<()> {
-        self.line.push('\n');
-        self.output.write_all(self.line.as_bytes())?;
+        self.line.push(b'\n');
+        self.output.write_all(&self.line)?;
         self.line.clear();
         Ok(())
     }
 }
 
-struct Header<'a>(&'a mut String);
+struct Header<'a>(&'a mut Vec<u8>);
 
 impl Row for Header<'_> {
     fn cell(&mut self, name: [&str; 3], _: Cell<'_>) -> io::Result<()> {
         separate(self.0);
-        self.0.extend(name);
+        push_name(self.0, name);
         Ok(())
     }
 }
 
-struct CsvRow<'a>(&'a mut String);
+struct CsvRow<'a>(&'a mut Vec<u8>);
 
 impl Row for CsvRow<'_> {
-    fn cell(&mut self, name: [&str; 3], cell: Cell<'_>) -> io::Result<()> {
-        // The first column is never empty, so an empty line is a new one.
+    #[inline]
+    fn cell(&mut self, _: [&str; 3], cell: Cell<'_>) -> io::Result<()> {
         separate(self.0);
         match cell {
-            Cell::Nothing => {}
             Cell::Text(text) if text.contains([',', '"', '\n', '\r']) => {
-                self.0.extend(["\"", &text.replace('"', "\"\""), "\""]);
+                self.0.push(b'"');
+                self.0.extend_from_slice(text.replace('"', "\"\"").as_bytes());
+                self.0.push(b'"');
+                Ok(())
             }
-            Cell::Text(text) => self.0.push_str(text),
             plain => push_plain(self.0, plain),
         }
-        let _ = name;
-        Ok(())
     }
 }
 
-struct JsonRow<'a>(&'a mut String);
+struct JsonRow<'a>(&'a mut Vec<u8>);
 
 impl Row for JsonRow<'_> {
     fn cell(&mut self, name: [&str; 3], cell: Cell<'_>) -> io::Result<()> {
-        if !self.0.ends_with('{') {
-            self.0.push(',');
+        let line = &mut *self.0;
+        if line.last() != Some(&b'{') {
+            line.push(b',');
         }
-        self.0.push('"');
-        self.0.extend(name);
-        self.0.push_str("\":");
+        line.push(b'"');
+        push_name(line, name);
+        line.extend_from_slice(b"\":");
         match cell {
-            Cell::Nothing => self.0.push_str("null"),
-            Cell::Whole(_) | Cell::Time(_) | Cell::Real(_) => push_plain(self.0, cell),
-            Cell::Text(text) => push_json_text(self.0, text),
+            Cell::Nothing => line.extend_from_slice(b"null"),
+            Cell::Whole(_) | Cell::Time(_) | Cell::Real(_) => push_plain(line, cell)?,
+            Cell::Text(text) => push_json_text(line, text)?,
             quoted => {
-                self.0.push('"');
-                push_plain(self.0, quoted);
-                self.0.push('"');
+                line.push(b'"');
+                push_plain(line, quoted)?;
+                line.push(b'"');
             }
         }
         Ok(())
     }
 }
 
-fn separate(line: &mut String) {
+#[inline]
+fn separate(line: &mut Vec<u8>) {
+    // The first column is never empty, so an empty line is a new one.
     if !line.is_empty() {
-        line.push(',');
+        line.push(b',');
+    }
+}
+
+fn push_name(line: &mut Vec<u8>, name: [&str; 3]) {
+    for part in name {
+        line.extend_from_slice(part.as_bytes());
     }
 }
 
 /// A value that contains nothing to be quoted.
-fn push_plain(line: &mut String, cell: Cell<'_>) {
-    // Writing to a string does not fail.
-    let _ = match cell {
-        Cell::Nothing => Ok(()),
-        Cell::Whole(value) => write!(line, "{value}"),
-        Cell::Time(time) => write!(line, "{}", time.nanos()),
-        Cell::Real(value) => write!(line, "{value}"),
-        Cell::Word(text) | Cell::Text(text) => write!(line, "{text}"),
-        Cell::Address(address) => write!(line, "{address}"),
-        Cell::Mac(address) => write!(line, "{address}"),
-        Cell::Bytes(bytes) => bytes.iter().try_for_each(|byte| write!(line, "{byte:02x}")),
-        Cell::Sequence(samples) => samples.iter().enumerate().try_for_each(|(n, sample)| {
-            let space = if n == 0 { "" } else { " " };
-            let sign = if sample.backward { '-' } else { '+' };
-            write!(line, "{space}{sign}{}@{}", sample.length, sample.gap_us)
-        }),
-    };
-}
-
-fn push_json_text(line: &mut String, text: &str) {
-    line.push('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => line.extend(['\\', character]),
-            control if control < ' ' => {
-                let _ = write!(line, "\\u{:04x}", u32::from(control));
+#[inline]
+fn push_plain(line: &mut Vec<u8>, cell: Cell<'_>) -> io::Result<()> {
+    match cell {
+        Cell::Nothing => {}
+        Cell::Whole(value) => push_whole(line, value),
+        Cell::Time(time) => line.extend_from_slice(itoa::Buffer::new().format(time.nanos()).as_bytes()),
+        Cell::Real(value) => push_real(line, value)?,
+        Cell::Word(text) | Cell::Text(text) => line.extend_from_slice(text.as_bytes()),
+        Cell::Address(address) => write!(line, "{address}")?,
+        Cell::Mac(address) => push_hex(line, &address.0, b":"),
+        Cell::Bytes(bytes) => push_hex(line, bytes, b""),
+        Cell::Sequence(samples) => {
+            for (n, sample) in samples.iter().enumerate() {
+                line.extend_from_slice(if n == 0 { b"" } else { b" " });
+                line.push(if sample.backward { b'-' } else { b'+' });
+                push_whole(line, sample.length.into());
+                line.push(b'@');
+                push_whole(line, sample.gap_us.into());
             }
-            other => line.push(other),
         }
     }
-    line.push('"');
+    Ok(())
+}
+
+#[inline]
+fn push_whole(line: &mut Vec<u8>, value: u64) {
+    if value < 10 {
+        line.push(b'0' + value as u8);
+    } else {
+        line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+}
+
+/// Three decimals: a thousandth of a nanosecond, or of a byte. The shortest exact form would take longer to find
+/// than all the rest of the row.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+fn push_real(line: &mut Vec<u8>, value: f64) -> io::Result<()> {
+    if !(0.0..1e15).contains(&value) {
+        return write!(line, "{value}");
+    }
+    let thousandths = (value * 1000.0 + 0.5) as u64;
+    push_whole(line, thousandths / 1000);
+    let rest = thousandths % 1000;
+    if rest != 0 {
+        let digits = [rest / 100, rest / 10 % 10, rest % 10].map(|digit| b'0' + digit as u8);
+        line.push(b'.');
+        line.extend_from_slice(&digits);
+    }
+    Ok(())
+}
+
+fn push_hex(line: &mut Vec<u8>, bytes: &[u8], separator: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (n, byte) in bytes.iter().enumerate() {
+        if n > 0 {
+            line.extend_from_slice(separator);
+        }
+        line.extend([DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]]);
+    }
+}
+
+fn push_json_text(line: &mut Vec<u8>, text: &str) -> io::Result<()> {
+    line.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => line.extend([b'\\', byte]),
+            0..0x20 => write!(line, "\\u{byte:04x}")?,
+            _ => line.push(byte),
+        }
+    }
+    line.push(b'"');
+    Ok(())
 }
 
 #[cfg(test)]

@@ -23,10 +23,18 @@ struct Inner<'a> {
     later_fragment: bool,
 }
 
-/// Reads the IP header at the start of `bytes`. `wire_rest` is how many bytes there were on the wire from here.
+/// Reads the IP header at the start of `bytes`. `expected` is the version the link announced, if it did: a header
+/// that says otherwise is refused, as hosts do. `wire_rest` is how many bytes there were on the wire from here.
 #[inline]
-pub(super) fn decode(bytes: &[u8], wire_rest: u32, link: Link) -> Result<IpPacket<'_>, SkipReason> {
-    match bytes.first().ok_or(SkipReason::Truncated)? >> 4 {
+pub(super) fn decode(
+    bytes: &[u8],
+    expected: Option<u8>,
+    wire_rest: u32,
+    link: Link,
+) -> Result<IpPacket<'_>, SkipReason> {
+    let version = bytes.first().ok_or(SkipReason::Truncated)? >> 4;
+    match version {
+        _ if expected.is_some_and(|expected| expected != version) => Err(SkipReason::BadIpHeader),
         4 => decode_v4(bytes, wire_rest, link),
         6 => decode_v6(bytes, wire_rest, link),
         _ => Err(SkipReason::BadIpHeader),

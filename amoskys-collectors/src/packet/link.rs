@@ -5,8 +5,8 @@ use crate::capture::LinkType;
 
 /// What a link carries.
 pub(super) enum Network<'a> {
-    /// From the IP header on.
-    Ip(&'a [u8]),
+    /// From the IP header on, and the IP version if the link says it.
+    Ip(&'a [u8], Option<u8>),
     /// From the ARP header on.
     Arp(&'a [u8]),
 }
@@ -42,11 +42,20 @@ pub(super) fn decode(link_type: LinkType, bytes: &[u8]) -> Found<'_> {
     // Nearly all packets there are.
     if link_type == LinkType::ETHERNET
         && let Some(head) = bytes.first_chunk::<14>()
-        && matches!([head[12], head[13]], [0x08, 0x00] | [0x86, 0xdd])
+        && let Some(version) = ip_version(u16::from_be_bytes([head[12], head[13]]))
     {
-        return Ok((ethernet_link(head), Network::Ip(&bytes[14..])));
+        return Ok((ethernet_link(head), Network::Ip(&bytes[14..], Some(version))));
     }
     walk(Next::Link(link_type), bytes)
+}
+
+#[inline]
+fn ip_version(ether_type: u16) -> Option<u8> {
+    match ether_type {
+        IPV4 => Some(4),
+        IPV6 => Some(6),
+        _ => None,
+    }
 }
 
 #[inline]
@@ -63,7 +72,8 @@ fn walk(mut next: Next, mut bytes: &[u8]) -> Found<'_> {
     let mut link = Link::default();
     for _ in 0..MAX_LAYERS {
         match next {
-            Next::Ip | Next::EtherType(IPV4 | IPV6) => return Ok((link, Network::Ip(bytes))),
+            Next::Ip => return Ok((link, Network::Ip(bytes, None))),
+            Next::EtherType(kind @ (IPV4 | IPV6)) => return Ok((link, Network::Ip(bytes, ip_version(kind)))),
             Next::EtherType(ARP) => return Ok((link, Network::Arp(bytes))),
             _ => (next, bytes) = step(next, bytes, &mut link)?,
         }
@@ -160,7 +170,8 @@ fn ppp(bytes: &[u8]) -> Result<(Next, &[u8]), SkipReason> {
         _ => return Err(SkipReason::Truncated),
     };
     match protocol {
-        0x0021 | 0x0057 => Ok((Next::Ip, rest)),
+        0x0021 => Ok((Next::EtherType(IPV4), rest)),
+        0x0057 => Ok((Next::EtherType(IPV6), rest)),
         0x0281 | 0x0283 => Ok((Next::Mpls, rest)),
         // Bridged Ethernet: flags and type 1, then a frame.
         0x0031 if rest.get(1) == Some(&1) => Ok((Next::Ethernet, after(rest, 2)?)),
@@ -275,8 +286,9 @@ fn family(bytes: &[u8], length: usize) -> Result<(Next, &[u8]), SkipReason> {
     let family = be32(bytes, 0).ok_or(SkipReason::Truncated)?;
     let family = if family > 0xffff { family.swap_bytes() } else { family };
     match family {
-        // IPv4, and IPv6 as Linux, NetBSD, FreeBSD and macOS number it.
-        2 | 10 | 24 | 28 | 30 => Ok((Next::Ip, after(bytes, length)?)),
+        2 => Ok((Next::EtherType(IPV4), after(bytes, length)?)),
+        // As Linux, NetBSD, FreeBSD and macOS number it.
+        10 | 24 | 28 | 30 => Ok((Next::EtherType(IPV6), after(bytes, length)?)),
         _ => Err(SkipReason::NonIp),
     }
 }

@@ -213,11 +213,11 @@ pub fn decode<'a>(packet: &Packet<'a>) -> Decoded<'a> {
         Err(reason) => return Decoded::Skipped(reason),
     };
     let decoded = match network {
-        link::Network::Ip(bytes) => {
+        link::Network::Ip(bytes, version) => {
             // Bytes on the wire from here on, should the header not say.
             let before = (packet.data.len() - bytes.len()) as u64;
             let rest = u64::from(packet.wire_len).saturating_sub(before);
-            ip::decode(bytes, u32::try_from(rest).unwrap_or(u32::MAX), link).map(Decoded::Ip)
+            ip::decode(bytes, version, u32::try_from(rest).unwrap_or(u32::MAX), link).map(Decoded::Ip)
         }
         link::Network::Arp(bytes) => arp::decode(bytes, link).map(Decoded::Arp),
     };
