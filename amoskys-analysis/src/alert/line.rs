@@ -1,0 +1,103 @@
+use std::net::IpAddr;
+
+use amoskys_core::event::{Entity, Severity, Technique, Verdict, VerdictId};
+use amoskys_core::{Digest, Name, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// An alert as it is written for people and other programs: one JSON object on one line.
+///
+/// ```json
+/// {"id":"…","time_ns":1700000000000000000,"host":"10.0.0.5","peers":["10.0.0.9"],"technique":"T1046",
+///  "title":"…","severity":"critical","score":0.97,
+///  "evidence":[{"feature":"failed_ports","value":412.0,"contribution":3.1}],
+///  "model":"…","schema":"…","events":{"stream":"sensor-1/telemetry","first":17,"last":951}}
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Names the alert: the same in every update, and when the same input is read again.
+    pub id: VerdictId,
+    /// Event time at which it was raised, in nanoseconds since the Unix epoch.
+    pub time_ns: Timestamp,
+    /// The one accused: an address, or a name where no address is meant.
+    pub host: String,
+    /// Whom it concerns besides, the most affected first.
+    pub peers: Vec<String>,
+    /// MITRE ATT&CK technique, if one fits.
+    pub technique: Option<Technique>,
+    /// One line for people.
+    pub title: String,
+    /// How bad, if true.
+    pub severity: Severity,
+    /// Probability that it is an attack, above 0.7.
+    pub score: f64,
+    /// What moved the score, strongest first.
+    pub evidence: Vec<AlertEvidence>,
+    /// Digest of the model that raised it.
+    pub model: Digest,
+    /// Digest of the schema that the features are from.
+    pub schema: Digest,
+    /// The events behind it.
+    pub events: AlertEvents,
+}
+
+/// One feature behind an alert.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlertEvidence {
+    /// Its name.
+    pub feature: Name,
+    /// Its value.
+    pub value: f64,
+    /// Its share of the log-odds, positive towards attack.
+    pub contribution: f64,
+}
+
+/// Consecutive events of one stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertEvents {
+    /// The stream as `AGENT/CLASS`. The epoch of the log is left out, so that the same input read again gives the same line.
+    pub stream: String,
+    /// Number of the first event.
+    pub first: u64,
+    /// Number of the last event.
+    pub last: u64,
+}
+
+impl From<&Verdict> for Alert {
+    fn from(verdict: &Verdict) -> Self {
+        let name = |entity: &Entity| entity.host().map_or_else(|| entity.to_string(), |host: IpAddr| host.to_string());
+        let stream = &verdict.events.stream;
+        Self {
+            id: verdict.id,
+            time_ns: verdict.time,
+            host: name(&verdict.entity),
+            peers: verdict.peers.iter().map(name).collect(),
+            technique: verdict.technique.clone(),
+            title: verdict.title.clone(),
+            severity: verdict.severity(),
+            score: verdict.score,
+            evidence: verdict
+                .evidence
+                .iter()
+                .map(|e| AlertEvidence { feature: e.feature.clone(), value: e.value, contribution: e.contribution })
+                .collect(),
+            model: verdict.model.digest,
+            schema: verdict.schema,
+            events: AlertEvents {
+                stream: format!("{}/{}", stream.agent, stream.class),
+                first: verdict.events.first.0,
+                last: verdict.events.last.0,
+            },
+        }
+    }
+}
+
+impl Alert {
+    /// The alert as a line of JSON, without the line break.
+    ///
+    /// # Errors
+    ///
+    /// Does not fail for an alert made from a verdict.
+    pub fn to_line(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(self)
+    }
+}

@@ -1,0 +1,7 @@
+//! Alerts as lines of JSON, and the file they are kept in.
+
+mod file;
+mod line;
+
+pub use self::file::{AlertFile, AlertFileError};
+pub use self::line::{Alert, AlertEvidence, AlertEvents};

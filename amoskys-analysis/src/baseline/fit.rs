@@ -1,0 +1,139 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use amoskys_core::{Recorded, Timestamp};
+
+use super::{Baseline, Behaviour};
+use crate::config::{ConfigError, DetectionConfig};
+use crate::engine::Engine;
+use crate::finding::{Detector, Target};
+use crate::measure::{median, seconds_between};
+use crate::odds::probability;
+use crate::sighting::Sighting;
+use crate::temporal::Usual;
+
+/// Behaviours, edges and hosts a baseline holds, each. Those that come after are left out, and were not normal
+/// enough to come early.
+const ENTRIES: usize = 100_000;
+/// Seconds between two looks at a host's rate.
+const LOOK: f64 = 10.0;
+/// Looks at the rate of one host that are kept.
+const LOOKS: usize = 512;
+
+/// Fits a [`Baseline`] from honest events.
+#[derive(Debug)]
+pub struct BaselineBuilder {
+    engine: Engine,
+    familiar: BTreeMap<(Detector, IpAddr, Target), f64>,
+    highest: BTreeMap<Detector, f64>,
+    edges: BTreeSet<(IpAddr, IpAddr, u8, u16)>,
+    rates: BTreeMap<IpAddr, Vec<f64>>,
+    clock: Option<Timestamp>,
+    seconds: f64,
+    events: u64,
+    looked: f64,
+}
+
+impl BaselineBuilder {
+    /// A builder for detectors of this configuration.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration is out of range.
+    pub fn new(config: &DetectionConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        // The detectors are to speak long before anybody would be alarmed.
+        let config = DetectionConfig { report_score: probability(super::UNREMARKABLE), ..config.clone() };
+        let mut engine = Engine::new(&config);
+        engine.behavioral.outcomes.learning = true;
+        Ok(Self {
+            engine,
+            familiar: BTreeMap::new(),
+            highest: BTreeMap::new(),
+            edges: BTreeSet::new(),
+            rates: BTreeMap::new(),
+            clock: None,
+            seconds: 0.0,
+            events: 0,
+            looked: 0.0,
+        })
+    }
+
+    /// Takes an event, in log order. Several files may follow each other, in any order of time.
+    pub fn observe(&mut self, recorded: &Recorded) {
+        self.events = self.events.saturating_add(1);
+        self.advance(recorded.event.time);
+        let (edges, mut hosts) = (&mut self.edges, Vec::new());
+        let step = self.engine.step(recorded, |sighting| {
+            if let Sighting::Opened { contact, .. } = sighting {
+                if edges.len() < ENTRIES {
+                    edges.insert((contact.client, contact.server, contact.protocol, contact.port));
+                }
+                hosts.push(contact.client);
+            }
+        });
+        for host in hosts {
+            if self.rates.len() < ENTRIES {
+                self.rates.entry(host).or_default();
+            }
+        }
+        for finding in step.findings {
+            let score = finding.card.log_odds();
+            let highest = self.highest.entry(finding.detector).or_insert(score);
+            *highest = highest.max(score);
+            let key = (finding.detector, finding.accused, finding.target);
+            if self.familiar.len() < ENTRIES || self.familiar.contains_key(&key) {
+                let known = self.familiar.entry(key).or_insert(score);
+                *known = known.max(score);
+            }
+        }
+    }
+
+    /// The baseline of everything observed.
+    #[must_use]
+    pub fn finish(self) -> Baseline {
+        let rates = self.rates.into_iter().filter_map(|(host, looks)| Some((host, usual(looks)?))).collect();
+        let behaviour = |((detector, accused, target), log_odds)| Behaviour { detector, accused, target, log_odds };
+        Baseline {
+            seconds: self.seconds,
+            events: self.events,
+            familiar: self.familiar.into_iter().map(behaviour).collect(),
+            highest: self.highest.into_iter().collect(),
+            edges: self.edges.into_iter().collect(),
+            rates,
+            outcomes: self.engine.behavioral.outcomes.chain.clone(),
+        }
+    }
+
+    /// Adds up the time that has passed, leaving out leaps, and looks at all rates every ten seconds.
+    fn advance(&mut self, now: Timestamp) {
+        let passed = self.clock.map_or(0.0, |clock| seconds_between(clock, now));
+        self.clock = Some(now);
+        // A leap is another file, not time in which nothing happened.
+        if (0.0..600.0).contains(&passed) {
+            self.seconds += passed;
+        }
+        if self.seconds - self.looked < LOOK {
+            return;
+        }
+        self.looked = self.seconds;
+        for (host, looks) in &mut self.rates {
+            let rate = self.engine.temporal.rates.rate(*host, now);
+            if looks.len() < LOOKS && rate > 0.01 {
+                looks.push(rate.ln());
+            }
+        }
+    }
+}
+
+/// Center and spread of the looks at a host's rate; `None` for fewer than ten. A spread below a factor of two is not
+/// believed.
+fn usual(mut looks: Vec<f64>) -> Option<Usual> {
+    if looks.len() < 10 {
+        return None;
+    }
+    let center = median(&mut looks);
+    let above: Vec<f64> = looks.iter().filter(|look| **look >= center).map(|look| look - center).collect();
+    let spread = 1.4826 * median(&mut above.clone());
+    Some(Usual { center, spread: spread.max(2.0_f64.ln()) })
+}

@@ -1,0 +1,119 @@
+use amoskys_core::event::{Layer, Technique};
+use serde::{Deserialize, Serialize};
+
+/// The detectors, each of which raises one kind of hypothesis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum Detector {
+    PortScan,
+    HostSweep,
+    ArpSweep,
+    HalfOpenFlood,
+    ArpSpoofing,
+    Beacon,
+    RepeatedUpload,
+    EchoTunnel,
+    PasswordGuessing,
+    RepeatedCalls,
+    NameTunnel,
+    TlsHandshake,
+}
+
+/// Kinds of attack. Findings of one kind about one host are one incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum Family {
+    Scan,
+    Flood,
+    Spoofing,
+    Channel,
+    EchoTunnel,
+    NameTunnel,
+    Guessing,
+    Calls,
+    Exploit,
+}
+
+impl Detector {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::PortScan,
+        Self::HostSweep,
+        Self::ArpSweep,
+        Self::HalfOpenFlood,
+        Self::ArpSpoofing,
+        Self::Beacon,
+        Self::RepeatedUpload,
+        Self::EchoTunnel,
+        Self::PasswordGuessing,
+        Self::RepeatedCalls,
+        Self::NameTunnel,
+        Self::TlsHandshake,
+    ];
+
+    /// The layer it belongs to.
+    pub(crate) const fn layer(self) -> Layer {
+        match self {
+            Self::PortScan | Self::HostSweep | Self::ArpSweep | Self::HalfOpenFlood | Self::ArpSpoofing => {
+                Layer::Geometric
+            }
+            Self::Beacon | Self::RepeatedUpload | Self::EchoTunnel => Layer::Temporal,
+            Self::PasswordGuessing | Self::RepeatedCalls | Self::NameTunnel | Self::TlsHandshake => {
+                Layer::Behavioral
+            }
+        }
+    }
+
+    /// The kind of attack it looks for.
+    pub(crate) const fn family(self) -> Family {
+        match self {
+            Self::PortScan | Self::HostSweep | Self::ArpSweep => Family::Scan,
+            Self::HalfOpenFlood => Family::Flood,
+            Self::ArpSpoofing => Family::Spoofing,
+            Self::Beacon | Self::RepeatedUpload => Family::Channel,
+            Self::EchoTunnel => Family::EchoTunnel,
+            Self::NameTunnel => Family::NameTunnel,
+            Self::PasswordGuessing => Family::Guessing,
+            Self::RepeatedCalls => Family::Calls,
+            Self::TlsHandshake => Family::Exploit,
+        }
+    }
+
+    /// The MITRE ATT&CK technique it names.
+    pub(crate) fn technique(self) -> Technique {
+        Technique::new(match self {
+            // Network Service Discovery.
+            Self::PortScan | Self::HostSweep => "T1046",
+            // Remote System Discovery.
+            Self::ArpSweep => "T1018",
+            // Endpoint Denial of Service: OS Exhaustion Flood.
+            Self::HalfOpenFlood => "T1499.001",
+            // Adversary-in-the-Middle: ARP Cache Poisoning.
+            Self::ArpSpoofing => "T1557.002",
+            // Application Layer Protocol: Web Protocols.
+            Self::Beacon => "T1071.001",
+            // Exfiltration Over C2 Channel.
+            Self::RepeatedUpload => "T1041",
+            // Non-Application Layer Protocol.
+            Self::EchoTunnel => "T1095",
+            // Brute Force: Password Guessing.
+            Self::PasswordGuessing => "T1110.001",
+            // Exploitation of Remote Services.
+            Self::RepeatedCalls => "T1210",
+            // Application Layer Protocol: DNS.
+            Self::NameTunnel => "T1071.004",
+            // Exploit Public-Facing Application.
+            Self::TlsHandshake => "T1190",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_complete_and_in_order() {
+        for (at, detector) in Detector::ALL.iter().enumerate() {
+            assert_eq!(*detector as usize, at);
+            assert!(detector.technique().as_str().starts_with('T'));
+        }
+    }
+}

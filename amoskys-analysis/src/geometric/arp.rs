@@ -1,0 +1,351 @@
+//! Forged ARP: a station that claims addresses of others; and ARP sweeps.
+//!
+//! **Idea.** ARP has no proof, but a forger cannot avoid contradictions. Each is a term: it asks for an address that it
+//! has claimed; it claims an address that another station holds; it answers what nobody asked; after its claim, the
+//! packets of the one it spoke to go through it.
+//!
+//! **Priors.** A station that asks for an address it claimed within the last ten minutes: +5; honest ones do so behind a
+//! repeater that lends its hardware address to many. A claim to an address in use elsewhere: +2 for the first,
+//! more for each doubling; honest after a change of machine or a failover (hardware addresses of VRRP, HSRP and GLBP are
+//! exempt). Unasked replies: +1.5 for each doubling, at most 5; honest now and then, and where the question was
+//! lost. A second address beside unasked replies: +1. Packets that moved to the claimant: +2.5. No single one of these
+//! reaches certainty.
+//!
+//! A sweep is many addresses asked for within a minute that nobody answers for; 4 are taken away from a station that routes,
+//! because strangers who scan make it ask.
+//!
+//! **Accused** is the address the station uses as its own; if it is not known, the address it claims.
+//!
+//! **Fails** when the forger only ever answers real questions, faster than the owner, and never needs the address
+//! itself, or when ARP of the segment is not captured.
+//!
+//! **Cost.** ARP is rare. For flows, one look-up when a local host calls outside.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use amoskys_core::Timestamp;
+use amoskys_core::event::{ArpOperation, ArpRecord, MacAddr};
+use serde::{Deserialize, Serialize};
+
+use crate::config::DetectionConfig;
+use crate::finding::{Card, Detector, Feature, Finding, Gate, Mark, PEERS, Span, Target};
+use crate::measure::{BoundedMap, Distinct, float, hash_address, seconds_between};
+use crate::odds::logit;
+use crate::sighting::{Contact, Sighting, is_local};
+
+/// A hardware address.
+type Mac = [u8; 6];
+
+/// Seconds for which a claim or a binding counts.
+const MEMORY: f64 = 600.0;
+/// Seconds within which a reply answers a request.
+const ANSWER: f64 = 10.0;
+/// Claims remembered of one station.
+const CLAIMS: usize = 8;
+/// Length of the window of a sweep, in seconds.
+const SWEEP: f64 = 60.0;
+
+/// What is known about stations and addresses of the segment.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Stations {
+    stations: BoundedMap<Mac, Station>,
+    holders: BoundedMap<Ipv4Addr, Holder>,
+    /// Who asked for whom, and when.
+    asked: BoundedMap<(Ipv4Addr, Ipv4Addr), Timestamp>,
+    /// Through which station a host's packets leave.
+    routes: BoundedMap<IpAddr, Mac>,
+    routers: BoundedMap<Mac, ()>,
+    prior: f64,
+    sweep_prior: f64,
+    floor: f64,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Station {
+    claims: Vec<Claim>,
+    contradictions: u32,
+    conflicts: u32,
+    unasked: u32,
+    redirected: u32,
+    /// To whom it spoke.
+    told: Vec<Ipv4Addr>,
+    span: Option<Span>,
+    gate: Gate,
+    sweep: Sweep,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Claim {
+    address: Ipv4Addr,
+    latest: Timestamp,
+    /// Requests it sent under this address.
+    requests: u32,
+    /// Whether something about it is wrong.
+    disputed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Holder {
+    mac: Mac,
+    latest: Timestamp,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Sweep {
+    began: Timestamp,
+    asked: Distinct,
+    answered: u32,
+    span: Option<Span>,
+    gate: Gate,
+}
+
+impl Stations {
+    pub(crate) fn new(config: &DetectionConfig) -> Self {
+        let hosts = config.capacity.hosts;
+        Self {
+            stations: BoundedMap::new(hosts.min(2_048)),
+            holders: BoundedMap::new(hosts),
+            asked: BoundedMap::new(hosts),
+            routes: BoundedMap::new(hosts),
+            routers: BoundedMap::new(64),
+            prior: logit(config.priors.spoofing),
+            sweep_prior: logit(config.priors.scan),
+            floor: config.floor(),
+        }
+    }
+
+    pub(crate) fn evicted(&self) -> u64 {
+        self.stations.evicted() + self.holders.evicted()
+    }
+
+    pub(crate) fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
+        match sighting {
+            Sighting::Arp(record) => self.arp(record, mark, findings),
+            Sighting::Opened { contact, flow } => {
+                let next_hop = if contact.forward { flow.destination_mac } else { flow.source_mac };
+                if let Some(MacAddr(next_hop)) = next_hop {
+                    self.route(contact, next_hop, mark, findings);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn arp(&mut self, record: &ArpRecord, mark: Mark, findings: &mut Vec<Finding>) {
+        let now = mark.time;
+        let (MacAddr(mac), address) = (record.sender_mac, record.sender_ip);
+        if record.operation == ArpOperation::Request && !record.is_gratuitous() {
+            self.contradiction(mac, record.target_ip, address, mark);
+            if !address.is_unspecified() {
+                self.asked.entry(&(address, record.target_ip), || now);
+                if let Some(at) = self.asked.get(&(address, record.target_ip)) {
+                    *at = now;
+                }
+                self.sweep(mac, record, mark, findings);
+            }
+        }
+        if address.is_unspecified() || record.sender_mac.is_multicast() || mac == [0; 6] {
+            return; // An address probe (RFC 5227) claims nothing.
+        }
+        let conflict = self.conflict(mac, address, now);
+        let unasked = record.operation == ArpOperation::Reply
+            && !record.is_gratuitous()
+            && !self.asked.peek(&(record.target_ip, address)).is_some_and(|at| seconds_between(*at, now) < ANSWER);
+        if record.operation == ArpOperation::Reply && !unasked {
+            self.answered(record);
+        }
+        let station = self.stations.entry(&mac, Station::default);
+        station.claim(address, record.operation == ArpOperation::Request, conflict || unasked, now);
+        station.unasked = station.unasked.saturating_add(u32::from(unasked));
+        station.conflicts = station.conflicts.saturating_add(u32::from(conflict));
+        station.tell(record.target_ip);
+        station.touch(mark);
+        self.report(mac, mark, findings);
+    }
+
+    /// A station asks, under one address, for another that it had claimed itself.
+    fn contradiction(&mut self, mac: Mac, wanted: Ipv4Addr, own: Ipv4Addr, mark: Mark) {
+        if let Some(station) = self.stations.get(&mac)
+            && own != wanted
+            && let Some(claim) = station.claims.iter_mut().find(|claim| claim.address == wanted)
+            && seconds_between(claim.latest, mark.time) < MEMORY
+        {
+            claim.disputed = true;
+            station.contradictions = station.contradictions.saturating_add(1);
+            station.touch(mark);
+        }
+    }
+
+    /// Whether the address is held by another station. The first holder stays the holder while it is heard of.
+    fn conflict(&mut self, mac: Mac, address: Ipv4Addr, now: Timestamp) -> bool {
+        let holder = self.holders.entry(&address, || Holder { mac, latest: now });
+        let silent = seconds_between(holder.latest, now);
+        if holder.mac == mac || !(-60.0..MEMORY).contains(&silent) {
+            *holder = Holder { mac, latest: now };
+            return false;
+        }
+        !is_virtual(mac) && !is_virtual(holder.mac)
+    }
+
+    fn answered(&mut self, record: &ArpRecord) {
+        let MacAddr(asker) = record.target_mac;
+        if let Some(station) = self.stations.get(&asker) {
+            station.sweep.answered = station.sweep.answered.saturating_add(1);
+        }
+    }
+
+    /// A local host calls outside: through whom?
+    fn route(&mut self, contact: &Contact, next_hop: Mac, mark: Mark, findings: &mut Vec<Finding>) {
+        let IpAddr::V4(host) = contact.client else { return };
+        if !is_local(contact.client) || is_local(contact.server) || next_hop[0] & 1 == 1 {
+            return;
+        }
+        let route = self.routes.entry(&contact.client, || next_hop);
+        let moved = *route != next_hop;
+        *route = next_hop;
+        self.routers.entry(&next_hop, || ());
+        if moved
+            && let Some(station) = self.stations.get(&next_hop)
+            && station.told.contains(&host)
+        {
+            station.redirected = station.redirected.saturating_add(1);
+            station.touch(mark);
+            self.report(next_hop, mark, findings);
+        }
+    }
+
+    fn report(&mut self, mac: Mac, mark: Mark, findings: &mut Vec<Finding>) {
+        let Some(station) = self.stations.peek_mut(&mac) else { return };
+        let card = station.card(self.prior);
+        let Some(span) = station.span else { return };
+        if card.log_odds() < self.floor || !station.gate.pass(mark.time, card.log_odds()) {
+            return;
+        }
+        findings.extend(station.finding(mac, card, span));
+    }
+
+    fn sweep(&mut self, mac: Mac, record: &ArpRecord, mark: Mark, findings: &mut Vec<Finding>) {
+        let routes = self.routers.peek(&mac).is_some();
+        let sweep = &mut self.stations.entry(&mac, Station::default).sweep;
+        if !(0.0..SWEEP).contains(&seconds_between(sweep.began, mark.time)) {
+            *sweep = Sweep { began: mark.time, gate: sweep.gate, ..Sweep::default() };
+        }
+        match &mut sweep.span {
+            Some(span) => span.extend(mark),
+            none => *none = Some(Span::of(mark)),
+        }
+        sweep.asked.insert(hash_address(IpAddr::V4(record.target_ip)));
+        let silent = sweep.asked.estimate() - f64::from(sweep.answered);
+        if silent < 8.0 {
+            return;
+        }
+        let card = Card::new(self.sweep_prior).with(
+            Feature::ArpSwept,
+            silent.round(),
+            2.0 * (silent / 8.0).log2() - if routes { 4.0 } else { 0.0 },
+        );
+        let accused = IpAddr::V4(record.sender_ip);
+        if card.log_odds() >= self.floor
+            && let Some(span) = sweep.span
+            && sweep.gate.pass(mark.time, card.log_odds())
+        {
+            findings.push(Finding {
+                detector: Detector::ArpSweep,
+                accused,
+                target: Target::default(),
+                peers: Vec::new(),
+                card,
+                title: format!("ARP sweep: {accused} asked for {} addresses that nobody has", silent.round()),
+                span,
+            });
+        }
+    }
+}
+
+impl Station {
+    fn claim(&mut self, address: Ipv4Addr, request: bool, disputed: bool, now: Timestamp) {
+        let at = self.claims.iter().position(|claim| claim.address == address);
+        let at = at.unwrap_or_else(|| {
+            if self.claims.len() >= CLAIMS {
+                self.claims.remove(0);
+            }
+            self.claims.push(Claim { address, latest: now, requests: 0, disputed: false });
+            self.claims.len() - 1
+        });
+        let claim = &mut self.claims[at];
+        claim.latest = now;
+        claim.requests = claim.requests.saturating_add(u32::from(request));
+        claim.disputed |= disputed;
+    }
+
+    fn tell(&mut self, listener: Ipv4Addr) {
+        if !self.told.contains(&listener) {
+            if self.told.len() >= PEERS {
+                self.told.remove(0);
+            }
+            self.told.push(listener);
+        }
+    }
+
+    fn touch(&mut self, mark: Mark) {
+        match &mut self.span {
+            // What was long ago has nothing to do with what is now.
+            Some(span) if (-60.0..MEMORY).contains(&seconds_between(span.latest, mark.time)) => span.extend(mark),
+            Some(_) => {
+                let claims = std::mem::take(&mut self.claims);
+                *self = Self { claims, gate: self.gate, ..Self::default() };
+                self.span = Some(Span::of(mark));
+            }
+            none => *none = Some(Span::of(mark)),
+        }
+    }
+
+    fn card(&self, prior: f64) -> Card {
+        let doublings = |count: u32| f64::from(count.saturating_add(1)).log2();
+        let some = |count: u32, first: f64, more: f64| match count {
+            0 => 0.0,
+            n => first + more * f64::from(n).log2().min(4.0),
+        };
+        let addresses = float(self.claims.len() as u64);
+        let several = if self.claims.len() > 1 && self.unasked + self.conflicts > 0 { 1.0 } else { 0.0 };
+        Card::new(prior)
+            .with(Feature::ArpContradictions, f64::from(self.contradictions), some(self.contradictions, 5.0, 1.0))
+            .with(Feature::ArpConflicts, f64::from(self.conflicts), some(self.conflicts, 2.0, 1.0))
+            .with(Feature::ArpUnasked, f64::from(self.unasked), (1.5 * doublings(self.unasked)).min(5.0))
+            .with(Feature::ArpAddresses, addresses, several)
+            .with(Feature::ArpRedirected, f64::from(self.redirected), some(self.redirected, 2.5, 1.0))
+    }
+
+    fn finding(&self, mac: Mac, card: Card, span: Span) -> Option<Finding> {
+        let disputed = self.claims.iter().filter(|claim| claim.disputed).max_by_key(|claim| claim.latest);
+        let own = self.claims.iter().filter(|claim| !claim.disputed).max_by_key(|claim| claim.requests);
+        let accused = own.or(disputed)?.address;
+        let victims: Vec<Ipv4Addr> = self.claims.iter().filter(|c| c.disputed).map(|c| c.address).collect();
+        let others = victims.iter().chain(&self.told).copied();
+        let mut peers: Vec<IpAddr> = Vec::new();
+        for peer in others.filter(|peer| *peer != accused && !peer.is_unspecified()).map(IpAddr::V4) {
+            if !peers.contains(&peer) && peers.len() < PEERS {
+                peers.push(peer);
+            }
+        }
+        let claimed = disputed.map_or(accused, |claim| claim.address);
+        Some(Finding {
+            detector: Detector::ArpSpoofing,
+            accused: IpAddr::V4(accused),
+            target: Target::host(IpAddr::V4(claimed)),
+            peers,
+            card,
+            title: format!("ARP spoofing: the station {} ({accused}) claims to be {claimed}", MacAddr(mac)),
+            span,
+        })
+    }
+}
+
+/// Whether a hardware address is shared by design: VRRP (RFC 5798), HSRP and GLBP.
+fn is_virtual(mac: Mac) -> bool {
+    mac.starts_with(&[0x00, 0x00, 0x5e, 0x00])
+        || mac.starts_with(&[0x00, 0x00, 0x0c, 0x07, 0xac])
+        || mac.starts_with(&[0x00, 0x00, 0x0c, 0x9f, 0xf0])
+        || mac.starts_with(&[0x00, 0x05, 0x73, 0xa0])
+        || mac.starts_with(&[0x00, 0x07, 0xb4])
+}

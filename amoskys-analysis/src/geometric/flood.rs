@@ -1,0 +1,197 @@
+//! Floods of half-open connections (SYN floods).
+//!
+//! **Idea.** Connections to one service that are begun and not completed are counted with a memory of ten seconds,
+//! against those that are completed. Many of the one and hardly any of the other is a flood. A burst of a second
+//! counts as whole as one of ten.
+//!
+//! **Priors.** A client that keeps trying a dead server makes a few attempts a second at most: 20 within ten
+//! seconds are unremarkable, each doubling adds 2.5 to the log-odds. A share of nine tenths not completed adds 2.5; where
+//! many are completed, the service lives, and up to 4 are taken away. If the attempts come from many addresses, an
+//! outage of a popular service looks alike, and 2 are taken away until there are a thousand. From about 120
+//! unfinished connections on, the layer is sure.
+//!
+//! **Fails** against floods of completed connections and of requests, and slow ones (less than about 10 a second).
+//! If senders are forged, the most frequent one is named though it may be innocent; the title says so.
+//!
+//! **Cost.** One table look-up for each TCP flow that begins, and one when its outcome is known; about 500 bytes for each
+//! service.
+
+use std::net::IpAddr;
+
+use amoskys_core::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::DetectionConfig;
+use crate::finding::{Card, Detector, Feature, Finding, Gate, Mark, Span, Target};
+use crate::layer::Backlog;
+use crate::measure::{BoundedMap, Distinct, Leaky, hash_address};
+use crate::odds::logit;
+use crate::sighting::service::TCP;
+use crate::sighting::{Contact, Outcome, Sighting};
+
+/// Memory of outcomes, in seconds.
+const MEMORY: f64 = 10.0;
+/// Unfinished connections that are still nothing.
+const USUAL: f64 = 20.0;
+/// Connections without a known outcome from which on they count, half each: no honest population begins so many with
+/// one service within a few seconds without a single one carrying data.
+const UNDECIDED: f64 = 400.0;
+/// Addresses beyond which the flood is taken to come from everywhere.
+const FEW_SOURCES: f64 = 8.0;
+
+/// Attempts on each service.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Floods {
+    services: BoundedMap<Service, Attempts>,
+    late: Backlog<Service>,
+    prior: f64,
+    floor: f64,
+}
+
+/// Server and port.
+type Service = (IpAddr, u16);
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Attempts {
+    unfinished: Leaky,
+    finished: Leaky,
+    undecided: Leaky,
+    sources: Distinct,
+    /// The most frequent sources (Misra and Gries 1982): every one with more than a ninth of all is among them.
+    frequent: Vec<(IpAddr, u32)>,
+    span: Option<Span>,
+    gate: Gate,
+}
+
+impl Floods {
+    pub(crate) fn new(config: &DetectionConfig) -> Self {
+        Self {
+            services: BoundedMap::new(config.capacity.pairs),
+            late: Backlog::default(),
+            prior: logit(config.priors.flood),
+            floor: config.floor(),
+        }
+    }
+
+    pub(crate) fn evicted(&self) -> u64 {
+        self.services.evicted()
+    }
+
+    pub(crate) fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
+        match sighting {
+            Sighting::Opened { contact, .. } if is_attempt(contact) => {
+                let service = (contact.server, contact.port);
+                let attempts = self.services.entry(&service, Attempts::default);
+                attempts.opened(contact.client, mark);
+                self.report(service, mark, false, findings);
+            }
+            Sighting::Judged { contact, outcome, .. } if is_attempt(contact) => {
+                let service = (contact.server, contact.port);
+                if let Some(attempts) = self.services.get(&service) {
+                    attempts.judged(*outcome, mark);
+                    self.report(service, mark, false, findings);
+                }
+            }
+            Sighting::Tick { end } => {
+                for service in self.late.take() {
+                    self.report(service, mark, *end, findings);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn report(&mut self, service: Service, mark: Mark, end: bool, findings: &mut Vec<Finding>) {
+        let Some(attempts) = self.services.peek_mut(&service) else { return };
+        if attempts.amount(mark.time) < USUAL {
+            return;
+        }
+        let card = attempts.card(self.prior, mark.time);
+        let Some(span) = attempts.span else { return };
+        if card.log_odds() < self.floor {
+            return;
+        }
+        if !attempts.gate.pass(mark.time, card.log_odds()) && !end {
+            self.late.add(service);
+            return;
+        }
+        findings.extend(attempts.finding(service, card, span));
+    }
+}
+
+impl Attempts {
+    fn opened(&mut self, client: IpAddr, mark: Mark) {
+        if self.amount(mark.time) + self.finished.read(mark.time, MEMORY) < 0.5 {
+            // Nothing is left of what was before.
+            *self = Self { gate: self.gate, ..Self::default() };
+        }
+        self.undecided.add(mark.time, 1.0, MEMORY);
+        self.sources.insert(hash_address(client));
+        match &mut self.span {
+            Some(span) => span.extend(mark),
+            none => *none = Some(Span::of(mark)),
+        }
+        if let Some(known) = self.frequent.iter_mut().find(|(source, _)| *source == client) {
+            known.1 = known.1.saturating_add(1);
+        } else if self.frequent.len() < 8 {
+            self.frequent.push((client, 1));
+        } else {
+            self.frequent.iter_mut().for_each(|(_, count)| *count -= 1);
+            self.frequent.retain(|(_, count)| *count > 0);
+        }
+    }
+
+    fn judged(&mut self, outcome: Outcome, mark: Mark) {
+        let undecided = self.undecided.read(mark.time, MEMORY);
+        self.undecided.add(mark.time, -undecided.min(1.0), MEMORY);
+        match outcome {
+            Outcome::Answered => self.finished.add(mark.time, 1.0, MEMORY),
+            Outcome::Unanswered | Outcome::HalfOpen => self.unfinished.add(mark.time, 1.0, MEMORY),
+            // A refusal costs the server no memory, but the attempts are a flood all the same.
+            Outcome::Refused | Outcome::Empty => self.unfinished.add(mark.time, 0.5, MEMORY),
+        };
+    }
+
+    /// Unfinished connections, and half of the undecided ones if they are very many.
+    fn amount(&self, now: Timestamp) -> f64 {
+        let undecided = self.undecided.read(now, MEMORY);
+        let counted = if undecided < UNDECIDED { 0.0 } else { undecided * 0.5 };
+        self.unfinished.read(now, MEMORY) + counted
+    }
+
+    fn card(&self, prior: f64, now: Timestamp) -> Card {
+        let amount = self.amount(now);
+        let finished = self.finished.read(now, MEMORY);
+        let share = amount / (amount + finished);
+        let by_share = if share >= 0.9 { 2.5 } else { (10.8 * (share - 0.9) + 2.5).max(-4.0) };
+        let sources = self.sources.estimate();
+        let outage = if sources > FEW_SOURCES && amount < 1_000.0 { -2.0 } else { 0.0 };
+        Card::new(prior)
+            .with(Feature::HalfOpen, amount.round(), 2.5 * (amount / USUAL).log2())
+            .with(Feature::HalfOpenShare, share, by_share)
+            .with(Feature::Sources, sources.round(), outage)
+    }
+
+    fn finding(&self, (server, port): Service, card: Card, span: Span) -> Option<Finding> {
+        let (accused, _) = self.frequent.iter().copied().max_by_key(|(source, count)| (*count, *source))?;
+        let sources = self.sources.estimate();
+        let from = if sources > FEW_SOURCES {
+            format!("about {} addresses, probably forged, {accused} the most frequent", sources.round())
+        } else {
+            accused.to_string()
+        };
+        Some(Finding {
+            detector: Detector::HalfOpenFlood,
+            accused,
+            target: Target::service(server, TCP, port),
+            peers: vec![server],
+            card,
+            title: format!("SYN flood: connections to {server} port {port} begun and not completed, from {from}"),
+            span,
+        })
+    }
+}
+
+fn is_attempt(contact: &Contact) -> bool {
+    contact.protocol == TCP && contact.certain
+}

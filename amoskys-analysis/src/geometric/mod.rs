@@ -1,0 +1,58 @@
+//! The geometric layer: who talks to whom.
+
+mod arp;
+mod edges;
+mod flood;
+mod scan;
+
+use amoskys_core::event::Layer;
+use serde::{Deserialize, Serialize};
+
+use self::arp::Stations;
+use self::edges::Edges;
+use self::flood::Floods;
+use self::scan::Scans;
+use crate::baseline::Normal;
+use crate::config::DetectionConfig;
+use crate::finding::{Card, Finding, Mark};
+use crate::layer::LayerModel;
+use crate::sighting::Sighting;
+
+/// Scans, floods, forged addresses, and how usual an edge is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Geometric {
+    scans: Scans,
+    floods: Floods,
+    stations: Stations,
+    edges: Edges,
+}
+
+impl Geometric {
+    pub(crate) fn new(config: &DetectionConfig) -> Self {
+        Self {
+            scans: Scans::new(config),
+            floods: Floods::new(config),
+            stations: Stations::new(config),
+            edges: Edges::new(config),
+        }
+    }
+}
+
+impl LayerModel for Geometric {
+    const LAYER: Layer = Layer::Geometric;
+
+    fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
+        self.scans.observe(sighting, mark, findings);
+        self.floods.observe(sighting, mark, findings);
+        self.stations.observe(sighting, mark, findings);
+        self.edges.observe(sighting);
+    }
+
+    fn opinion(&self, finding: &Finding, normal: Option<&Normal>) -> Option<Card> {
+        self.edges.opinion(finding, normal)
+    }
+
+    fn evicted(&self) -> u64 {
+        self.scans.evicted() + self.floods.evicted() + self.stations.evicted() + self.edges.evicted()
+    }
+}
