@@ -20,12 +20,30 @@ struct Step {
 }
 
 fn steps(absurd: bool) -> impl Strategy<Value = Vec<Step>> {
-    let odd = if absurd { any::<i64>().boxed() } else { (-30_000_i64..3000).boxed() };
+    let odd = if absurd {
+        any::<i64>().boxed()
+    } else {
+        (-30_000_i64..3000).boxed()
+    };
     let disorder = proptest::option::weighted(0.15, odd);
-    let step = (0_u8..12, 0_u64..30, 0_u8..6, 0_u8..6, 0_u64..50, 0_i64..1500, disorder);
+    let step = (
+        0_u8..12,
+        0_u64..30,
+        0_u8..6,
+        0_u8..6,
+        0_u64..50,
+        0_i64..1500,
+        disorder,
+    );
     proptest::collection::vec(step, 1..250).prop_map(|steps| {
         let to_step = |(kind, flow, a, b, packets, advance_ms, disorder)| Step {
-            kind, flow, a, b, packets, advance_ms, disorder,
+            kind,
+            flow,
+            a,
+            b,
+            packets,
+            advance_ms,
+            disorder,
         };
         steps.into_iter().map(to_step).collect()
     })
@@ -42,7 +60,15 @@ fn events(steps: &[Step]) -> Vec<Recorded> {
             Some(odd) => now + odd,
             None => now,
         };
-        let record = tcp(step.flow, step.a, step.b, 80 + step.packets as u16, at - 10 * step.packets as i64, step.packets, step.packets / 2);
+        let record = tcp(
+            step.flow,
+            step.a,
+            step.b,
+            80 + step.packets as u16,
+            at - 10 * step.packets as i64,
+            step.packets,
+            step.packets / 2,
+        );
         match step.kind {
             0..4 => sensor.flow(at, record),
             4..7 => {
@@ -55,7 +81,10 @@ fn events(steps: &[Step]) -> Vec<Recorded> {
             10 => sensor.clock(at),
             _ => {
                 let end = step.flow == 0;
-                let payload = Payload::Punctuation(Punctuation { lateness_ns: step.packets * 100_000_000, end });
+                let payload = Payload::Punctuation(Punctuation {
+                    lateness_ns: step.packets * 100_000_000,
+                    end,
+                });
                 sensor.event(Timestamp::from_nanos(at.saturating_mul(1_000_000)), payload)
             }
         }
@@ -106,7 +135,15 @@ proptest! {
 
 #[test]
 fn a_foreign_or_damaged_snapshot_is_refused_and_changes_nothing() {
-    let step = |n: u64| Step { kind: 0, flow: n, a: 0, b: 2, packets: n, advance_ms: 700, disorder: None };
+    let step = |n: u64| Step {
+        kind: 0,
+        flow: n,
+        a: 0,
+        b: 2,
+        packets: n,
+        advance_ms: 700,
+        disorder: None,
+    };
     let events = events(&(0..60).map(step).collect::<Vec<_>>());
     let mut extractor = small();
     run(&mut extractor, &events[..30]);
@@ -122,5 +159,8 @@ fn a_foreign_or_damaged_snapshot_is_refused_and_changes_nothing() {
     assert_eq!(extractor.snapshot().unwrap(), snapshot);
     let mut undisturbed = small();
     undisturbed.restore(&snapshot).unwrap();
-    assert_eq!(bits(&run(&mut extractor, &events[30..])), bits(&run(&mut undisturbed, &events[30..])));
+    assert_eq!(
+        bits(&run(&mut extractor, &events[30..])),
+        bits(&run(&mut undisturbed, &events[30..]))
+    );
 }

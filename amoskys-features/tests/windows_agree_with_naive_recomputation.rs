@@ -47,7 +47,12 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
             now += step;
             // One in eight comes out of order.
             let time_ms = if member % 8 == 0 { now + disorder } else { now };
-            all.push(Happening { key, time_ms, value, member });
+            all.push(Happening {
+                key,
+                time_ms,
+                value,
+                member,
+            });
         }
         all
     })
@@ -74,7 +79,13 @@ fn run(windows: &mut KeyedWindows<u8, Sums>, events: &[Happening], first: usize,
         *now = (*now).max(event.time_ms);
         windows.advance(at(*now - 2000), |closed| {
             let end_ms = closed.end.nanos() / 1_000_000;
-            out.push((end_ms, *closed.key, closed.aggregate.clone(), closed.first.0, closed.last.0));
+            out.push((
+                end_ms,
+                *closed.key,
+                closed.aggregate.clone(),
+                closed.first.0,
+                closed.last.0,
+            ));
         });
     }
     out
@@ -196,7 +207,10 @@ proptest! {
 #[test]
 fn one_entity_too_many_forgets_the_least_recent() {
     let spec = WindowSpec::tumbling(Duration::from_secs(10)).unwrap();
-    let limits = Limits { max_entities: 100, ..Limits::default() };
+    let limits = Limits {
+        max_entities: 100,
+        ..Limits::default()
+    };
     let mut windows: KeyedWindows<u32, u64> = KeyedWindows::new(spec, limits);
     for n in 0..100_000_u32 {
         windows.update(&n, Timestamp::from_secs(1), Seq(0), |count| *count += 1);
@@ -205,7 +219,9 @@ fn one_entity_too_many_forgets_the_least_recent() {
     }
     assert_eq!(windows.counters().evicted, 100_000 - 100);
     let mut busiest = 0;
-    windows.advance(Timestamp::from_secs(10), |closed| busiest = busiest.max(*closed.aggregate));
+    windows.advance(Timestamp::from_secs(10), |closed| {
+        busiest = busiest.max(*closed.aggregate)
+    });
     assert_eq!(busiest, 100_001, "who is active is not forgotten");
     assert_eq!(windows.entities(), 0, "who is idle holds no memory");
 }

@@ -204,7 +204,7 @@ impl NetworkExtractor {
 
     /// What a state must agree about to be continued here.
     fn identity(&self) -> Result<Digest, AnalyzerError> {
-        let config = postcard::to_allocvec(&self.config).map_err(|error| unwritten(error))?;
+        let config = postcard::to_allocvec(&self.config).map_err(unwritten)?;
         let mut parts = vec![b"network extractor 1".to_vec(), config];
         for plan in &self.plans {
             parts.push(plan.schema().digest().0.to_vec());
@@ -228,7 +228,13 @@ impl Extractor for NetworkExtractor {
         if !is_read(&event.event.payload) {
             return;
         }
-        let Self { config, plans, streams, past, streams_evicted } = self;
+        let Self {
+            config,
+            plans,
+            streams,
+            past,
+            streams_evicted,
+        } = self;
         let (stream, evicted) = streams.get_or_insert(&event.stream, || Self::new_stream(config, plans));
         if let Some((id, mut old)) = evicted {
             let begun = features.len();
