@@ -8,7 +8,8 @@ const NONE: u32 = u32::MAX;
 
 /// A map of bounded size that forgets the entry unused for longest when it is full.
 ///
-/// What it holds and forgets depends on the calls alone, never on the order of a hash table.
+/// What it holds and forgets depends on the calls alone, never on the order of a hash table. Entries lie side by
+/// side, because closing windows goes over all of them.
 pub(crate) struct Lru<K, V> {
     capacity: usize,
     index: HashMap<K, u32>,

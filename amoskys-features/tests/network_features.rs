@@ -11,7 +11,7 @@ use amoskys_features::window::WindowSpec;
 use common::{Sensor, ended, host, ms, run, tcp, value};
 
 fn tumbling(seconds: u64) -> NetworkExtractor {
-    let spec = WindowSpec::tumbling(Duration::from_secs(seconds)).unwrap();
+    let spec = WindowSpec::tumbling(Duration::from_secs(seconds)).expect("ten seconds is a length");
     NetworkExtractor::new(ExtractConfig::default())
         .with::<Hosts>(spec)
         .with::<Pairs>(spec)
