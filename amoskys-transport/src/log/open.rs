@@ -1,0 +1,357 @@
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use amoskys_core::event::Gap;
+use amoskys_core::seal::LogParts;
+use amoskys_core::{BoxError, Class, Epoch, Offset, StreamId, Wal, WalError};
+
+use super::anchor::{ANCHOR_FILE, Anchor, AnchorFault, StoredAnchor};
+use super::error::LogError;
+use super::heads::Heads;
+use super::keeper::{Keeper, SharedKeeper};
+use super::options::LogOptions;
+use super::quarantine::find_gaps;
+use super::{EPOCH_ENDING, KEY_FILE, KEYS_DIR, LOG_DIR, epoch};
+use crate::key::{FileSigner, Signer, TrustMap};
+use crate::seal::{Check, Opener, Sealer, seal_gap};
+use crate::wal::lock::DirLock;
+use crate::wal::segment::{list_segments, lock};
+use crate::wal::{Known, SledWal, create_dir};
+
+/// A durable log of sealed batches in a directory, opened or begun: the log itself, the sealer that goes on where
+/// its streams have come to, and the opener.
+///
+/// ```text
+/// DIR/keys/agent.key    signing key, mode 0600, drawn when the log is begun
+/// DIR/keys/agent.pub    its public key: what a verifier needs
+/// DIR/keys/agent.epoch  the agent's epoch, counted on each time it begins a new log
+/// DIR/log/              the log: segments, anchor, state
+/// ```
+///
+/// A new epoch begins only with a new log. What was damaged or lost of an old one is replaced by signed gaps when
+/// it is opened. The anchor, a signed statement of how far the log has come, is renewed within the
+/// [sync interval](crate::WalOptions::sync_interval) and when the log is closed.
+///
+/// ```
+/// use amoskys_core::Wal as _;
+/// use amoskys_transport::{Log, LogOptions};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path();
+/// let log = Log::open(path, LogOptions::new().agent("gateway-3"))?;
+/// assert_eq!(log.wal.durable().0, 0);
+/// let parts = log.into_parts(); // what a pipeline takes
+/// # drop(parts);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Log {
+    /// The log.
+    pub wal: Arc<SledWal>,
+    /// Seals what goes into it.
+    pub sealer: Sealer,
+    /// Opens what comes out of it.
+    pub opener: Arc<Opener>,
+}
+
+impl Log {
+    /// Opens the log in a directory, or begins one.
+    ///
+    /// # Errors
+    ///
+    /// If the key cannot be used, the directory is in use or cannot be written, the log is another agent's, or of
+    /// a newer version. Damage is no error.
+    pub fn open(dir: impl AsRef<Path>, options: LogOptions) -> Result<Self, LogError> {
+        let dir = dir.as_ref();
+        let log_dir = dir.join(LOG_DIR);
+        create_dir(dir)?;
+        create_dir(&log_dir)?;
+        let lock = DirLock::take(&log_dir)?;
+        let key_file = options
+            .key_file
+            .clone()
+            .unwrap_or_else(|| dir.join(KEYS_DIR).join(KEY_FILE));
+        let signer = match options.signer.clone() {
+            Some(signer) => signer,
+            None => file_signer(&key_file)?,
+        };
+        let mut trust = options.trust.clone();
+        trust.insert(options.agent.clone(), signer.public_key());
+        let opening = Opening {
+            log_dir,
+            key_file,
+            options,
+            signer,
+            trust,
+        };
+        opening.run(lock)
+    }
+
+    /// The parts a pipeline takes.
+    #[must_use]
+    pub fn into_parts(self) -> LogParts {
+        LogParts {
+            wal: self.wal,
+            seal: Box::new(self.sealer),
+            open: self.opener,
+        }
+    }
+
+    /// The epoch of the log's streams.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.sealer.epoch()
+    }
+}
+
+fn file_signer(path: &Path) -> Result<Arc<dyn Signer>, LogError> {
+    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        create_dir(dir)?;
+    }
+    Ok(Arc::new(FileSigner::open_or_create(path)?))
+}
+
+struct Opening {
+    log_dir: PathBuf,
+    key_file: PathBuf,
+    options: LogOptions,
+    signer: Arc<dyn Signer>,
+    trust: TrustMap,
+}
+
+impl Opening {
+    fn run(self, dir_lock: DirLock) -> Result<Log, LogError> {
+        let stored = self.read_anchor()?;
+        let believed = stored
+            .as_ref()
+            .filter(|stored| self.is_believed(stored))
+            .map(|stored| &stored.anchor);
+        let begun = stored.is_some() || !self.segments()?.is_empty();
+        let epoch_file = self.key_file.with_extension(EPOCH_ENDING);
+        let noted = epoch::read(&epoch_file).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the agent's epoch cannot be read; the log's own is used");
+            None
+        });
+        let known_epoch = stored
+            .as_ref()
+            .map(|stored| stored.anchor.epoch)
+            .or(noted.filter(|_| begun));
+        let epoch = match known_epoch {
+            Some(epoch) => epoch,
+            None => epoch::draw(noted).map_err(|source| file_error(&epoch_file, "drawn", source))?,
+        };
+        let mut keeper = self.keeper(
+            epoch,
+            believed,
+            stored.as_ref().map_or(0, |stored| stored.anchor.generation),
+        );
+        let anchor_file = self.log_dir.join(ANCHOR_FILE);
+        if !begun {
+            // Before the first segment, so that a log without an anchor is always one that lost it.
+            keeper
+                .write(0)
+                .map_err(|source| file_error(&anchor_file, "written", source))?;
+        }
+
+        let known = Known {
+            durable: believed.map_or(0, |anchor| anchor.end),
+            log: Some(epoch.random),
+        };
+        let keeper = Arc::new(Mutex::new(keeper));
+        let (wal, gaps) = {
+            // Meanwhile the log's thread waits for the keeper.
+            let mut filling = lock(&keeper);
+            let observer = Box::new(SharedKeeper(keeper.clone()));
+            let wal =
+                SledWal::open_locked(&self.log_dir, dir_lock, &self.options.wal, known, Some(observer))?;
+            let gaps = self.fill(&mut filling, &wal, believed.is_some());
+            if stored.is_none() && begun {
+                // The records know better than the file, which may have gone on to another log.
+                filling.epoch = self.own_epoch(&filling.heads).unwrap_or(epoch);
+            }
+            // Before `wal`, whose thread may want it to end.
+            drop(filling);
+            (wal, gaps?)
+        };
+        self.record(&wal, &gaps);
+
+        let mut keeper = lock(&keeper);
+        if noted != Some(keeper.epoch)
+            && let Err(source) = epoch::write(&epoch_file, keeper.epoch)
+        {
+            if !begun {
+                return Err(file_error(&epoch_file, "written", source));
+            }
+            tracing::warn!(file = %epoch_file.display(), error = %source, "the agent's epoch could not be noted");
+        }
+        if begun && let Err(error) = keeper.write(wal.durable().0) {
+            tracing::warn!(dir = %self.log_dir.display(), %error, "the anchor of the log could not be written");
+        }
+        let opener = match self.options.check {
+            Check::Signature => Opener::verifying(self.trust.clone()),
+            Check::Form => Opener::unchecked(),
+        };
+        Ok(Log {
+            sealer: self.sealer(keeper.epoch, &keeper.heads),
+            opener: Arc::new(opener),
+            wal: Arc::new(wal),
+        })
+    }
+
+    fn read_anchor(&self) -> Result<Option<StoredAnchor>, LogError> {
+        let path = self.log_dir.join(ANCHOR_FILE);
+        let stored = match StoredAnchor::read(&self.log_dir) {
+            Ok(stored) => stored,
+            Err(AnchorFault::Missing) => return Ok(None),
+            Err(AnchorFault::Version(found)) => return Err(LogError::Version { path, found }),
+            Err(AnchorFault::Io(source)) => return Err(file_error(&path, "read", source)),
+            Err(AnchorFault::Damaged(reason)) => {
+                tracing::warn!(anchor = %path.display(), reason, "the anchor is damaged; the whole log is read instead");
+                return Ok(None);
+            }
+        };
+        if stored.anchor.agent != self.options.agent {
+            let (found, wanted) = (stored.anchor.agent, self.options.agent.clone());
+            return Err(LogError::Agent {
+                dir: self.log_dir.clone(),
+                found,
+                wanted,
+            });
+        }
+        Ok(Some(stored))
+    }
+
+    fn is_believed(&self, stored: &StoredAnchor) -> bool {
+        let signed = stored.is_signed(&self.trust);
+        if !signed {
+            tracing::warn!(
+                key = %stored.key,
+                "the anchor of the log is not signed by a trusted key; the whole log is read instead"
+            );
+        }
+        signed
+    }
+
+    fn segments(&self) -> Result<Vec<crate::wal::segment::SegmentFile>, LogError> {
+        list_segments(&self.log_dir).map_err(|source| file_error(&self.log_dir, "read", source))
+    }
+
+    fn keeper(&self, epoch: Epoch, believed: Option<&Anchor>, generation: u64) -> Keeper {
+        Keeper {
+            dir: self.log_dir.clone(),
+            signer: self.signer.clone(),
+            agent: self.options.agent.clone(),
+            epoch,
+            generation,
+            floor: believed.map_or(0, |anchor| anchor.floor),
+            base: believed.map(|anchor| anchor.base.clone()).unwrap_or_default(),
+            heads: believed.map(|anchor| anchor.heads.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Finds out where the streams have come to, and which gaps have to be recorded.
+    fn fill(&self, keeper: &mut Keeper, wal: &SledWal, anchored: bool) -> Result<Vec<Gap>, LogError> {
+        let at_anchor = keeper.heads.clone();
+        let mut from = Offset(
+            self.read_anchor()?
+                .filter(|_| anchored)
+                .map_or(0, |stored| stored.anchor.end),
+        );
+        if !anchored {
+            keeper.floor = wal.oldest().0;
+        }
+        let mut damaged = false;
+        loop {
+            match wal.read_kept(from, 1 << 20) {
+                Ok(records) => {
+                    let Some((last, _)) = records.last() else { break };
+                    from = last.next();
+                    for (_, record) in &records {
+                        if !anchored {
+                            keeper.base.begin(record);
+                        }
+                        keeper.heads.observe(record);
+                    }
+                }
+                Err(WalError::Damaged { offset, reason }) => {
+                    tracing::warn!(%offset, reason, "the log is damaged; reading goes on behind it");
+                    damaged = true;
+                    from = offset.next();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !damaged && !wal.damage_noted() {
+            return Ok(Vec::new());
+        }
+        let (dir, agent) = (&self.log_dir, &self.options.agent);
+        let found = find_gaps(dir, agent, keeper.floor, (&keeper.base, &at_anchor), &self.trust);
+        let (gaps, heads) = found.map_err(|source| file_error(dir, "read", source))?;
+        keeper.heads = heads;
+        Ok(gaps)
+    }
+
+    /// Puts gaps into the log. What cannot be put there now will be found again next time.
+    fn record(&self, wal: &SledWal, gaps: &[Gap]) {
+        let mut last = None;
+        for gap in gaps {
+            tracing::warn!(
+                stream = %gap.stream,
+                first = gap.first.0,
+                last = gap.last.0,
+                reason = %gap.reason,
+                "events are missing from the log; a gap is recorded in their place"
+            );
+            let appended = seal_gap(gap, &*self.signer)
+                .map_err(BoxError::from)
+                .and_then(|sealed| wal.append(sealed.record).map_err(BoxError::from));
+            match appended {
+                Ok(offset) => last = Some(offset),
+                Err(error) => {
+                    tracing::warn!(%error, "the gap could not be recorded");
+                    return;
+                }
+            }
+        }
+        if let Some(Err(error)) = last.map(|last| wal.wait_durable(last)) {
+            tracing::warn!(%error, "the gap could not be recorded");
+            return;
+        }
+        wal.damage_explained();
+    }
+
+    fn own_epoch(&self, heads: &Heads) -> Option<Epoch> {
+        heads
+            .0
+            .keys()
+            .filter(|stream| stream.agent == self.options.agent)
+            .map(|stream| stream.epoch)
+            .max()
+    }
+
+    fn sealer(&self, epoch: Epoch, heads: &Heads) -> Sealer {
+        let agent = self.options.agent.clone();
+        let mut sealer =
+            Sealer::new(agent.clone(), epoch, self.signer.clone()).compression(self.options.compression);
+        for class in Class::ALL {
+            let stream = StreamId {
+                agent: agent.clone(),
+                epoch,
+                class,
+            };
+            if let Some(head) = heads.0.get(&stream) {
+                sealer = sealer.resume(class, *head);
+            }
+        }
+        sealer
+    }
+}
+
+fn file_error(path: &Path, action: &'static str, source: impl Into<BoxError>) -> LogError {
+    LogError::File {
+        path: path.to_owned(),
+        action,
+        source: source.into(),
+    }
+}

@@ -1,0 +1,104 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use amoskys_core::Name;
+
+use crate::key::{Signer, TrustMap};
+use crate::seal::{Check, Compression};
+use crate::wal::WalOptions;
+
+/// Settings of a [`Log`](super::Log). Each has a default; set what differs.
+#[derive(Clone)]
+pub struct LogOptions {
+    pub(crate) agent: Name,
+    pub(crate) signer: Option<Arc<dyn Signer>>,
+    pub(crate) key_file: Option<PathBuf>,
+    pub(crate) trust: TrustMap,
+    pub(crate) check: Check,
+    pub(crate) compression: Compression,
+    pub(crate) wal: WalOptions,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            agent: "agent".into(),
+            signer: None,
+            key_file: None,
+            trust: TrustMap::new(),
+            check: Check::Form,
+            compression: Compression::None,
+            wal: WalOptions::default(),
+        }
+    }
+}
+
+impl LogOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Name of the agent that seals, at most 255 bytes. Default `agent`. It must be the same each time a log is
+    /// opened, and different for each agent of a site.
+    #[must_use]
+    pub fn agent(mut self, agent: impl Into<Name>) -> Self {
+        self.agent = agent.into();
+        self
+    }
+
+    /// Signs with this. Default: the [key file](Self::key_file).
+    #[must_use]
+    pub fn signer(mut self, signer: Arc<dyn Signer>) -> Self {
+        self.signer = Some(signer);
+        self
+    }
+
+    /// Where the signing key is; drawn and written if the file does not exist. The agent's epoch is counted in a
+    /// file beside it. Default: `keys/agent.key` in the log's directory.
+    #[must_use]
+    pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_file = Some(path.into());
+        self
+    }
+
+    /// Further keys whose records are opened, for example those the agent had before. Its present key is always
+    /// trusted.
+    #[must_use]
+    pub fn trust(mut self, trust: TrustMap) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// How much is checked when records are read back. Default [`Check::Form`]: the log has a checksum of its
+    /// own, and the [verifier](crate::verify) looks at the signatures.
+    #[must_use]
+    pub fn check(mut self, check: Check) -> Self {
+        self.check = check;
+        self
+    }
+
+    /// Compresses batches. Default [`Compression::None`].
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Settings of the log files: budget, segment size and so on.
+    #[must_use]
+    pub fn wal(mut self, wal: WalOptions) -> Self {
+        self.wal = wal;
+        self
+    }
+}
+
+impl std::fmt::Debug for LogOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogOptions")
+            .field("agent", &self.agent)
+            .field("wal", &self.wal)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,86 @@
+//! Walks over every record of a log directory, without opening the log.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use crate::wal::format::{HeaderFault, SEGMENT_HEADER, SegmentHeader};
+use crate::wal::segment::{SegmentFile, list_segments, read_beginning};
+use crate::wal::walk::{Damage, Depth, End, Found, Step, Walk};
+
+/// Something on the way.
+pub(crate) enum Item<'a> {
+    /// A segment begins.
+    Segment {
+        header: Result<SegmentHeader, HeaderFault>,
+        /// Offset behind the segment before it.
+        expected: Option<u64>,
+        bytes: u64,
+    },
+    /// A record.
+    Record { found: Found, record: &'a [u8] },
+    /// No record where one should be.
+    Damage(Damage),
+    /// A segment ends. `last` says whether it is the newest.
+    End { end: End, last: bool },
+    /// A segment cannot be read.
+    Unreadable(io::Error),
+}
+
+/// Visits everything in the log, in order. `read_up_to` bounds how much of each record is shown.
+pub(crate) fn walk_log(
+    dir: &Path,
+    depth: Depth,
+    read_up_to: usize,
+    visit: &mut dyn FnMut(&SegmentFile, Item<'_>),
+) -> io::Result<()> {
+    let files = list_segments(dir)?;
+    let mut expected = None;
+    for (at, file) in files.iter().enumerate() {
+        let last = at + 1 == files.len();
+        match walk_segment(file, depth, read_up_to, (expected, last), visit) {
+            Ok(next) => expected = Some(next),
+            Err(error) => {
+                // Trimmed since it was listed; the caller sees by the offsets whether it may be.
+                visit(file, Item::Unreadable(error));
+                expected = None;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn walk_segment(
+    file: &SegmentFile,
+    depth: Depth,
+    read_up_to: usize,
+    (expected, last): (Option<u64>, bool),
+    visit: &mut dyn FnMut(&SegmentFile, Item<'_>),
+) -> io::Result<u64> {
+    let open = File::open(&file.path)?;
+    let beginning = read_beginning(&&open)?;
+    let bytes = open.metadata()?.len();
+    visit(
+        file,
+        Item::Segment {
+            header: beginning.header,
+            expected,
+            bytes,
+        },
+    );
+    let start = (file.first, SEGMENT_HEADER as u64);
+    let mut walk = Walk::new(&open, depth, beginning.mark.unwrap_or(0), start, u64::MAX)?;
+    loop {
+        match walk.step()? {
+            Step::Record(found) => {
+                let record = walk.payload(read_up_to)?;
+                visit(file, Item::Record { found, record });
+            }
+            Step::Damage(damage) => visit(file, Item::Damage(damage)),
+            Step::End(end) => {
+                visit(file, Item::End { end, last });
+                return Ok(end.next);
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use amoskys_core::event::Gap;
+use amoskys_core::{Class, Name, Open, Opened, Position, SealError, Seq, StreamId, wire};
+use bytes::Bytes;
+
+use super::compress::expand;
+use super::header::{RawHeader, RecordKind, damaged, sha256, signed_message};
+use super::sealer::DEFAULT_MAX_PAYLOAD;
+use crate::key::{PublicKey, TrustMap};
+
+/// How much an [`Opener`] checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Check {
+    /// Form only: for records out of one's own log, which has checked them against damage.
+    Form,
+    /// Form, payload digest and signature, with the keys of the trust map. About 45 µs a record for the
+    /// signature, and the SHA-256 of the payload.
+    Signature,
+}
+
+/// Opens sealed records.
+#[derive(Debug)]
+pub struct Opener {
+    check: Check,
+    trust: TrustMap,
+    max_payload: usize,
+    /// Records of a stream come in runs.
+    last_stream: Mutex<Option<Arc<StreamId>>>,
+}
+
+impl Opener {
+    /// An opener that believes only the signatures of these keys.
+    #[must_use]
+    pub fn verifying(trust: TrustMap) -> Self {
+        Self::new(Check::Signature, trust)
+    }
+
+    /// An opener that checks the form only.
+    #[must_use]
+    pub fn unchecked() -> Self {
+        Self::new(Check::Form, TrustMap::new())
+    }
+
+    fn new(check: Check, trust: TrustMap) -> Self {
+        Self {
+            check,
+            trust,
+            max_payload: DEFAULT_MAX_PAYLOAD,
+            last_stream: Mutex::new(None),
+        }
+    }
+
+    /// Most bytes a payload may have once it is expanded. Default 17 MiB.
+    #[must_use]
+    pub fn max_payload_bytes(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+
+    fn stream(&self, header: &RawHeader<'_>, class: Class) -> Arc<StreamId> {
+        let epoch = header.epoch();
+        let mut last = self.last_stream.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = &*last
+            && stream.class == class
+            && stream.epoch == epoch
+            && stream.agent.as_str() == header.agent
+        {
+            return stream.clone();
+        }
+        let stream = Arc::new(StreamId {
+            agent: Name::from(header.agent),
+            epoch,
+            class,
+        });
+        *last = Some(stream.clone());
+        stream
+    }
+}
+
+/// Whether a record's signature is good, by these keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signed {
+    /// It is.
+    Good,
+    /// The key is not trusted for this agent.
+    UnknownKey,
+    /// The key is trusted, and did not sign this.
+    Bad,
+}
+
+pub(crate) fn check_signature(header: &RawHeader<'_>, trust: &TrustMap) -> Signed {
+    check_key(header, trust.key(&Name::from(header.agent), header.key()))
+}
+
+pub(crate) fn check_key(header: &RawHeader<'_>, key: Option<&PublicKey>) -> Signed {
+    let Some(key) = key else { return Signed::UnknownKey };
+    match key.verify(&signed_message(&header.digest()), header.signature) {
+        true => Signed::Good,
+        false => Signed::Bad,
+    }
+}
+
+impl Open for Opener {
+    fn open(&self, record: &Bytes) -> Result<Opened, SealError> {
+        let header = RawHeader::parse(record)?;
+        let stored = &record[header.payload_range(record.len())?];
+        if self.check == Check::Signature {
+            match check_signature(&header, &self.trust) {
+                Signed::Good => {}
+                Signed::UnknownKey => {
+                    let (agent, key) = (header.agent, header.key());
+                    return Err(damaged(&format!(
+                        "it is signed by key {key}, which is not trusted for {agent}"
+                    )));
+                }
+                Signed::Bad => return Err(damaged("its signature is wrong")),
+            }
+            if sha256(stored) != header.payload_digest() {
+                return Err(damaged("its payload is not the one that was signed"));
+            }
+        }
+        header.check_features()?;
+        let stream = self.stream(&header, header.class()?);
+        let (first, count) = (header.first(), header.count());
+        if count == 0 {
+            return Err(damaged("it is about no events"));
+        }
+        let last = Seq(first.0 + count - 1);
+        let mut opened = Opened::new(stream, first, last, Name::from(header.source));
+        // Copied, because a position is kept much longer than the record.
+        opened.position = header
+            .position
+            .map(|position| Position(Bytes::copy_from_slice(position)));
+        if let Some(ledger) = header.ledger {
+            let ledger = wire::decode_ledger(ledger);
+            opened.ledger = Some(ledger.map_err(|error| damaged(&format!("its ledger: {error}")))?);
+        }
+        match (header.kind(), header.gap()) {
+            (RecordKind::Gap, Some((end, reason))) => {
+                let stream = (*opened.stream).clone();
+                opened.gap = Some(Gap {
+                    stream,
+                    first,
+                    last,
+                    before: header.previous(),
+                    end,
+                    reason,
+                });
+            }
+            (RecordKind::Batch, None) => {
+                let payload = expand(&header, stored, self.max_payload)?;
+                let events = wire::decode_events(&payload);
+                opened.events = events.map_err(|error| damaged(&format!("its events: {}", chain(&error))))?;
+                if opened.events.len() as u64 != count {
+                    return Err(damaged("it has another number of events than its header says"));
+                }
+            }
+            _ => return Err(damaged("it is half a gap")),
+        }
+        Ok(opened)
+    }
+
+    fn class(&self, record: &Bytes) -> Option<Class> {
+        RawHeader::parse(record).ok()?.class().ok()
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

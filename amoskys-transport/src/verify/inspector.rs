@@ -1,0 +1,478 @@
+//! Looks at every item of a log in turn.
+
+use std::collections::BTreeMap;
+
+use amoskys_core::{Name, SealError, StreamId};
+
+use super::report::{ExplainedGap, Finding, FindingKind, Place, Report, StreamReport};
+use crate::key::{PublicKey, TrustMap};
+use crate::log::anchor::Anchor;
+use crate::log::chain::{Break, Chains, Misplaced, Spot};
+use crate::log::trail::Item;
+use crate::seal::header::{RawHeader, RecordKind, sha256};
+use crate::seal::opener::{Signed, check_key};
+use crate::wal::format::{HeaderFault, SegmentHeader, segment_name};
+use crate::wal::segment::SegmentFile;
+use crate::wal::walk::{Damage, End, Found};
+
+/// Most findings that are listed.
+const MAX_FINDINGS: usize = 10_000;
+
+/// Keys that are believed: some for their agents, some for any.
+pub(super) struct Keys<'a> {
+    pub(super) trust: &'a TrustMap,
+    pub(super) any: &'a [PublicKey],
+}
+
+pub(super) struct Inspector<'a> {
+    keys: Keys<'a>,
+    anchor: Option<&'a Anchor>,
+    in_use: bool,
+    log: Option<u128>,
+    chains: Chains,
+    end: Spot,
+    streams: BTreeMap<StreamId, StreamReport>,
+    /// Damage that a quarantine gap may explain, by where it is.
+    damage: Vec<(Spot, Finding)>,
+    pub(super) report: Report,
+}
+
+impl<'a> Inspector<'a> {
+    pub(super) fn new(keys: Keys<'a>, anchor: Option<&'a Anchor>, in_use: bool, report: Report) -> Self {
+        let none = Default::default();
+        let chains = Chains::new(
+            anchor.map(|anchor| &anchor.base),
+            anchor.map_or(&none, |anchor| &anchor.heads),
+        );
+        Self {
+            keys,
+            anchor,
+            in_use,
+            log: anchor.map(|anchor| anchor.epoch.random),
+            chains,
+            end: Spot::default(),
+            streams: BTreeMap::new(),
+            damage: Vec::new(),
+            report,
+        }
+    }
+
+    pub(super) fn visit(&mut self, file: &SegmentFile, item: Item<'_>) {
+        match item {
+            Item::Segment {
+                header,
+                expected,
+                bytes,
+            } => self.segment(file, header, expected, bytes),
+            Item::Record { found, record } => self.record(file, found, record),
+            Item::Damage(damage) => self.damaged(file, damage),
+            Item::End { end, last } => self.end(file, end, last),
+            Item::Unreadable(error) => {
+                let finding = at(
+                    FindingKind::Missing,
+                    file,
+                    0,
+                    None,
+                    format!("the segment cannot be read: {error}"),
+                );
+                self.damage.push((
+                    Spot {
+                        segment: file.first,
+                        byte: 0,
+                        offset: file.first,
+                    },
+                    finding,
+                ));
+            }
+        }
+    }
+
+    fn segment(
+        &mut self,
+        file: &SegmentFile,
+        header: Result<SegmentHeader, HeaderFault>,
+        expected: Option<u64>,
+        bytes: u64,
+    ) {
+        self.report.segments += 1;
+        self.report.bytes += bytes;
+        if self.report.segments == 1 {
+            self.report.first_offset = file.first;
+        }
+        let floor = self.anchor.map_or(0, |anchor| anchor.floor);
+        let expected = expected.unwrap_or(if self.anchor.is_some() {
+            floor.min(file.first)
+        } else {
+            file.first
+        });
+        let spot = Spot {
+            segment: file.first,
+            byte: 0,
+            offset: file.first,
+        };
+        if self.report.segments == 1 && self.anchor.is_some() && file.first > floor {
+            let detail = format!(
+                "the log should begin with record {floor}, and begins with {}",
+                file.first
+            );
+            self.damage.push((
+                Spot::default(),
+                at(FindingKind::Missing, file, 0, Some(floor), detail),
+            ));
+        } else if file.first > expected && self.report.segments > 1 {
+            let detail = format!(
+                "records {expected} to {} are missing before this segment",
+                file.first - 1
+            );
+            self.damage
+                .push((spot, at(FindingKind::Missing, file, 0, Some(expected), detail)));
+        } else if file.first < expected && self.report.segments > 1 {
+            let detail = format!(
+                "the segment begins with record {}, though {expected} comes next",
+                file.first
+            );
+            self.add(at(FindingKind::Repeated, file, 0, Some(file.first), detail));
+        }
+        match header {
+            Ok(header) => {
+                if header.first != file.first {
+                    let detail = format!(
+                        "the segment was begun with record {}, and is named for another",
+                        header.first
+                    );
+                    self.add(at(FindingKind::Foreign, file, 32, None, detail));
+                }
+                if *self.log.get_or_insert(header.log) != header.log {
+                    let detail = "the segment belongs to another log".to_owned();
+                    self.add(at(FindingKind::Foreign, file, 16, None, detail));
+                }
+            }
+            Err(HeaderFault::Damaged) => {
+                let detail = "the segment's header fails its check".to_owned();
+                self.add(at(FindingKind::Altered, file, 0, None, detail));
+            }
+            Err(HeaderFault::Version(found)) => {
+                let detail = format!("the segment has format version {found}");
+                self.add(at(FindingKind::Unsupported, file, 8, None, detail));
+            }
+        }
+    }
+
+    fn record(&mut self, file: &SegmentFile, found: Found, record: &[u8]) {
+        let spot = Spot {
+            segment: file.first,
+            byte: found.pos,
+            offset: found.header.offset,
+        };
+        self.end = spot;
+        self.report.next_offset = spot.offset + 1;
+        let here = |kind, detail: String| at(kind, file, found.pos, Some(spot.offset), detail);
+        if !found.padded {
+            self.add(here(
+                FindingKind::Altered,
+                "the padding behind the record is not zero".to_owned(),
+            ));
+        }
+        if found.header.flags != 0 {
+            self.add(here(
+                FindingKind::Unsupported,
+                "the record is kept in a way that is not known".to_owned(),
+            ));
+        }
+        let header = match RawHeader::parse(record) {
+            Ok(header) => header,
+            Err(_) if !found.intact => {
+                let altered = here(FindingKind::Altered, "the record fails its check".to_owned());
+                self.damage.push((spot, altered));
+                return;
+            }
+            Err(error) => {
+                let kind = kind_of(&error);
+                self.add(here(kind, error.to_string()));
+                return;
+            }
+        };
+        let stream = header.class().map(|class| StreamId {
+            agent: Name::from(header.agent),
+            epoch: header.epoch(),
+            class,
+        });
+        let about = |mut finding: Finding| {
+            finding.stream = stream.as_ref().ok().map(ToString::to_string);
+            let last = header.first().0.saturating_add(header.count()).saturating_sub(1);
+            finding.events = Some((header.first().0, last));
+            finding
+        };
+        if !found.intact {
+            let altered = here(FindingKind::Altered, "the record fails its check".to_owned());
+            self.damage.push((spot, about(altered)));
+            // Its header is believed if the signature still holds; then it is known what is lost.
+            if self.signature(&header) == Signed::Good && self.is_kept(spot) {
+                let _ = self.chains.take(&header, spot, true);
+            }
+            return;
+        }
+        match self.signature(&header) {
+            Signed::Good => {}
+            Signed::UnknownKey => {
+                let detail = format!(
+                    "it is signed by key {}, which is not trusted for {}",
+                    header.key(),
+                    header.agent
+                );
+                self.add(about(here(FindingKind::Forged, detail)));
+                return;
+            }
+            Signed::Bad => {
+                self.add(about(here(
+                    FindingKind::Forged,
+                    "its signature is wrong".to_owned(),
+                )));
+                return;
+            }
+        }
+        let payload = header
+            .payload_range(record.len())
+            .ok()
+            .and_then(|range| record.get(range));
+        if payload.is_none_or(|payload| sha256(payload) != header.payload_digest()) {
+            let detail = "its payload is not the one that was signed".to_owned();
+            self.add(about(here(FindingKind::Altered, detail)));
+            return;
+        }
+        let Ok(stream) = &stream else {
+            self.add(here(
+                FindingKind::Unsupported,
+                "it is of a class that is not known".to_owned(),
+            ));
+            return;
+        };
+        if let Err(error) = header.check_features() {
+            let kind = kind_of(&error);
+            self.add(about(here(kind, error.to_string())));
+        }
+        self.report.records += 1;
+        if header.kind() != RecordKind::Gap {
+            self.report.events += header.count();
+            let first = header.first().0;
+            let entry = self
+                .streams
+                .entry(stream.clone())
+                .or_insert_with(|| StreamReport {
+                    stream: stream.to_string(),
+                    first,
+                    next: first,
+                    records: 0,
+                    digest: header.digest(),
+                });
+            entry.records += 1;
+        }
+        if !self.is_kept(spot) {
+            return;
+        }
+        if let Some(misplaced) = self.chains.take(&header, spot, false) {
+            let (kind, detail) = match misplaced {
+                Misplaced::Reordered => (
+                    FindingKind::Reordered,
+                    "it belongs before records that come earlier",
+                ),
+                Misplaced::Repeated => (FindingKind::Repeated, "its events were there already"),
+                Misplaced::NotAnchored => (FindingKind::Forged, "it is not the record that the anchor names"),
+            };
+            self.add(about(here(kind, detail.to_owned())));
+        }
+    }
+
+    /// Whether a record is not left over from what was trimmed.
+    fn is_kept(&self, spot: Spot) -> bool {
+        self.anchor.is_none_or(|anchor| spot.offset >= anchor.floor)
+    }
+
+    fn signature(&self, header: &RawHeader<'_>) -> Signed {
+        let own = self.keys.trust.key(&Name::from(header.agent), header.key());
+        let key = own.or_else(|| self.keys.any.iter().find(|key| key.id() == header.key()));
+        check_key(header, key)
+    }
+
+    fn damaged(&mut self, file: &SegmentFile, damage: Damage) {
+        let spot = Spot {
+            segment: file.first,
+            byte: damage.pos,
+            offset: damage.first,
+        };
+        let lost = match damage.next - damage.first {
+            0 => "no record is lost".to_owned(),
+            1 => format!("record {} is lost", damage.first),
+            _ => format!("records {} to {} are lost", damage.first, damage.next - 1),
+        };
+        let (kind, detail) = if damage.end == damage.pos {
+            (FindingKind::Missing, format!("{lost} without a trace"))
+        } else {
+            (
+                FindingKind::Altered,
+                format!("no record can be read up to byte {}; {lost}", damage.end),
+            )
+        };
+        self.damage
+            .push((spot, at(kind, file, damage.pos, Some(damage.first), detail)));
+    }
+
+    fn end(&mut self, file: &SegmentFile, end: End, last: bool) {
+        self.report.next_offset = self.report.next_offset.max(end.next);
+        let spot = Spot {
+            segment: file.first,
+            byte: end.pos,
+            offset: end.next,
+        };
+        self.end = self.end.max(spot);
+        if let Some(stray) = end.stray.filter(|_| !(last && self.in_use)) {
+            let (kind, detail) = if last {
+                let detail = "what follows is no whole record: damaged, or left half written by a crash; \
+                              opening the log settles it";
+                (FindingKind::Truncated, detail)
+            } else {
+                (
+                    FindingKind::Altered,
+                    "what follows the last record of the segment is no record and not zero",
+                )
+            };
+            self.damage
+                .push((spot, at(kind, file, stray, Some(end.next), detail.to_owned())));
+        }
+    }
+
+    /// Draws the conclusions.
+    pub(super) fn finish(mut self) -> Report {
+        let reached = self.report.next_offset;
+        if let Some(anchor) = self.anchor.filter(|anchor| reached < anchor.end) {
+            let file = segment_name(self.end.segment);
+            let place = Place {
+                file,
+                byte: self.end.byte,
+                offset: Some(reached),
+            };
+            let detail = format!(
+                "records {reached} to {} are cut off; the anchor has seen them",
+                anchor.end - 1
+            );
+            let finding = Finding {
+                kind: FindingKind::Truncated,
+                place,
+                stream: None,
+                events: None,
+                detail,
+            };
+            self.damage.push((self.end, finding));
+        }
+        let chains = std::mem::take(&mut self.chains);
+        let resolved = chains.resolve(self.end);
+        let missing = &resolved.missing;
+        let explained = &resolved.explained;
+        let spans = |hole: &Break, spot: Spot| hole.after.is_none_or(|after| after < spot) && spot <= hole.at;
+        for (spot, finding) in std::mem::take(&mut self.damage) {
+            let is_explained = explained.iter().any(|(hole, _)| spans(hole, spot))
+                && !missing.iter().any(|hole| spans(hole, spot));
+            if !is_explained {
+                self.add(finding);
+            }
+        }
+        for hole in missing {
+            self.add(missing_finding(hole));
+        }
+        for (hole, gaps) in explained {
+            for gap in gaps {
+                let spot = gap.spot;
+                let place = Place {
+                    file: segment_name(spot.segment),
+                    byte: spot.byte,
+                    offset: Some(spot.offset),
+                };
+                let (first, last) = (gap.gap.first.0, gap.gap.last.0);
+                let (stream, reason) = (hole.stream.to_string(), gap.gap.reason.to_string());
+                self.report.gaps.push(ExplainedGap {
+                    stream,
+                    first,
+                    last,
+                    reason,
+                    place,
+                });
+            }
+        }
+        for (stream, head) in &resolved.heads.0 {
+            let entry = self
+                .streams
+                .entry(stream.clone())
+                .or_insert_with(|| StreamReport {
+                    stream: stream.to_string(),
+                    first: head.next.0,
+                    next: head.next.0,
+                    records: 0,
+                    digest: head.digest,
+                });
+            (entry.next, entry.digest) = (head.next.0, head.digest);
+        }
+        self.report.streams = self.streams.into_values().collect();
+        self.report.findings.sort_by(|a, b| a.place.cmp(&b.place));
+        self.report
+    }
+
+    pub(super) fn add(&mut self, finding: Finding) {
+        if self.report.findings.len() < MAX_FINDINGS {
+            self.report.findings.push(finding);
+        } else {
+            self.report.more_findings += 1;
+        }
+    }
+}
+
+fn missing_finding(hole: &Break) -> Finding {
+    let place = Place {
+        file: segment_name(hole.at.segment),
+        byte: hole.at.byte,
+        offset: Some(hole.at.offset),
+    };
+    let (kind, detail) = if hole.first == hole.next {
+        let detail = "the record does not go on from the one before it in its stream";
+        (FindingKind::Altered, detail)
+    } else if hole.tail {
+        (
+            FindingKind::Truncated,
+            "the stream ends here, and the anchor has seen more of it",
+        )
+    } else {
+        (
+            FindingKind::Missing,
+            "records of the stream are missing before this one, and no gap says why",
+        )
+    };
+    let events = (hole.first < hole.next).then(|| (hole.first, hole.next - 1));
+    Finding {
+        kind,
+        place,
+        stream: Some(hole.stream.to_string()),
+        events,
+        detail: detail.to_owned(),
+    }
+}
+
+fn kind_of(error: &SealError) -> FindingKind {
+    match error {
+        SealError::Version { .. } => FindingKind::Unsupported,
+        _ => FindingKind::Altered,
+    }
+}
+
+fn at(kind: FindingKind, file: &SegmentFile, byte: u64, offset: Option<u64>, detail: String) -> Finding {
+    let place = Place {
+        file: segment_name(file.first),
+        byte,
+        offset,
+    };
+    Finding {
+        kind,
+        place,
+        stream: None,
+        events: None,
+        detail,
+    }
+}

@@ -1,0 +1,37 @@
+//! Checks a log offline: signatures, digests, chains, checksums, and that nothing is missing.
+//!
+//! The verifier reads a log's directory and nothing else. It needs no sled, takes no lock, and changes nothing, so it
+//! can be run on a copy, on a read-only disk, or beside the process that writes the log.
+//!
+//! # What is covered
+//!
+//! Every byte of the segments (headers, records, padding, the unused rest), of the anchor, of the spare segment, and
+//! of the key files beside the log: one that was changed is found. What a later opening of the log has put a signed
+//! gap in the place of is reported as explained. `lock` is empty. `state` holds nothing but what can be found again
+//! from the log, and is not looked at.
+//!
+//! # What cannot be seen from one log alone
+//!
+//! Records cut off the end are noticed by the anchor, which is renewed once a second and when the log is closed; those
+//! of the last second before a crash are in no anchor. Who puts back an old copy of the whole directory, anchor
+//! included, shows only in comparison with what others hold: the bus's mark, a copy of the anchor. Who has the signing
+//! key can write any log.
+//!
+//! ```
+//! use amoskys_transport::{Log, LogOptions, verify::Verifier};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path();
+//! drop(Log::open(path, LogOptions::new())?);
+//! let report = Verifier::new(path).run()?;
+//! assert!(report.is_clean(), "{report}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod files;
+mod inspector;
+mod report;
+mod run;
+
+pub use self::report::{AnchorReport, ExplainedGap, Finding, FindingKind, Place, Report, StreamReport};
+pub use self::run::{Verifier, VerifyError};

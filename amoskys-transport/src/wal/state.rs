@@ -1,0 +1,306 @@
+//! Small named values beside the log, in sled.
+//!
+//! Nothing here is needed to read the log. sled is kept off the path of a commit, and is not trusted: each
+//! value carries a checksum; where sled fails to open, returns an error or panics, its directory is set aside
+//! and an empty one takes its place; and its `flush` is followed by a real `fsync`, which it does not do itself.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use amoskys_core::{BoxError, WalError};
+use bytes::Bytes;
+
+use super::segment::{lock, sync_dir};
+
+/// Name of sled's directory.
+pub(crate) const STATE_DIR: &str = "state";
+/// Where a damaged one is kept, until the next one is damaged.
+const DAMAGED_DIR: &str = "state.damaged";
+
+const MAX_NAME: usize = 256;
+const MAX_VALUE: usize = 16 << 20;
+/// sled puts large values into files of their own, one each; smaller pieces stay in its pages.
+const PIECE: usize = 4 << 10;
+/// Version, three bytes of padding, length, checksum.
+const VALUE_HEADER: usize = 12;
+const VALUE_VERSION: u8 = 1;
+
+/// The values.
+#[derive(Debug)]
+pub(crate) struct StateStore {
+    dir: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    dirty: bool,
+}
+
+#[derive(Debug)]
+enum Store {
+    Sled(sled::Db),
+    /// sled cannot even begin anew: values live as long as the process.
+    Memory(BTreeMap<String, Bytes>),
+}
+
+impl StateStore {
+    /// Opens the store of a log, or begins a new one.
+    pub(crate) fn open(log_dir: &Path) -> Self {
+        let dir = log_dir.join(STATE_DIR);
+        let store = open_sled(&dir).map_or_else(|error| begin_anew(&dir, None, &error), Store::Sled);
+        Self {
+            dir,
+            inner: Mutex::new(Inner { store, dirty: false }),
+        }
+    }
+
+    pub(crate) fn load(&self, name: &str) -> Option<Bytes> {
+        let mut inner = lock(&self.inner);
+        match &inner.store {
+            Store::Memory(values) => values.get(name).cloned(),
+            Store::Sled(db) => match guarded(|| load_pieces(db, name)) {
+                Ok(value) => value,
+                Err(error) => {
+                    self.replace(&mut inner, &error);
+                    None
+                }
+            },
+        }
+    }
+
+    /// Keeps a value. It is durable after the next [`sync`](Self::sync).
+    pub(crate) fn store(&self, name: &str, value: &[u8]) -> Result<(), WalError> {
+        if name.len() > MAX_NAME || name.contains('\0') || value.len() > MAX_VALUE {
+            return Err(WalError::TooLarge {
+                bytes: value.len() as u64,
+                limit_bytes: MAX_VALUE as u64,
+            });
+        }
+        let mut inner = lock(&self.inner);
+        if let Store::Sled(db) = &inner.store
+            && let Err(error) = guarded(|| store_pieces(db, name, value))
+        {
+            self.replace(&mut inner, &error);
+            if let Store::Sled(db) = &inner.store {
+                let again = guarded(|| store_pieces(db, name, value));
+                again.map_err(|source| WalError::Failed {
+                    action: "kept a named value",
+                    source,
+                })?;
+            }
+        }
+        if let Store::Memory(values) = &mut inner.store {
+            values.insert(name.to_owned(), Bytes::copy_from_slice(value));
+        }
+        inner.dirty = true;
+        Ok(())
+    }
+
+    /// Makes what was stored durable.
+    pub(crate) fn sync(&self) {
+        let mut inner = lock(&self.inner);
+        if !std::mem::take(&mut inner.dirty) {
+            return;
+        }
+        let Store::Sled(db) = &inner.store else { return };
+        let flushed = guarded(|| {
+            db.flush()?;
+            sync_files(&self.dir)
+        });
+        if let Err(error) = flushed {
+            self.replace(&mut inner, &error);
+        }
+    }
+
+    fn replace(&self, inner: &mut Inner, error: &BoxError) {
+        let old = std::mem::replace(&mut inner.store, Store::Memory(BTreeMap::new()));
+        let old = if let Store::Sled(db) = old { Some(db) } else { None };
+        inner.store = begin_anew(&self.dir, old, error);
+    }
+}
+
+impl Drop for StateStore {
+    fn drop(&mut self) {
+        self.sync();
+        let store = std::mem::replace(&mut lock(&self.inner).store, Store::Memory(BTreeMap::new()));
+        // sled writes when it is dropped, and can panic there too.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(store)));
+    }
+}
+
+/// Runs something in sled. Its panics become errors.
+fn guarded<T>(work: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Err(format!("sled panicked: {text}").into())
+        }
+    }
+}
+
+fn open_sled(dir: &Path) -> Result<sled::Db, BoxError> {
+    guarded(|| {
+        // Without its own flush thread, which would end the process if a flush failed.
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(2 << 20)
+            .flush_every_ms(None);
+        Ok(config.mode(sled::Mode::LowSpace).open()?)
+    })
+}
+
+fn begin_anew(dir: &Path, old: Option<sled::Db>, error: &BoxError) -> Store {
+    tracing::warn!(
+        dir = %dir.display(),
+        %error,
+        "the store beside the log is damaged; it is set aside and begun anew, and what was in it is found again from the log"
+    );
+    // Dropping it would write into the damaged files, or panic, or wait for a lock nobody will release.
+    std::mem::forget(old);
+    let aside = dir.with_file_name(DAMAGED_DIR);
+    let moved = std::fs::remove_dir_all(&aside)
+        .or_else(ignore_missing)
+        .and_then(|()| std::fs::rename(dir, &aside));
+    if let Err(error) = moved.or_else(ignore_missing) {
+        tracing::warn!(dir = %dir.display(), %error, "cannot set it aside");
+    }
+    match open_sled(dir) {
+        Ok(db) => Store::Sled(db),
+        Err(error) => {
+            tracing::warn!(%error, "the store beside the log cannot be used; positions are kept in memory only");
+            Store::Memory(BTreeMap::new())
+        }
+    }
+}
+
+fn ignore_missing(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+/// `name`, a zero, and the number of the piece.
+fn piece_key(name: &str, piece: u32) -> Vec<u8> {
+    let mut key = Vec::with_capacity(name.len() + 5);
+    key.extend_from_slice(name.as_bytes());
+    key.push(0);
+    key.extend_from_slice(&piece.to_be_bytes());
+    key
+}
+
+fn store_pieces(db: &sled::Db, name: &str, value: &[u8]) -> Result<(), BoxError> {
+    let mut whole = Vec::with_capacity(VALUE_HEADER + value.len());
+    whole.extend_from_slice(&[VALUE_VERSION, 0, 0, 0]);
+    whole.extend_from_slice(&u32::try_from(value.len())?.to_le_bytes());
+    whole.extend_from_slice(&crc32fast::hash(value).to_le_bytes());
+    whole.extend_from_slice(value);
+    let mut batch = sled::Batch::default();
+    let mut count = 0;
+    for piece in whole.chunks(PIECE) {
+        batch.insert(piece_key(name, count), piece);
+        count += 1;
+    }
+    // A longer value may have been there before.
+    for key in db
+        .range(piece_key(name, count)..=piece_key(name, u32::MAX))
+        .keys()
+    {
+        batch.remove(key?);
+    }
+    Ok(db.apply_batch(batch)?)
+}
+
+fn load_pieces(db: &sled::Db, name: &str) -> Result<Option<Bytes>, BoxError> {
+    let mut whole = Vec::new();
+    for entry in db.range(piece_key(name, 0)..=piece_key(name, u32::MAX)) {
+        whole.extend_from_slice(&entry?.1);
+        if whole.len() > VALUE_HEADER + MAX_VALUE {
+            return Err("a value is longer than any that was stored".into());
+        }
+    }
+    if whole.is_empty() {
+        return Ok(None);
+    }
+    let Some((header, value)) = whole.split_first_chunk::<VALUE_HEADER>() else {
+        return Err("a value is shorter than its header".into());
+    };
+    if header[0] > VALUE_VERSION {
+        // Of a newer version: as good as lost, but no sign of damage.
+        tracing::warn!(
+            name,
+            "a value beside the log was stored by a newer version and is not used"
+        );
+        return Ok(None);
+    }
+    let stored_len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+    let crc = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+    if value.len() as u64 != u64::from(stored_len) || crc32fast::hash(value) != crc {
+        return Err(format!("the value {name} fails its check").into());
+    }
+    Ok(Some(Bytes::from(whole).slice(VALUE_HEADER..)))
+}
+
+/// Makes every file of sled durable, and their directories.
+fn sync_files(dir: &Path) -> Result<(), BoxError> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_files(&entry.path())?;
+        } else if let Ok(file) = std::fs::File::open(entry.path()) {
+            // A file that is gone meanwhile was replaced by one that is synced too.
+            file.sync_all()?;
+        }
+    }
+    Ok(sync_dir(dir)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_small_and_large_values() {
+        let dir = tempfile::tempdir().unwrap();
+        let large: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+        {
+            let store = StateStore::open(dir.path());
+            store.store("a", b"1").unwrap();
+            store.store("ab", b"2").unwrap();
+            store.store("large", &large).unwrap();
+            store.store("shrunk", &large).unwrap();
+            store.store("shrunk", b"short").unwrap();
+            store.store("empty", b"").unwrap();
+        }
+        let store = StateStore::open(dir.path());
+        assert_eq!(store.load("a").as_deref(), Some(&b"1"[..]));
+        assert_eq!(store.load("ab").as_deref(), Some(&b"2"[..]));
+        assert_eq!(store.load("large").as_deref(), Some(&large[..]));
+        assert_eq!(store.load("shrunk").as_deref(), Some(&b"short"[..]));
+        assert_eq!(store.load("empty").as_deref(), Some(&b""[..]));
+        assert_eq!(store.load("b"), None);
+    }
+
+    #[test]
+    fn begins_anew_when_its_files_are_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        StateStore::open(dir.path()).store("a", b"1").unwrap();
+        let conf = dir.path().join(STATE_DIR).join("conf");
+        std::fs::write(&conf, [0xff; 100]).unwrap();
+        let store = StateStore::open(dir.path());
+        assert_eq!(store.load("a"), None);
+        store.store("a", b"2").unwrap();
+        assert!(dir.path().join(DAMAGED_DIR).exists());
+        drop(store);
+        assert_eq!(StateStore::open(dir.path()).load("a").as_deref(), Some(&b"2"[..]));
+    }
+}
