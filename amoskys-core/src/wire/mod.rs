@@ -3,8 +3,8 @@
 //! - The encoding is deterministic: fields in order of their numbers, maps in order of their keys, defaults
 //!   left out. The same event gives the same bytes, and all bits of a floating-point number survive.
 //! - What a newer version wrote survives a hop through this one: see [below](#newer-versions).
-//! - Decoding checks everything: lengths, ranges, UTF-8, addresses, required fields. It takes memory in
-//!   proportion to the input, and never panics. It is stricter than protobuf: a field that is not repeated may
+//! - Decoding checks everything: lengths, ranges, UTF-8, addresses, required fields. It takes at most 64 bytes
+//!   of memory for a byte of input (usually about two), and never panics. It is stricter than protobuf: a field that is not repeated may
 //!   be there only once, and a number outside the range of its type, an integer in a longer form than needed
 //!   and a group are refused.
 //!

@@ -49,19 +49,32 @@ fn widen(out: &mut Vec<u8>, start: usize, len: usize) {
     out[start..start + width].copy_from_slice(&prefix[..width]);
 }
 
-#[inline]
+/// An integer, in its shortest form. Longer ones are refused: readers differ about how long they may be.
+#[inline(always)]
 pub(super) fn take_varint(input: &mut &[u8]) -> Result<u64, Flaw> {
     match input {
-        [byte, rest @ ..] if *byte < 0x80 => {
+        [byte @ 0..0x80, rest @ ..] => {
             *input = rest;
             Ok(u64::from(*byte))
         }
+        _ => take_long_varint(input),
+    }
+}
+
+fn take_long_varint(input: &mut &[u8]) -> Result<u64, Flaw> {
+    match *input {
+        [a, b @ 1..0x80, rest @ ..] => {
+            *input = rest;
+            Ok(u64::from(*a & 0x7f) | u64::from(*b) << 7)
+        }
+        [a, b, c @ 1..0x80, rest @ ..] if *b >= 0x80 => {
+            *input = rest;
+            Ok(u64::from(*a & 0x7f) | u64::from(*b & 0x7f) << 7 | u64::from(*c) << 14)
+        }
         [] => Err(Flaw::EndsEarly),
-        _ => {
-            let before = input.len();
+        before => {
             let value = decode_varint(input).map_err(|_| Flaw::Varint)?;
-            // A longer form than needed is refused: readers differ about how long it may be.
-            if before - input.len() == encoded_len_varint(value) {
+            if before.len() - input.len() == encoded_len_varint(value) {
                 Ok(value)
             } else {
                 Err(Flaw::Varint)

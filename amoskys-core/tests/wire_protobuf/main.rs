@@ -1,5 +1,6 @@
 //! The wire format against an independent implementation of protobuf, older and newer versions, and bytes
 //! that are no events.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod agreement;
 mod fixtures;

@@ -178,11 +178,11 @@ fn new_enumerators_are_defaults_that_come_out_as_they_came_in() {
 fn set_enumerators(message: &mut dyn MessageDyn) -> usize {
     let mut changed = 0;
     for field in message.descriptor_dyn().fields() {
-        if let RuntimeFieldType::Singular(RuntimeType::Enum(descriptor)) = field.runtime_field_type() {
-            if field.has_field(message) {
-                field.set_singular_field(message, ReflectValueBox::Enum(descriptor, NEW_ENUMERATOR));
-                changed += 1;
-            }
+        if let RuntimeFieldType::Singular(RuntimeType::Enum(descriptor)) = field.runtime_field_type()
+            && field.has_field(message)
+        {
+            field.set_singular_field(message, ReflectValueBox::Enum(descriptor, NEW_ENUMERATOR));
+            changed += 1;
         }
         change_messages(message, &field, |inner| changed += set_enumerators(inner));
     }

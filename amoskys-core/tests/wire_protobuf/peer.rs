@@ -49,7 +49,13 @@ static FILE: LazyLock<FileDescriptor> = LazyLock::new(|| {
 
 /// The `.proto` as it is published.
 pub(crate) fn parse() -> FileDescriptorProto {
-    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+    // In this crate's folder, or above it: the fuzz targets use this file too.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let proto = here
+        .ancestors()
+        .map(|folder| folder.join("proto"))
+        .find(|proto| proto.is_dir())
+        .unwrap();
     let mut parser = protobuf_parse::Parser::new();
     parser
         .pure()
