@@ -91,7 +91,9 @@ impl<R: Read> CaptureReader<R> {
     pub fn new(reader: R) -> Result<Self, CaptureError> {
         let mut input = Input::new(reader);
         let read = |input: &mut Input<R>, bytes| {
-            input.fill(bytes).map_err(|source| CaptureError::Read { offset: 0, source })
+            input
+                .fill(bytes)
+                .map_err(|source| CaptureError::Read { offset: 0, source })
         };
         let at_hand = read(&mut input, FILE_HEADER_BYTES)?;
         let unknown = |input: &Input<R>| {
@@ -99,7 +101,10 @@ impl<R: Read> CaptureReader<R> {
             CaptureError::UnknownFormat(start[..start.len().min(4)].to_vec())
         };
         let mut damage = Damage::default();
-        let state = if input.available().starts_with(&pcapng::SECTION_HEADER.to_be_bytes()) {
+        let state = if input
+            .available()
+            .starts_with(&pcapng::SECTION_HEADER.to_be_bytes())
+        {
             // The section header is read as a block, like any later one.
             State::Pcapng(Section::default())
         } else if let Some(header) = input.available().first_chunk().and_then(FileHeader::parse) {
@@ -138,7 +143,10 @@ impl<R: Read> CaptureReader<R> {
             State::Pcapng(_) => self.find_pcapng(),
             State::Ended(_) => Ok(None),
         };
-        let found = found.map_err(|source| CaptureError::Read { offset: self.input.offset(), source })?;
+        let found = found.map_err(|source| CaptureError::Read {
+            offset: self.input.offset(),
+            source,
+        })?;
         Ok(found.map(|found| found.packet(self.input.available())))
     }
 
@@ -173,8 +181,14 @@ impl<R: Read> CaptureReader<R> {
     #[inline]
     fn next_pcap(&mut self, header: FileHeader) -> Result<Option<Packet<'_>>, CaptureError> {
         let head = header.record_header_bytes;
-        let fault = |input: &Input<R>, source| CaptureError::Read { offset: input.offset(), source };
-        let at_hand = self.input.fill(head).map_err(|source| fault(&self.input, source))?;
+        let fault = |input: &Input<R>, source| CaptureError::Read {
+            offset: input.offset(),
+            source,
+        };
+        let at_hand = self
+            .input
+            .fill(head)
+            .map_err(|source| fault(&self.input, source))?;
         if at_hand < head {
             return Ok(self.end(Format::Pcap, (at_hand > 0).then_some(DamageKind::Truncated)));
         }
@@ -186,7 +200,10 @@ impl<R: Read> CaptureReader<R> {
             return Ok(self.end(Format::Pcap, Some(DamageKind::RecordTooLarge)));
         }
         let whole = head + captured;
-        let at_hand = self.input.fill(whole).map_err(|source| fault(&self.input, source))?;
+        let at_hand = self
+            .input
+            .fill(whole)
+            .map_err(|source| fault(&self.input, source))?;
         if at_hand < whole {
             return Ok(self.end(Format::Pcap, Some(DamageKind::Truncated)));
         }
@@ -203,7 +220,9 @@ impl<R: Read> CaptureReader<R> {
                     skipped => self.skipping -= skipped,
                 }
             }
-            let State::Pcapng(section) = &mut self.state else { return Ok(None) };
+            let State::Pcapng(section) = &mut self.state else {
+                return Ok(None);
+            };
             let at_hand = self.input.fill(MIN_HEAD)?;
             let start = self.input.available();
             if at_hand < MIN_HEAD {
@@ -217,7 +236,7 @@ impl<R: Read> CaptureReader<R> {
                 }
             }
             let head = match section.head(start) {
-                Some(head) if head.total >= pcapng::MIN_BLOCK_BYTES && head.total % 4 == 0 => head,
+                Some(head) if head.total >= pcapng::MIN_BLOCK_BYTES && head.total.is_multiple_of(4) => head,
                 _ => return Ok(self.end(Format::Pcapng, Some(DamageKind::BadBlock))),
             };
             let total = head.total as usize;
@@ -296,6 +315,7 @@ impl Found {
             time: self.time,
             interface: self.interface,
             link: self.link,
+            stripped_vlan: None,
             wire_len: self.wire_len,
             data: input.get(self.start..self.end).unwrap_or_default(),
         }
@@ -312,8 +332,9 @@ fn begins_like_pcap(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const PCAP_HEAD: [u8; 24] =
-        [0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0];
+    const PCAP_HEAD: [u8; 24] = [
+        0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0,
+    ];
 
     fn pcap(records: &[&[u8]]) -> Vec<u8> {
         let mut file = PCAP_HEAD.to_vec();
@@ -339,7 +360,12 @@ mod tests {
     }
 
     fn section() -> Vec<u8> {
-        block(pcapng::SECTION_HEADER, &[0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255])
+        block(
+            pcapng::SECTION_HEADER,
+            &[
+                0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255,
+            ],
+        )
     }
 
     fn enhanced(interface: u32, data: &[u8], claimed: u32) -> Vec<u8> {
@@ -370,19 +396,35 @@ mod tests {
     #[test]
     fn a_cut_file_gives_the_packets_before_the_cut() {
         let file = pcap(&[b"one", b"three"]);
-        assert_eq!(read(&file), (vec![b"one".to_vec(), b"three".to_vec()], Damage::default()));
+        assert_eq!(
+            read(&file),
+            (vec![b"one".to_vec(), b"three".to_vec()], Damage::default())
+        );
         for cut in 24..file.len() {
             let (packets, damage) = read(&file[..cut]);
             assert_eq!(packets.len(), usize::from(cut >= 24 + 16 + 3), "cut at {cut}");
             let whole = cut == 24 || cut == 24 + 16 + 3;
             let offset = if cut < 43 { 24 } else { 43 };
-            assert_eq!(damage, if whole { Damage::default() } else { only(DamageKind::Truncated, offset) });
+            assert_eq!(
+                damage,
+                if whole {
+                    Damage::default()
+                } else {
+                    only(DamageKind::Truncated, offset)
+                }
+            );
         }
         for cut in 4..24 {
             assert_eq!(read(&file[..cut]), (vec![], only(DamageKind::Truncated, 0)));
         }
-        assert!(matches!(CaptureReader::new(&file[..3]), Err(CaptureError::UnknownFormat(_))));
-        assert!(matches!(CaptureReader::new(&b""[..]), Err(CaptureError::UnknownFormat(_))));
+        assert!(matches!(
+            CaptureReader::new(&file[..3]),
+            Err(CaptureError::UnknownFormat(_))
+        ));
+        assert!(matches!(
+            CaptureReader::new(&b""[..]),
+            Err(CaptureError::UnknownFormat(_))
+        ));
     }
 
     #[test]
@@ -392,7 +434,10 @@ mod tests {
         file.extend([0; 8]);
         file.extend(u32::MAX.to_le_bytes());
         file.extend([0; 400]);
-        assert_eq!(read(&file), (vec![b"one".to_vec()], only(DamageKind::RecordTooLarge, offset)));
+        assert_eq!(
+            read(&file),
+            (vec![b"one".to_vec()], only(DamageKind::RecordTooLarge, offset))
+        );
     }
 
     #[test]
@@ -411,7 +456,10 @@ mod tests {
         file.extend(enhanced(0, b"of no interface", 4));
         assert_eq!(
             read(&file),
-            (vec![b"data".to_vec()], only(DamageKind::UnknownInterface, (file.len() - 48) as u64))
+            (
+                vec![b"data".to_vec()],
+                only(DamageKind::UnknownInterface, (file.len() - 48) as u64)
+            )
         );
     }
 
@@ -421,7 +469,13 @@ mod tests {
         file.extend(block(1, &[1, 0, 0, 0, 0, 0, 0, 0]));
         let offset = file.len() as u64;
         file.extend(enhanced(0, b"data", 99));
-        assert_eq!(read(&file), (vec![b"data".to_vec()], only(DamageKind::PacketBeyondBlock, offset)));
+        assert_eq!(
+            read(&file),
+            (
+                vec![b"data".to_vec()],
+                only(DamageKind::PacketBeyondBlock, offset)
+            )
+        );
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! Packets from capture files and live interfaces, before anyone looks inside them.
 
+#[cfg(target_os = "linux")]
+mod afpacket;
 mod damage;
 mod file;
 mod input;
 mod link_type;
+#[cfg(target_os = "linux")]
+mod live;
 mod pcap;
 mod pcapng;
 
@@ -12,6 +16,8 @@ use amoskys_core::Timestamp;
 pub use self::damage::{Damage, DamageKind};
 pub use self::file::{CaptureError, CaptureReader, Format};
 pub use self::link_type::LinkType;
+#[cfg(target_os = "linux")]
+pub use self::live::{LiveCapture, LiveConfig, LiveError};
 
 /// The largest packet a reader accepts, in bytes. Records that claim more are damage: no link carries such
 /// packets, and believing them would let a file choose how much memory we use.
@@ -26,6 +32,8 @@ pub struct Packet<'a> {
     pub interface: u32,
     /// What its first header is.
     pub link: LinkType,
+    /// Outermost VLAN id, if the network card took the tag out of the packet.
+    pub stripped_vlan: Option<u16>,
     /// Its length on the wire, in bytes.
     pub wire_len: u32,
     /// Its bytes, as far as they were captured.

@@ -38,7 +38,11 @@ impl FileHeader {
             _ => return None,
         };
         // The upper half of the field describes frame check sequences, which the IP lengths make us ignore.
-        let network = if big_endian { [bytes[22], bytes[23]] } else { [bytes[21], bytes[20]] };
+        let network = if big_endian {
+            [bytes[22], bytes[23]]
+        } else {
+            [bytes[21], bytes[20]]
+        };
         Some(Self {
             big_endian,
             nanoseconds,
@@ -70,6 +74,7 @@ impl FileHeader {
             time: record.time,
             interface: 0,
             link: self.link,
+            stripped_vlan: None,
             wire_len: record.wire_len,
             data,
         }

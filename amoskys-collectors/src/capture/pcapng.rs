@@ -144,13 +144,24 @@ impl Section {
         let wire_len = self.u32(body, 0)?;
         let data = body.get(4..)?;
         let snap_len = self.interfaces.first().map_or(0, |interface| interface.snap_len);
-        let snapped = if snap_len == 0 { wire_len } else { wire_len.min(snap_len) };
+        let snapped = if snap_len == 0 {
+            wire_len
+        } else {
+            wire_len.min(snap_len)
+        };
         // Simple packets carry no time; the reader gives them that of the packet before.
         Some(self.packet(0, 0, snapped, wire_len, data))
     }
 
     #[inline]
-    fn packet<'a>(&self, interface: u32, units: u64, captured: u32, wire_len: u32, rest: &'a [u8]) -> Block<'a> {
+    fn packet<'a>(
+        &self,
+        interface: u32,
+        units: u64,
+        captured: u32,
+        wire_len: u32,
+        rest: &'a [u8],
+    ) -> Block<'a> {
         let Some(from) = self.interfaces.get(interface as usize) else {
             return Block::UnknownInterface;
         };
@@ -159,6 +170,7 @@ impl Section {
             time: from.time(units),
             interface,
             link: from.link,
+            stripped_vlan: None,
             wire_len,
             data: whole.unwrap_or(rest),
         };
@@ -205,35 +217,55 @@ impl Section {
         };
         let new = dropped.saturating_sub(interface.dropped);
         interface.dropped = interface.dropped.max(dropped);
-        Some(if new > 0 { Block::Dropped(new) } else { Block::Other })
+        Some(if new > 0 {
+            Block::Dropped(new)
+        } else {
+            Block::Other
+        })
     }
 
     fn options(&self, mut bytes: &[u8], mut each: impl FnMut(u16, &[u8])) {
         while let (Some(code), Some(len)) = (self.u16(bytes, 0), self.u16(bytes, 2)) {
-            let Some(value) = bytes.get(4..4 + usize::from(len)) else { return };
+            let Some(value) = bytes.get(4..4 + usize::from(len)) else {
+                return;
+            };
             if code == 0 {
                 return;
             }
             each(code, value);
-            bytes = bytes.get(4 + usize::from(len).next_multiple_of(4)..).unwrap_or_default();
+            bytes = bytes
+                .get(4 + usize::from(len).next_multiple_of(4)..)
+                .unwrap_or_default();
         }
     }
 
     #[inline]
     fn u16(&self, bytes: &[u8], at: usize) -> Option<u16> {
         let raw: [u8; 2] = bytes.get(at..at + 2)?.try_into().ok()?;
-        Some(if self.big_endian { u16::from_be_bytes(raw) } else { u16::from_le_bytes(raw) })
+        Some(if self.big_endian {
+            u16::from_be_bytes(raw)
+        } else {
+            u16::from_le_bytes(raw)
+        })
     }
 
     #[inline]
     fn u32(&self, bytes: &[u8], at: usize) -> Option<u32> {
         let raw: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
-        Some(if self.big_endian { u32::from_be_bytes(raw) } else { u32::from_le_bytes(raw) })
+        Some(if self.big_endian {
+            u32::from_be_bytes(raw)
+        } else {
+            u32::from_le_bytes(raw)
+        })
     }
 
     fn u64(&self, bytes: &[u8]) -> Option<u64> {
         let raw: [u8; 8] = bytes.try_into().ok()?;
-        Some(if self.big_endian { u64::from_be_bytes(raw) } else { u64::from_le_bytes(raw) })
+        Some(if self.big_endian {
+            u64::from_be_bytes(raw)
+        } else {
+            u64::from_le_bytes(raw)
+        })
     }
 }
 

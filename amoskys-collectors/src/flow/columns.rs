@@ -115,7 +115,10 @@ fn direction(row: &mut impl Row, prefix: &str, side: &FlowDirection) -> io::Resu
 
 fn tcp(row: &mut impl Row, stats: Option<&TcpStats>) -> io::Result<()> {
     let mut cell = |name, cell| row.cell(["tcp_", name, ""], cell);
-    cell("state", stats.map_or(Cell::Nothing, |tcp| Cell::Word(tcp.state.as_str())))?;
+    cell(
+        "state",
+        stats.map_or(Cell::Nothing, |tcp| Cell::Word(tcp.state.as_str())),
+    )?;
     cell("syn_ns", Cell::time(stats.and_then(|tcp| tcp.syn)))?;
     cell("syn_ack_ns", Cell::time(stats.and_then(|tcp| tcp.syn_ack)))?;
     cell("ack_ns", Cell::time(stats.and_then(|tcp| tcp.ack)))?;
@@ -134,18 +137,23 @@ fn tcp_direction(row: &mut impl Row, prefix: &str, side: Option<&TcpDirection>) 
     cell("urg", flags.map(|flags| flags.urg))?;
     cell("ece", flags.map(|flags| flags.ece))?;
     cell("cwr", flags.map(|flags| flags.cwr))?;
-    cell("initial_window", side.and_then(|side| side.initial_window).map(u64::from))?;
+    cell(
+        "initial_window",
+        side.and_then(|side| side.initial_window).map(u64::from),
+    )?;
     cell("mss", side.and_then(|side| side.mss).map(u64::from))?;
-    cell("window_scale", side.and_then(|side| side.window_scale).map(u64::from))?;
+    cell(
+        "window_scale",
+        side.and_then(|side| side.window_scale).map(u64::from),
+    )?;
     cell("retransmitted", side.map(|side| side.retransmitted))?;
     cell("out_of_order", side.map(|side| side.out_of_order))?;
     cell("zero_windows", side.map(|side| side.zero_windows))
 }
 
 fn icmp(row: &mut impl Row, stats: Option<&IcmpStats>) -> io::Result<()> {
-    let mut cell = |name, value: fn(&IcmpStats) -> u64| {
-        row.cell(["icmp_", name, ""], Cell::whole(stats.map(value)))
-    };
+    let mut cell =
+        |name, value: fn(&IcmpStats) -> u64| row.cell(["icmp_", name, ""], Cell::whole(stats.map(value)));
     cell("type", |icmp| icmp.first_type.into())?;
     cell("code", |icmp| icmp.first_code.into())?;
     cell("echo_requests", |icmp| icmp.echo_requests)?;
@@ -159,9 +167,8 @@ fn icmp(row: &mut impl Row, stats: Option<&IcmpStats>) -> io::Result<()> {
 }
 
 fn dns(row: &mut impl Row, stats: Option<&DnsStats>) -> io::Result<()> {
-    let mut cell = |name, value: fn(&DnsStats) -> u64| {
-        row.cell(["dns_", name, ""], Cell::whole(stats.map(value)))
-    };
+    let mut cell =
+        |name, value: fn(&DnsStats) -> u64| row.cell(["dns_", name, ""], Cell::whole(stats.map(value)));
     cell("queries", |dns| dns.queries)?;
     cell("responses", |dns| dns.responses)?;
     cell("nx_domain", |dns| dns.nx_domain)?;

@@ -82,11 +82,20 @@ impl FlowConfig {
     /// The first setting that is out of range.
     pub fn validate(&self) -> Result<(), FlowConfigError> {
         let period = |key, value: Duration, least: Duration, range| {
-            if value < least { Err(error(key, format!("{value:?}"), range)) } else { Ok(()) }
+            if value < least {
+                Err(error(key, format!("{value:?}"), range))
+            } else {
+                Ok(())
+            }
         };
         let tenth = Duration::from_millis(100);
         period("idle_timeout", self.idle_timeout, tenth, "at least 100 ms")?;
-        period("active_timeout", self.active_timeout, Duration::from_secs(1), "at least 1 s")?;
+        period(
+            "active_timeout",
+            self.active_timeout,
+            Duration::from_secs(1),
+            "at least 1 s",
+        )?;
         if let Some(interval) = self.update_interval {
             period("update_interval", interval, tenth, "at least 100 ms")?;
         }
@@ -97,7 +106,11 @@ impl FlowConfig {
             return Err(error("max_flows", self.max_flows.to_string(), "16 to 64000000"));
         }
         if self.sequence_length > MAX_SEQUENCE_LENGTH {
-            return Err(error("sequence_length", self.sequence_length.to_string(), "at most 20"));
+            return Err(error(
+                "sequence_length",
+                self.sequence_length.to_string(),
+                "at most 20",
+            ));
         }
         Ok(())
     }
@@ -152,7 +165,10 @@ mod tests {
             max_flows: 1,
             ..FlowConfig::default()
         };
-        assert_eq!(wrong.validate().unwrap_err().to_string(), "max_flows is 1, but must be 16 to 64000000");
+        assert_eq!(
+            wrong.validate().unwrap_err().to_string(),
+            "max_flows is 1, but must be 16 to 64000000"
+        );
         let wrong = FlowConfig {
             idle_timeout: Duration::ZERO,
             ..FlowConfig::default()

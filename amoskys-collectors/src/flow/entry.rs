@@ -184,5 +184,9 @@ impl Entry {
 /// Nanoseconds from `earlier` to `later`; 0 if they are in disorder.
 #[inline]
 pub(super) fn elapsed(earlier: i64, later: i64) -> u64 {
-    if later > earlier { later.wrapping_sub(earlier).cast_unsigned() } else { 0 }
+    if later > earlier {
+        later.wrapping_sub(earlier).cast_unsigned()
+    } else {
+        0
+    }
 }

@@ -85,8 +85,9 @@ impl Pauses {
 
     /// Distributions of active and idle periods, when the current period has lasted `current`.
     pub(super) fn summaries(this: Option<&Self>, current: u64) -> (Summary, Summary) {
-        let (count, mut active, idle) =
-            this.map_or((0, Periods::NONE, Periods::NONE), |pauses| (pauses.count, pauses.active, pauses.idle));
+        let (count, mut active, idle) = this.map_or((0, Periods::NONE, Periods::NONE), |pauses| {
+            (pauses.count, pauses.active, pauses.idle)
+        });
         active.add(current);
         (active.summary(count + 1), idle.summary(count))
     }
@@ -184,14 +185,15 @@ impl IcmpTrack {
 
 /// A digest of length and data of an echo; 0 if it was not captured whole. Not made to withstand someone who
 /// wants two to be equal: who tunnels through echoes wants them to differ.
-#[expect(clippy::cast_possible_truncation, reason = "a digest of 32 bits is wanted")]
 fn data_digest(packet: &IpPacket<'_>) -> u32 {
     if packet.payload.len() != packet.payload_length as usize {
         return 0;
     }
     let mix = |hash: u64, word: u64| (hash.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let (words, rest) = packet.payload.as_chunks::<8>();
-    let hash = words.iter().fold(u64::from(packet.payload_length), |hash, word| mix(hash, u64::from_le_bytes(*word)));
+    let hash = words.iter().fold(u64::from(packet.payload_length), |hash, word| {
+        mix(hash, u64::from_le_bytes(*word))
+    });
     let hash = rest.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte)));
     ((hash >> 32) as u32).max(1)
 }
@@ -236,7 +238,9 @@ impl DnsTrack {
             // A packet of DNS over TCP may hold many messages, so that these may outgrow the packets.
             self.responses = self.responses.saturating_add(1);
             self.nx_domain = self.nx_domain.saturating_add(u32::from(message.rcode == 3));
-            self.errors = self.errors.saturating_add(u32::from(!matches!(message.rcode, 0 | 3)));
+            self.errors = self
+                .errors
+                .saturating_add(u32::from(!matches!(message.rcode, 0 | 3)));
             self.answers += u64::from(message.answers);
         } else {
             self.queries = self.queries.saturating_add(1);
@@ -253,7 +257,9 @@ impl DnsTrack {
         stats.first_type = self.first_type;
         stats.first_name.clear();
         let name = &self.name[..usize::from(self.name_len)];
-        stats.first_name.push_str(std::str::from_utf8(name).unwrap_or_default());
+        stats
+            .first_name
+            .push_str(std::str::from_utf8(name).unwrap_or_default());
         self.queries > 0 || self.responses > 0
     }
 }

@@ -16,10 +16,7 @@ impl Held {
     pub(super) fn put(&mut self, packet: &Packet<'_>) {
         self.data.clear();
         self.data.extend_from_slice(packet.data);
-        self.head = Some(Packet {
-            data: &[],
-            ..*packet
-        });
+        self.head = Some(Packet { data: &[], ..*packet });
     }
 
     /// Takes the packet out, with the buffer.

@@ -21,8 +21,7 @@ impl Key {
     #[expect(clippy::cast_possible_truncation, reason = "the halves of an address")]
     pub(super) fn of(packet: &IpPacket<'_>) -> (Self, bool) {
         let [source_port, destination_port] = packet.ports;
-        let descending =
-            (packet.source, source_port) > (packet.destination, destination_port);
+        let descending = (packet.source, source_port) > (packet.destination, destination_port);
         let (low, high, low_port, high_port) = if descending {
             (packet.destination, packet.source, destination_port, source_port)
         } else {

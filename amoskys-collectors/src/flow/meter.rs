@@ -178,7 +178,11 @@ impl FlowMeter {
         let Some(mut held) = self.held.take() else { return };
         let packet = held.packet();
         let own = packet.time.nanos();
-        let time = if Clock::confirms(own, next) { self.clock.jump(own) } else { self.clock.correct() };
+        let time = if Clock::confirms(own, next) {
+            self.clock.jump(own)
+        } else {
+            self.clock.correct()
+        };
         self.meter(&packet, time, handler);
         self.held.give_back(&mut held);
     }
@@ -272,7 +276,14 @@ impl FlowMeter {
             self.stats.evicted += 1;
         }
         self.stats.flows += 1;
-        let Table { flows, index: by_key, recency, wheel, next_number, .. } = &mut self.table;
+        let Table {
+            flows,
+            index: by_key,
+            recency,
+            wheel,
+            next_number,
+            ..
+        } = &mut self.table;
         let index = flows.allocate();
         recency.cover(index);
         recency.begin(index);
@@ -292,7 +303,13 @@ impl FlowMeter {
     /// Adds a packet to the counters of its flow.
     #[inline]
     fn update(&mut self, index: u32, packet: &Packet<'_>, ip: &IpPacket<'_>, descending: bool, time: i64) {
-        let Table { flows, extras, wheel, recency, .. } = &mut self.table;
+        let Table {
+            flows,
+            extras,
+            wheel,
+            recency,
+            ..
+        } = &mut self.table;
         let now = self.clock.now();
         let flow = &mut flows[index];
         let first = flow.packets() == 0;
@@ -334,7 +351,11 @@ impl FlowMeter {
                 // Due an interval after the last record; after a quiet time, an interval from now, so that a
                 // burst is reported as a whole.
                 let due = flow.reported.saturating_add(interval);
-                let due = if due <= now { now.saturating_add(interval) } else { due };
+                let due = if due <= now {
+                    now.saturating_add(interval)
+                } else {
+                    due
+                };
                 wheel.hasten(flows, index, due);
             }
         }
@@ -356,7 +377,9 @@ impl FlowMeter {
         while left > 0 && !rest.is_empty() {
             let (message, length) = if over_tcp {
                 // Only messages that begin with a segment; what was cut in two is left alone.
-                let Some(found) = dns_over_tcp(rest, left) else { return };
+                let Some(found) = dns_over_tcp(rest, left) else {
+                    return;
+                };
                 found
             } else {
                 (rest, left)
@@ -395,7 +418,11 @@ impl FlowMeter {
                     continue;
                 }
             }
-            let mut next = if self.limits.never_expire { i64::MAX } else { idle_at.min(active_until) };
+            let mut next = if self.limits.never_expire {
+                i64::MAX
+            } else {
+                idle_at.min(active_until)
+            };
             if let (Some(interval), true) = (self.limits.update, flow.dirty) {
                 let due = flow.reported.saturating_add(interval);
                 if due <= now {
@@ -414,7 +441,14 @@ impl FlowMeter {
     #[cold]
     fn end(&mut self, index: u32, end: FlowEnd, time: i64, handler: &mut impl FlowHandler) {
         self.report(index, FlowPhase::End(end), time, handler);
-        let Table { hasher, index: by_key, flows, extras, wheel, .. } = &mut self.table;
+        let Table {
+            hasher,
+            index: by_key,
+            flows,
+            extras,
+            wheel,
+            ..
+        } = &mut self.table;
         wheel.cancel(flows, index);
         let flow = &mut flows[index];
         let hash = hasher.hash(&flow.key);
@@ -428,7 +462,11 @@ impl FlowMeter {
         let flow = &mut self.table.flows[index];
         flow.dirty = false;
         // Timers fire in the past when the clock leaps.
-        flow.reported = if phase == FlowPhase::Update { time } else { self.clock.now() };
+        flow.reported = if phase == FlowPhase::Update {
+            time
+        } else {
+            self.clock.now()
+        };
         let record = self.snapshot.take(flow, self.table.extras.get(flow.extra), phase);
         handler.flow(Timestamp::from_nanos(time), record);
     }

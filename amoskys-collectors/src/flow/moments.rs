@@ -33,7 +33,13 @@ impl Lengths {
     }
 
     pub(super) fn summary(&self, count: u32) -> Summary {
-        summary(u64::from(count), self.sum, u64::from(self.min), u64::from(self.max), u128::from(self.squares))
+        summary(
+            u64::from(count),
+            self.sum,
+            u64::from(self.min),
+            u64::from(self.max),
+            u128::from(self.squares),
+        )
     }
 }
 
@@ -61,7 +67,9 @@ impl Periods {
         self.sum = self.sum.saturating_add(period);
         self.min = self.min.min(period);
         self.max = self.max.max(period);
-        let squares = self.squares().saturating_add(u128::from(period) * u128::from(period));
+        let squares = self
+            .squares()
+            .saturating_add(u128::from(period) * u128::from(period));
         self.squares = [squares as u64, (squares >> 64) as u64];
     }
 
@@ -75,7 +83,10 @@ impl Periods {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a deviation needs no more than 53 bits")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a deviation needs no more than 53 bits"
+)]
 fn summary(count: u64, sum: u64, min: u64, max: u64, squares: u128) -> Summary {
     if count == 0 {
         return Summary::default();
@@ -83,7 +94,11 @@ fn summary(count: u64, sum: u64, min: u64, max: u64, squares: u128) -> Summary {
     // In whole numbers, so that two large terms that are nearly equal leave the right difference.
     let mean_square = u128::from(sum) * u128::from(sum) / u128::from(count);
     let deviations = squares.saturating_sub(mean_square);
-    let std_dev = if count < 2 { 0.0 } else { (deviations as f64 / (count - 1) as f64).sqrt() };
+    let std_dev = if count < 2 {
+        0.0
+    } else {
+        (deviations as f64 / (count - 1) as f64).sqrt()
+    };
     Summary {
         count,
         sum,

@@ -67,8 +67,13 @@ mod tests {
             for index in (0..places).filter(|index| index % 3 != 1) {
                 recency.touch(index);
             }
-            let victims: Vec<u32> = (0..places.div_ceil(3) - u32::from(places % 3 == 1)).map(|_| recency.victim(places)).collect();
-            assert!(victims.iter().all(|index| index % 3 == 1), "{places}: {victims:?}");
+            let victims: Vec<u32> = (0..places.div_ceil(3) - u32::from(places % 3 == 1))
+                .map(|_| recency.victim(places))
+                .collect();
+            assert!(
+                victims.iter().all(|index| index % 3 == 1),
+                "{places}: {victims:?}"
+            );
             assert!(victims.is_sorted());
             // All have been passed by now, or will be spared once.
             for _ in 0..2 * places {

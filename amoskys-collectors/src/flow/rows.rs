@@ -196,7 +196,11 @@ fn push_whole(line: &mut Vec<u8>, value: u64) {
 
 /// Three decimals: a thousandth of a nanosecond, or of a byte. The shortest exact form would take longer to find
 /// than all the rest of the row.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the range is checked"
+)]
 fn push_real(line: &mut Vec<u8>, value: f64) -> io::Result<()> {
     if !(0.0..1e15).contains(&value) {
         return write!(line, "{value}");

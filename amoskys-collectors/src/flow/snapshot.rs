@@ -44,18 +44,23 @@ impl Snapshot {
             Some(extra) if matches!(protocol, ICMP | ICMPV6) => Some(extra.icmp.public()),
             _ => None,
         };
-        let mut dns = record.dns.take().unwrap_or_else(|| std::mem::take(&mut self.spare_dns));
+        let mut dns = record
+            .dns
+            .take()
+            .unwrap_or_else(|| std::mem::take(&mut self.spare_dns));
         if extra.is_some_and(|extra| extra.dns.write(&mut dns)) {
             record.dns = Some(dns);
         } else {
             self.spare_dns = dns;
         }
         record.sequence.clear();
-        record.sequence.extend((0..usize::from(entry.sampled)).map(|n| PacketSample {
-            backward: entry.sample_directions >> n & 1 != 0,
-            length: entry.sample_lengths[n],
-            gap_us: entry.sample_gaps[n],
-        }));
+        record
+            .sequence
+            .extend((0..usize::from(entry.sampled)).map(|n| PacketSample {
+                backward: entry.sample_directions >> n & 1 != 0,
+                length: entry.sample_lengths[n],
+                gap_us: entry.sample_gaps[n],
+            }));
         record
     }
 }
@@ -72,5 +77,7 @@ fn fill_direction(direction: &mut FlowDirection, side: &Side) {
     direction.ttl_min = if side.packets == 0 { 0 } else { side.ttl_min };
     direction.ttl_max = side.ttl_max;
     direction.first_bytes.clear();
-    direction.first_bytes.extend_from_slice(&side.first_bytes[..usize::from(side.first_len)]);
+    direction
+        .first_bytes
+        .extend_from_slice(&side.first_bytes[..usize::from(side.first_len)]);
 }

@@ -125,12 +125,15 @@ impl TcpTrack {
         finished: 0,
     };
 
-    /// Whether a packet opens a new connection in place of this one.
+    /// Whether a packet opens a new connection in place of this one, which is `ending` or not.
     #[inline]
     pub(super) fn is_replaced_by(&self, header: &TcpHeader, ending: bool) -> bool {
-        header.flags & (SYN | ACK | RST | FIN) == SYN
-            && (ending || self.state >= TcpState::Established)
-            && (self.syn == NEVER || self.syn_seq != header.seq)
+        if header.flags & (SYN | ACK | RST | FIN) != SYN {
+            return false;
+        }
+        // A SYN with the number of the first one was sent again, unless that connection is over.
+        let other = self.syn == NEVER || self.syn_seq != header.seq;
+        self.finished == 3 || (other && (ending || self.state >= TcpState::Established))
     }
 
     /// Counts a packet of direction `from`; says if it ends the connection.
@@ -156,7 +159,11 @@ impl TcpTrack {
         match flags & (SYN | ACK) {
             SYN if self.syn == NEVER => {
                 (self.syn, self.syn_seq, self.opener) = (time, header.seq, from);
-                self.raise(if self.syn_ack == NEVER { TcpState::SynSent } else { TcpState::SynReceived });
+                self.raise(if self.syn_ack == NEVER {
+                    TcpState::SynSent
+                } else {
+                    TcpState::SynReceived
+                });
             }
             // The other SYN bit combination is a SYN+ACK; the order of the two may be lost on the way.
             both if both == SYN | ACK && self.syn_ack == NEVER => {
@@ -177,7 +184,11 @@ impl TcpTrack {
         }
         if flags & FIN != 0 {
             self.finished |= 1 << from;
-            self.raise(if self.finished == 3 { TcpState::Closed } else { TcpState::Closing });
+            self.raise(if self.finished == 3 {
+                TcpState::Closed
+            } else {
+                TcpState::Closing
+            });
         }
         (self.finished == 3).then_some(FlowEnd::Finished)
     }

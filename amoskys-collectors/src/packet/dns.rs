@@ -97,8 +97,14 @@ impl DnsDecoder {
         record.min_ttl = Some(record.min_ttl.map_or(ttl, |least| least.min(ttl)));
         if record.addresses.len() < MAX_KEPT {
             let address = match kind {
-                1 => data.try_into().ok().map(|bytes: [u8; 4]| IpAddr::V4(Ipv4Addr::from(bytes))),
-                28 => data.try_into().ok().map(|bytes: [u8; 16]| IpAddr::V6(Ipv6Addr::from(bytes))),
+                1 => data
+                    .try_into()
+                    .ok()
+                    .map(|bytes: [u8; 4]| IpAddr::V4(Ipv4Addr::from(bytes))),
+                28 => data
+                    .try_into()
+                    .ok()
+                    .map(|bytes: [u8; 16]| IpAddr::V6(Ipv6Addr::from(bytes))),
                 _ => None,
             };
             record.addresses.extend(address);
@@ -198,7 +204,10 @@ mod tests {
         let bytes = message(0x8580, [1, 1, 0, 0], &body);
         let mut decoder = DnsDecoder::new();
         let record = decoder.decode(&bytes, 99);
-        assert_eq!((record.id, record.response, record.rcode, record.bytes), (0x1234, true, 0, 99));
+        assert_eq!(
+            (record.id, record.response, record.rcode, record.bytes),
+            (0x1234, true, 0, 99)
+        );
         assert_eq!(record.questions[0].name, "www.example");
         assert_eq!((record.questions[0].qtype, record.questions[0].qclass), (1, 1));
         assert_eq!(record.addresses, [IpAddr::from([192, 0, 2, 1])]);
@@ -219,7 +228,11 @@ mod tests {
 
     #[test]
     fn pointers_that_go_round_end() {
-        for body in [&b"\xc0\x0c\x00\x01\x00\x01"[..], b"\x01a\xc0\x0c\x00\x01\x00\x01", b"\xc0\x0e\xc0\x0c"] {
+        for body in [
+            &b"\xc0\x0c\x00\x01\x00\x01"[..],
+            b"\x01a\xc0\x0c\x00\x01\x00\x01",
+            b"\xc0\x0e\xc0\x0c",
+        ] {
             let bytes = message(0x0100, [1, 0, 0, 0], body);
             assert!(DnsDecoder::new().decode(&bytes, 0).malformed);
         }

@@ -78,7 +78,14 @@ fn decode_v6(bytes: &[u8], wire_rest: u32, link: Link) -> Result<IpPacket<'_>, S
     let inner = skip_extensions(head[6], bytes.get(40..end).unwrap_or_default());
     let (source, destination) = head[8..].split_at(16);
     let bits = |half: &[u8]| u128::from_be_bytes(half.try_into().unwrap_or_default());
-    Ok(transport(6, [bits(source), bits(destination)], head[7], length, &inner, link))
+    Ok(transport(
+        6,
+        [bits(source), bits(destination)],
+        head[7],
+        length,
+        &inner,
+        link,
+    ))
 }
 
 fn skip_extensions(first: u8, bytes: &[u8]) -> Inner<'_> {

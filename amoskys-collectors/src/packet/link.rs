@@ -107,12 +107,19 @@ fn ethernet<'a>(bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), Sk
     let head = bytes.first_chunk::<14>().ok_or(SkipReason::Truncated)?;
     let addresses = ethernet_link(head);
     (link.source, link.destination) = (addresses.source, addresses.destination);
-    Ok((ether_type_or_length(u16::from_be_bytes([head[12], head[13]])), &bytes[14..]))
+    Ok((
+        ether_type_or_length(u16::from_be_bytes([head[12], head[13]])),
+        &bytes[14..],
+    ))
 }
 
 /// Values up to 1500 are the length of an IEEE 802.3 frame.
 fn ether_type_or_length(value: u16) -> Next {
-    if value <= 1500 { Next::Llc } else { Next::EtherType(value) }
+    if value <= 1500 {
+        Next::Llc
+    } else {
+        Next::EtherType(value)
+    }
 }
 
 fn ether_type<'a>(kind: u16, bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), SkipReason> {
@@ -195,7 +202,9 @@ fn mpls(bytes: &[u8]) -> Result<(Next, &[u8]), SkipReason> {
 }
 
 fn wlan<'a>(bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), SkipReason> {
-    let &[control, flags, ..] = bytes else { return Err(SkipReason::Truncated) };
+    let &[control, flags, ..] = bytes else {
+        return Err(SkipReason::Truncated);
+    };
     // Data frames that carry data, in the clear.
     let is_data = control & 0x0c == 0x08 && control & 0x40 == 0;
     if !is_data || flags & 0x40 != 0 {
@@ -225,11 +234,9 @@ fn wlan<'a>(bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), SkipRe
 fn first<'a>(link_type: LinkType, bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), SkipReason> {
     match link_type {
         LinkType::ETHERNET => Ok((Next::Ethernet, bytes)),
-        LinkType::RAW
-        | LinkType::RAW_BSD
-        | LinkType::RAW_OPENBSD
-        | LinkType::IPV4
-        | LinkType::IPV6 => Ok((Next::Ip, bytes)),
+        LinkType::RAW | LinkType::RAW_BSD | LinkType::RAW_OPENBSD | LinkType::IPV4 | LinkType::IPV6 => {
+            Ok((Next::Ip, bytes))
+        }
         LinkType::NULL | LinkType::LOOP => family(bytes, 4),
         LinkType::ENC => family(bytes, 12),
         LinkType::PPP | LinkType::PPP_HDLC => Ok((Next::Ppp, bytes)),
@@ -252,18 +259,28 @@ fn first<'a>(link_type: LinkType, bytes: &'a [u8], link: &mut Link) -> Result<(N
         }
         LinkType::IEEE802_11 => Ok((Next::Wlan, bytes)),
         LinkType::IEEE802_11_RADIOTAP => {
-            let length = *bytes.get(2..4).and_then(<[u8]>::first_chunk).ok_or(SkipReason::Truncated)?;
+            let length = *bytes
+                .get(2..4)
+                .and_then(<[u8]>::first_chunk)
+                .ok_or(SkipReason::Truncated)?;
             Ok((Next::Wlan, after(bytes, usize::from(u16::from_le_bytes(length)))?))
         }
         LinkType::IEEE802_11_PRISM | LinkType::IEEE802_11_AVS => {
             // AVS begins with a version and gives its length; Prism's is fixed.
             let avs = be32(bytes, 0).ok_or(SkipReason::Truncated)? >> 12 == 0x80211;
-            let length = if avs { be32(bytes, 4).ok_or(SkipReason::Truncated)? as usize } else { 144 };
+            let length = if avs {
+                be32(bytes, 4).ok_or(SkipReason::Truncated)? as usize
+            } else {
+                144
+            };
             Ok((Next::Wlan, after(bytes, length)?))
         }
         LinkType::PPI => {
-            let &[_, _, l0, l1, d0, d1, d2, d3, ..] = bytes else { return Err(SkipReason::Truncated) };
-            let inner = u16::try_from(u32::from_le_bytes([d0, d1, d2, d3])).map_err(|_| SkipReason::UnknownLink)?;
+            let &[_, _, l0, l1, d0, d1, d2, d3, ..] = bytes else {
+                return Err(SkipReason::Truncated);
+            };
+            let inner =
+                u16::try_from(u32::from_le_bytes([d0, d1, d2, d3])).map_err(|_| SkipReason::UnknownLink)?;
             // At least the header itself, so that nested headers end.
             let length = usize::from(u16::from_le_bytes([l0, l1])).max(8);
             Ok((Next::Link(LinkType(inner)), after(bytes, length)?))
@@ -272,7 +289,8 @@ fn first<'a>(link_type: LinkType, bytes: &'a [u8], link: &mut Link) -> Result<(N
             let &[l0, l1, l2, l3, _, _, _, _, d0, d1, d2, d3, ..] = bytes else {
                 return Err(SkipReason::Truncated);
             };
-            let inner = u16::try_from(u32::from_le_bytes([d0, d1, d2, d3])).map_err(|_| SkipReason::UnknownLink)?;
+            let inner =
+                u16::try_from(u32::from_le_bytes([d0, d1, d2, d3])).map_err(|_| SkipReason::UnknownLink)?;
             let length = (u32::from_le_bytes([l0, l1, l2, l3]) as usize).max(12);
             Ok((Next::Link(LinkType(inner)), after(bytes, length)?))
         }
@@ -284,7 +302,11 @@ fn first<'a>(link_type: LinkType, bytes: &'a [u8], link: &mut Link) -> Result<(N
 /// A header of `length` bytes that begins with an address family, in whichever byte order.
 fn family(bytes: &[u8], length: usize) -> Result<(Next, &[u8]), SkipReason> {
     let family = be32(bytes, 0).ok_or(SkipReason::Truncated)?;
-    let family = if family > 0xffff { family.swap_bytes() } else { family };
+    let family = if family > 0xffff {
+        family.swap_bytes()
+    } else {
+        family
+    };
     match family {
         2 => Ok((Next::EtherType(IPV4), after(bytes, length)?)),
         // As Linux, NetBSD, FreeBSD and macOS number it.
@@ -312,7 +334,11 @@ fn token_ring<'a>(bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), 
     (link.destination, link.source) = (Some(mac(2)), Some(mac(8)));
     // The top bit of the sender's address says that a route follows, which begins with its length.
     let routed = head[8] & 0x80 != 0;
-    let route = if routed { usize::from(bytes.get(14).ok_or(SkipReason::Truncated)? & 0x1f) } else { 0 };
+    let route = if routed {
+        usize::from(bytes.get(14).ok_or(SkipReason::Truncated)? & 0x1f)
+    } else {
+        0
+    };
     Ok((Next::Llc, after(bytes, 14 + route)?))
 }
 
@@ -339,7 +365,9 @@ fn nflog(bytes: &[u8]) -> Result<(Next, &[u8]), SkipReason> {
     let mut rest = after(bytes, 4)?;
     loop {
         // Attributes are in the capturing host's byte order, which is nearly always this one.
-        let &[l0, l1, t0, t1, ..] = rest else { return Err(SkipReason::NonIp) };
+        let &[l0, l1, t0, t1, ..] = rest else {
+            return Err(SkipReason::NonIp);
+        };
         let length = usize::from(u16::from_le_bytes([l0, l1]));
         if length < 4 {
             return Err(SkipReason::Truncated);

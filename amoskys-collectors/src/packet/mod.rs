@@ -132,7 +132,10 @@ impl IpPacket<'_> {
 }
 
 /// An address from its number.
-#[expect(clippy::cast_possible_truncation, reason = "addresses of version 4 are in the low 32 bits")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "addresses of version 4 are in the low 32 bits"
+)]
 pub(crate) fn address(version: u8, bits: u128) -> IpAddr {
     if version == 4 {
         IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
@@ -185,6 +188,11 @@ impl Vlans {
         (self.inner != Self::NONE).then_some(self.inner)
     }
 
+    /// Puts an id before those there are.
+    fn push_outer(&mut self, id: u16) {
+        (self.inner, self.outer) = (self.outer, id & 0x0fff);
+    }
+
     fn push(&mut self, tag: u16) {
         let id = tag & 0x0fff;
         if self.outer == Self::NONE {
@@ -208,10 +216,13 @@ impl Default for Vlans {
 #[inline]
 #[must_use]
 pub fn decode<'a>(packet: &Packet<'a>) -> Decoded<'a> {
-    let (link, network) = match link::decode(packet.link, packet.data) {
+    let (mut link, network) = match link::decode(packet.link, packet.data) {
         Ok(found) => found,
         Err(reason) => return Decoded::Skipped(reason),
     };
+    if let Some(id) = packet.stripped_vlan {
+        link.vlans.push_outer(id);
+    }
     let decoded = match network {
         link::Network::Ip(bytes, version) => {
             // Bytes on the wire from here on, should the header not say.

@@ -54,7 +54,9 @@ impl TcpHeader {
                 1 => rest,
                 _ => {
                     let Some(&length) = rest.first() else { return };
-                    let Some(option) = options.get(2..usize::from(length)) else { return };
+                    let Some(option) = options.get(2..usize::from(length)) else {
+                        return;
+                    };
                     match (*kind, option) {
                         (2, [high, low]) => self.mss = u16::from_be_bytes([*high, *low]),
                         (3, [shift]) => self.window_scale = *shift,

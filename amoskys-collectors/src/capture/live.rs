@@ -1,0 +1,121 @@
+use std::io;
+use std::time::Duration;
+
+use super::Packet;
+use super::afpacket::Ring;
+
+/// How live traffic is captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveConfig {
+    /// Memory shared with the kernel, in bytes; what arrives while it is full is lost and counted. Rounded up to
+    /// whole blocks of 256 KiB. Default 8 MiB; 512 KiB to 1 GiB.
+    pub ring_bytes: usize,
+    /// Bytes captured of each packet. Flows need the headers and, for DNS and ICMP, the message. Default 2048; 96
+    /// to 65 535.
+    pub snap_bytes: u32,
+    /// Whether to receive packets to other hosts too, where the link delivers them. Default true.
+    pub promiscuous: bool,
+}
+
+impl Default for LiveConfig {
+    fn default() -> Self {
+        Self {
+            ring_bytes: 8 << 20,
+            snap_bytes: 2048,
+            promiscuous: true,
+        }
+    }
+}
+
+/// Why live capture failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LiveError {
+    /// There is no interface of this name.
+    #[error("there is no network interface {name:?}")]
+    NoInterface {
+        /// The name.
+        name: String,
+    },
+    /// A setting is out of range.
+    #[error("{key} is {value}, but must be {range}")]
+    Setting {
+        /// Name of the setting.
+        key: &'static str,
+        /// What it was set to.
+        value: usize,
+        /// What it may be.
+        range: &'static str,
+    },
+    /// Opening the capture failed. Capturing needs the capability `CAP_NET_RAW`.
+    #[error("could not capture on {name:?}: {step} failed")]
+    Open {
+        /// Name of the interface.
+        name: String,
+        /// The step that failed.
+        step: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Waiting for packets failed, for example because the interface is down. It may be tried again.
+    #[error("could not wait for packets")]
+    Wait(#[source] io::Error),
+}
+
+/// Packets from a network interface: a ring of memory shared with the kernel (`AF_PACKET`, `TPACKET_V3`).
+///
+/// # Platform
+///
+/// Linux 3.2 or later, with `CAP_NET_RAW` (and `CAP_NET_ADMIN` for promiscuous mode on some systems). Ethernet,
+/// loopback, and links that carry bare IP such as tunnels.
+///
+/// On the loopback interface each packet is seen once, when it is received.
+#[derive(Debug)]
+pub struct LiveCapture {
+    ring: Ring,
+}
+
+impl LiveCapture {
+    /// Starts to capture on an interface.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such interface, a setting is out of range, or the system refuses.
+    pub fn open(interface: &str, config: &LiveConfig) -> Result<Self, LiveError> {
+        let out_of_range = |key, value, range| Err(LiveError::Setting { key, value, range });
+        if !(512 << 10..=1 << 30).contains(&config.ring_bytes) {
+            return out_of_range("ring_bytes", config.ring_bytes, "512 KiB to 1 GiB");
+        }
+        if !(96..=65_535).contains(&config.snap_bytes) {
+            return out_of_range("snap_bytes", config.snap_bytes as usize, "96 to 65535");
+        }
+        Ok(Self {
+            ring: Ring::open(interface, config)?,
+        })
+    }
+
+    /// Waits until there are packets, at most for `timeout` (to the millisecond); says whether there are.
+    ///
+    /// The kernel hands packets over in blocks, when a block is full or 50 ms old.
+    ///
+    /// # Errors
+    ///
+    /// If the interface is down or gone.
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool, LiveError> {
+        self.ring.wait(timeout).map_err(LiveError::Wait)
+    }
+
+    /// The next packet, if one is there; does not wait.
+    pub fn next_packet(&mut self) -> Option<Packet<'_>> {
+        self.ring.next_packet()
+    }
+
+    /// How many packets the kernel dropped since this was last asked, because the ring was full.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say.
+    pub fn take_drops(&mut self) -> Result<u64, LiveError> {
+        self.ring.take_drops().map_err(LiveError::Wait)
+    }
+}

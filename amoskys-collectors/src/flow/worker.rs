@@ -1,0 +1,160 @@
+//! The thread of a collector: reads packets, meters them, hands batches over.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use amoskys_core::{Shutdown, Timestamp};
+
+use super::batcher::Batcher;
+use super::collector::CaptureFile;
+use super::{FlowConfig, FlowError, FlowMeter, Progress};
+use crate::capture::CaptureReader;
+
+/// Packets between two looks at things that seldom change.
+const CHECK_PACKETS: u64 = 1024;
+
+/// The files of a collector.
+pub(super) struct Files {
+    pub(super) files: Arc<[CaptureFile]>,
+    pub(super) progress: Progress,
+}
+
+/// Reads all files, or until told to stop, or nobody wants more.
+pub(super) fn run_files(files: &Files, config: FlowConfig, mut batcher: Batcher, stop: &Shutdown) {
+    let mut meter = match FlowMeter::new(config) {
+        Ok(meter) => meter,
+        Err(error) => return batcher.fail(error.into()),
+    };
+    let mut before = 0;
+    for file in files.files.iter() {
+        match read_file(file, before, &files.progress, &mut meter, &mut batcher, stop) {
+            Ok(true) => before += file.bytes,
+            Ok(false) => break,
+            Err(error) => {
+                // What was read is good: hand it over before the error.
+                batcher.flush(&meter.stats());
+                return batcher.fail(error);
+            }
+        }
+    }
+    if stop.is_triggered() {
+        // Not the end of the flows: a later run may go on from here.
+        batcher.flush(&meter.stats());
+    } else if batcher.is_wanted() {
+        finish(&mut meter, &mut batcher);
+    }
+}
+
+/// Reads one file; whether to go on with the next.
+fn read_file(
+    file: &CaptureFile,
+    before: u64,
+    progress: &Progress,
+    meter: &mut FlowMeter,
+    batcher: &mut Batcher,
+    stop: &Shutdown,
+) -> Result<bool, FlowError> {
+    let path = || file.path.clone();
+    let opened = File::open(&file.path).map_err(|source| FlowError::Open { path: path(), source })?;
+    let mut capture =
+        CaptureReader::new(opened).map_err(|source| FlowError::Capture { path: path(), source })?;
+    let mut packets: u64 = 0;
+    loop {
+        match capture.next_packet() {
+            Ok(Some(packet)) => {
+                meter.push(&packet, batcher);
+                batcher.step(meter.now(), &meter.stats());
+            }
+            Ok(None) => break,
+            Err(source) => return Err(FlowError::Capture { path: path(), source }),
+        }
+        packets += 1;
+        if packets.is_multiple_of(CHECK_PACKETS) {
+            progress.set(before + capture.offset(), meter.stats().packets);
+            if stop.is_triggered() || !batcher.is_wanted() {
+                return Ok(false);
+            }
+        }
+    }
+    progress.set(before + file.bytes, meter.stats().packets);
+    for (kind, count) in &capture.damage().counts {
+        tracing::warn!(file = %file.path.display(), damage = %kind, count, "the capture is damaged");
+        if kind.loses_packet() {
+            batcher.lose(kind.as_str(), *count, meter.now(), &meter.stats());
+        }
+    }
+    batcher.lose(
+        "capture_dropped",
+        capture.dropped_by_capture(),
+        meter.now(),
+        &meter.stats(),
+    );
+    Ok(true)
+}
+
+/// Reads an interface until told to stop, or nobody wants more.
+#[cfg(target_os = "linux")]
+pub(super) fn run_live(
+    name: &str,
+    live: &crate::capture::LiveConfig,
+    config: FlowConfig,
+    mut batcher: Batcher,
+    stop: &Shutdown,
+    progress: &Progress,
+) {
+    use crate::capture::LiveCapture;
+    use std::time::Duration;
+
+    /// How long to wait for packets before looking at the clock.
+    const PATIENCE: Duration = Duration::from_millis(100);
+
+    let mut meter = match FlowMeter::new(config) {
+        Ok(meter) => meter,
+        Err(error) => return batcher.fail(error.into()),
+    };
+    let mut capture = match LiveCapture::open(name, live) {
+        Ok(capture) => capture,
+        Err(error) => return batcher.fail(FlowError::Live(error)),
+    };
+    let failed = loop {
+        if stop.is_triggered() || !batcher.is_wanted() {
+            break None;
+        }
+        match capture.wait(PATIENCE) {
+            Ok(_) => {}
+            Err(error) => break Some(error),
+        }
+        let mut packets: u64 = 0;
+        while let Some(packet) = capture.next_packet() {
+            meter.push(&packet, &mut batcher);
+            batcher.step(meter.now(), &meter.stats());
+            packets += 1;
+            if packets >= CHECK_PACKETS {
+                break;
+            }
+        }
+        progress.set(0, meter.stats().packets);
+        if packets == 0 {
+            // The kernel keeps packets for up to 50 ms; the clock must not overtake them.
+            meter.advance(Timestamp::now().minus(PATIENCE), &mut batcher);
+            batcher.tick(meter.now());
+        }
+        match capture.take_drops() {
+            Ok(drops) => batcher.lose("kernel", drops, meter.now(), &meter.stats()),
+            Err(error) => break Some(error),
+        }
+        batcher.flush(&meter.stats());
+    };
+    if batcher.is_wanted() {
+        finish(&mut meter, &mut batcher);
+    }
+    if let Some(error) = failed {
+        batcher.fail(FlowError::Live(error));
+    }
+}
+
+/// Ends all flows, and the stream.
+fn finish(meter: &mut FlowMeter, batcher: &mut Batcher) {
+    meter.finish(batcher);
+    batcher.end(meter.now(), &meter.stats());
+}

@@ -1,0 +1,140 @@
+//! Captures made by hand, for tests.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use amoskys_collectors::capture::{LinkType, Packet};
+use amoskys_core::Timestamp;
+
+pub(crate) const SECOND: i64 = 1_000_000_000;
+
+pub(crate) const FIN: u8 = 1;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
+pub(crate) const PSH: u8 = 8;
+pub(crate) const ACK: u8 = 16;
+
+/// A frame and when it was seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) nanos: i64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Frame {
+    pub(crate) fn packet(&self) -> Packet<'_> {
+        Packet {
+            time: Timestamp::from_nanos(self.nanos),
+            link: LinkType::ETHERNET,
+            wire_len: u32::try_from(self.bytes.len()).unwrap(),
+            data: &self.bytes,
+            ..Packet::default()
+        }
+    }
+}
+
+fn ethernet(ether_type: u16) -> Vec<u8> {
+    let mut bytes = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+    bytes.extend(ether_type.to_be_bytes());
+    bytes
+}
+
+/// An Ethernet frame with an IPv4 packet from 10.0.0.`from` to 10.0.0.`to`.
+pub(crate) fn ipv4(nanos: i64, from: u8, to: u8, protocol: u8, transport: &[u8]) -> Frame {
+    let length = u16::try_from(20 + transport.len()).unwrap().to_be_bytes();
+    let mut bytes = ethernet(0x0800);
+    bytes.extend([0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, protocol, 0, 0]);
+    bytes.extend([10, 0, 0, from, 10, 0, 0, to]);
+    bytes.extend(transport);
+    Frame { nanos, bytes }
+}
+
+pub(crate) fn udp(
+    nanos: i64,
+    (from, from_port): (u8, u16),
+    (to, to_port): (u8, u16),
+    payload: &[u8],
+) -> Frame {
+    let length = u16::try_from(8 + payload.len()).unwrap();
+    let mut bytes: Vec<u8> = [from_port, to_port, length, 0]
+        .iter()
+        .flat_map(|field| field.to_be_bytes())
+        .collect();
+    bytes.extend(payload);
+    ipv4(nanos, from, to, 17, &bytes)
+}
+
+/// A TCP segment between client port 40000 of host 1 and server port 80 of host 2.
+pub(crate) fn tcp(nanos: i64, from_client: bool, flags: u8, seq: u32, payload: &[u8]) -> Frame {
+    let (from, to, ports) = if from_client {
+        (1, 2, [40_000, 80])
+    } else {
+        (2, 1, [80, 40_000_u16])
+    };
+    let mut bytes: Vec<u8> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();
+    bytes.extend(seq.to_be_bytes());
+    bytes.extend([0, 0, 0, 1, 0x50, flags, 0x10, 0, 0, 0, 0, 0]);
+    bytes.extend(payload);
+    ipv4(nanos, from, to, 6, &bytes)
+}
+
+pub(crate) fn icmp_echo(nanos: i64, from: u8, to: u8, request: bool, sequence: u16, data: &[u8]) -> Frame {
+    let mut bytes = vec![if request { 8 } else { 0 }, 0, 0, 0, 0, 7];
+    bytes.extend(sequence.to_be_bytes());
+    bytes.extend(data);
+    ipv4(nanos, from, to, 1, &bytes)
+}
+
+/// Host `sender` says to everyone that 10.0.0.`ip` is at its address.
+pub(crate) fn arp_reply(nanos: i64, sender: u8, ip: u8) -> Frame {
+    let mut bytes = ethernet(0x0806);
+    bytes.extend([0, 1, 8, 0, 6, 4, 0, 2]);
+    bytes.extend([2, 0, 0, 0, 0, sender, 10, 0, 0, ip]);
+    bytes.extend([2, 0, 0, 0, 0, 9, 10, 0, 0, 9]);
+    Frame { nanos, bytes }
+}
+
+/// A DNS query for `name`.
+pub(crate) fn dns_query(nanos: i64, from: u8, id: u16, name: &str) -> Frame {
+    let mut message = id.to_be_bytes().to_vec();
+    message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    for label in name.split('.') {
+        message.push(u8::try_from(label.len()).unwrap());
+        message.extend(label.bytes());
+    }
+    message.extend([0, 0, 16, 0, 1]);
+    udp(nanos, (from, 5000), (53, 53), &message)
+}
+
+/// A pcap file with nanoseconds.
+pub(crate) fn pcap(frames: &[Frame]) -> Vec<u8> {
+    let mut file = vec![
+        0x4d, 0x3c, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0,
+    ];
+    for frame in frames {
+        let (secs, nanos) = (frame.nanos / SECOND, frame.nanos % SECOND);
+        let len = frame.bytes.len() as i64;
+        for field in [secs, nanos, len, len] {
+            file.extend(u32::try_from(field).unwrap().to_le_bytes());
+        }
+        file.extend(&frame.bytes);
+    }
+    file
+}
+
+/// Some traffic of every kind: `hosts` hosts that do a bit of everything over `secs` seconds.
+pub(crate) fn traffic(hosts: u8, secs: i64) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    for second in 0..secs {
+        for host in 10..10 + hosts {
+            let at = second * SECOND + i64::from(host) * 1_000_000;
+            frames.push(udp(at, (host, 1000 + u16::from(host)), (200, 9), &[host; 30]));
+            match (second + i64::from(host)) % 5 {
+                0 => frames.push(dns_query(at + 1, host, second as u16, "www.example.org")),
+                1 => frames.push(icmp_echo(at + 1, host, 200, true, second as u16, b"abcdefgh")),
+                2 => frames.push(arp_reply(at + 1, host, host)),
+                3 => frames.push(ipv4(at + 1, host, 200, 6, &[0; 20])),
+                _ => {}
+            }
+        }
+    }
+    frames
+}
