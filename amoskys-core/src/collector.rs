@@ -65,6 +65,14 @@ pub trait Collector: Send {
     /// Dropping the future loses nothing: unread data stays in the source or in `self`.
     fn next_batch(&mut self) -> impl Future<Output = Result<Option<Batch>, Self::Error>> + Send;
 
+    /// Asks a live source to come to an end: true if `next_batch` will now hand over what is still in memory,
+    /// and then `None`; false if there is nothing worth waiting for, and the collector may be dropped.
+    ///
+    /// A pipeline calls it when it is shut down. Default: false.
+    fn stop(&mut self) -> bool {
+        false
+    }
+
     /// What to do about an error of this collector. Default: retry after a second.
     fn remedy(&self, error: &Self::Error) -> Remedy {
         let _ = error;
@@ -119,6 +127,10 @@ impl Collector for BoxCollector {
         self.0.next_batch().await
     }
 
+    fn stop(&mut self) -> bool {
+        self.0.stop()
+    }
+
     fn remedy(&self, error: &CollectError) -> Remedy {
         error.remedy
     }
@@ -131,6 +143,7 @@ trait ErasedCollector: Send {
     fn is_replayable(&self) -> bool;
     fn resume<'a>(&'a mut self, position: &'a Position) -> BoxFuture<'a, Result<(), CollectError>>;
     fn next_batch(&mut self) -> BoxFuture<'_, Result<Option<Batch>, CollectError>>;
+    fn stop(&mut self) -> bool;
 }
 
 impl<C: Collector> ErasedCollector for C {
@@ -154,6 +167,10 @@ impl<C: Collector> ErasedCollector for C {
             let result = Collector::next_batch(self).await;
             result.map_err(|error| erase(self, error))
         })
+    }
+
+    fn stop(&mut self) -> bool {
+        Collector::stop(self)
     }
 }
 

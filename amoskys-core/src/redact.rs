@@ -129,31 +129,54 @@ mod tests {
     use crate::event::{LogRecord, ProcessEvent};
 
     fn redacted(redact: &Redact, mut event: Event) -> Event {
-        assert_eq!(redact.clone().transform(&mut event).expect("redact"), Outcome::Keep);
+        assert_eq!(
+            redact.clone().transform(&mut event).expect("redact"),
+            Outcome::Keep
+        );
         event
     }
 
     fn with_user(user: &str) -> Event {
-        Event { attributes: [("user".to_owned(), Value::Text(user.to_owned()))].into(), ..Event::default() }
+        Event {
+            attributes: [("user".to_owned(), Value::Text(user.to_owned()))].into(),
+            ..Event::default()
+        }
     }
 
     #[test]
     fn removes_attributes_and_texts() {
-        let redact = Redact::new().attribute("user", Redaction::Remove).process_arguments().log_messages();
+        let redact = Redact::new()
+            .attribute("user", Redaction::Remove)
+            .process_arguments()
+            .log_messages();
         assert!(redacted(&redact, with_user("alice")).attributes.is_empty());
         let arguments = ["mysql", "-psecret"].map(str::to_owned).to_vec();
-        let process = ProcessEvent { arguments, ..ProcessEvent::default() };
-        let event = Event { payload: Payload::Process(Box::new(process)), ..Event::default() };
+        let process = ProcessEvent {
+            arguments,
+            ..ProcessEvent::default()
+        };
+        let event = Event {
+            payload: Payload::Process(Box::new(process)),
+            ..Event::default()
+        };
         assert!(!format!("{:?}", redacted(&redact, event)).contains("secret"));
-        let log = LogRecord { message: "secret".to_owned(), ..LogRecord::default() };
-        let event = Event { payload: Payload::Log(Box::new(log)), ..Event::default() };
+        let log = LogRecord {
+            message: "secret".to_owned(),
+            ..LogRecord::default()
+        };
+        let event = Event {
+            payload: Payload::Log(Box::new(log)),
+            ..Event::default()
+        };
         assert!(!format!("{:?}", redacted(&redact, event)).contains("secret"));
     }
 
     #[test]
     fn a_pseudonym_joins_events_but_depends_on_the_key() {
-        let with_key = |key: &[u8]| Redact::new().attribute("user", Redaction::Pseudonym { key: key.to_vec() });
-        let name = |key: &[u8], user: &str| redacted(&with_key(key), with_user(user)).attributes["user"].clone();
+        let with_key =
+            |key: &[u8]| Redact::new().attribute("user", Redaction::Pseudonym { key: key.to_vec() });
+        let name =
+            |key: &[u8], user: &str| redacted(&with_key(key), with_user(user)).attributes["user"].clone();
         assert_eq!(name(b"k1", "alice"), name(b"k1", "alice"));
         assert_ne!(name(b"k1", "alice"), name(b"k1", "bob"));
         assert_ne!(name(b"k1", "alice"), name(b"k2", "alice"));

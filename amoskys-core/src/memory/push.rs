@@ -126,7 +126,7 @@ impl Collector for PushCollector {
         Ok(poll_fn(|cx| {
             let mut state = queue.lock();
             if state.events.is_empty() {
-                if state.handles == 0 {
+                if state.handles == 0 || state.closed {
                     return Poll::Ready(None);
                 }
                 state.waker = Some(cx.waker().clone());
@@ -148,6 +148,12 @@ impl Collector for PushCollector {
             }))
         })
         .await)
+    }
+
+    /// Takes no more events; those in the queue are still handed over.
+    fn stop(&mut self) -> bool {
+        self.queue.lock().closed = true;
+        true
     }
 }
 

@@ -7,6 +7,8 @@ use crate::collector::{BoxCollector, CollectError, Collector};
 use crate::error::Remedy;
 use crate::shutdown::Shutdown;
 
+use super::run::Shared;
+
 /// The longest pause between two tries of a failing collector.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
@@ -22,15 +24,25 @@ pub(super) async fn collect(
     mut collector: BoxCollector,
     batches: mpsc::Sender<Collected>,
     shutdown: Shutdown,
-    pipeline: String,
+    shared: Shared,
 ) -> Result<(), CollectError> {
     let failures = metrics::counter!("amoskys_collector_failures_total",
-        "pipeline" => pipeline, "collector" => collector.source().to_owned());
+        "pipeline" => shared.name, "collector" => collector.source().to_owned());
     let mut backoff = Duration::ZERO;
+    // First the end that was asked for; then, for a source that still has something, the end of patience.
+    let mut until = shutdown;
+    let mut stopping = false;
     loop {
         let next = tokio::select! {
             biased;
-            () = shutdown.triggered() => return Ok(()),
+            () = until.triggered() => {
+                if stopping || !collector.stop() {
+                    return Ok(());
+                }
+                stopping = true;
+                until = shared.give_up.clone();
+                continue;
+            }
             next = collector.next_batch() => next,
         };
         match next {
@@ -60,10 +72,8 @@ pub(super) async fn collect(
                     Remedy::Fatal => return Err(error),
                 };
                 tracing::warn!(collector = collector.source(), %error, ?pause, "collector failed, will try again");
-                tokio::select! {
-                    () = shutdown.triggered() => return Ok(()),
-                    () = tokio::time::sleep(pause) => {}
-                }
+                // Whether time or patience ran out, the next round tells.
+                let _ = tokio::time::timeout(pause, until.triggered()).await;
             }
         }
     }

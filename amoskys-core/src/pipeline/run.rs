@@ -175,7 +175,7 @@ impl Pipeline {
                 collector,
                 to_writer.clone(),
                 shutdown.clone(),
-                shared.name.clone(),
+                shared.clone(),
             );
             running.parts.push((
                 part,
