@@ -1,5 +1,7 @@
 //! The collector over capture files: batches, positions, progress, what is lost.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::io::Write;
@@ -79,13 +81,10 @@ async fn packets_are_tallied_once_however_often_it_is_resumed() {
         "all packets, and the one that was cut off"
     );
     let mut tally = amoskys_core::Tally::default();
-    for n in 0..batches.len() {
-        tally.add(&batches[n].tally);
+    for (n, batch) in batches.iter().enumerate() {
+        tally.add(&batch.tally);
         let mut resumed = FlowCollector::from_files(&files.paths).unwrap();
-        resumed
-            .resume(batches[n].position.as_ref().unwrap())
-            .await
-            .unwrap();
+        resumed.resume(batch.position.as_ref().unwrap()).await.unwrap();
         let mut sum = tally.clone();
         for batch in read(resumed).await {
             sum.add(&batch.tally);

@@ -1,5 +1,7 @@
 //! What the meter makes of packets: when flows start, go on and end, and what it counts.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::time::Duration;

@@ -2,7 +2,7 @@ use std::io;
 use std::time::Duration;
 
 use super::Packet;
-use super::afpacket::Ring;
+use super::ring::Ring;
 
 /// How live traffic is captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,9 @@ pub enum LiveError {
         /// What the system said.
         source: io::Error,
     },
+    /// Live capture is not implemented on this platform.
+    #[error("live capture needs Linux")]
+    Unsupported,
     /// Waiting for packets failed, for example because the interface is down. It may be tried again.
     #[error("could not wait for packets")]
     Wait(#[source] io::Error),
@@ -66,7 +69,7 @@ pub enum LiveError {
 ///
 /// # Platform
 ///
-/// Linux 3.2 or later, with `CAP_NET_RAW` (and `CAP_NET_ADMIN` for promiscuous mode on some systems). Ethernet,
+/// Linux 3.2 or later; elsewhere [`open`](Self::open) fails. Needs `CAP_NET_RAW` (and `CAP_NET_ADMIN` for promiscuous mode on some systems). Ethernet,
 /// loopback, and links that carry bare IP such as tunnels.
 ///
 /// On the loopback interface each packet is seen once, when it is received.

@@ -1,22 +1,21 @@
 //! Packets from capture files and live interfaces, before anyone looks inside them.
 
-#[cfg(target_os = "linux")]
-mod afpacket;
 mod damage;
 mod file;
 mod input;
 mod link_type;
-#[cfg(target_os = "linux")]
 mod live;
 mod pcap;
 mod pcapng;
+#[cfg_attr(target_os = "linux", path = "afpacket.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "no_ring.rs")]
+mod ring;
 
 use amoskys_core::Timestamp;
 
 pub use self::damage::{Damage, DamageKind};
 pub use self::file::{CaptureError, CaptureReader, Format};
 pub use self::link_type::LinkType;
-#[cfg(target_os = "linux")]
 pub use self::live::{LiveCapture, LiveConfig, LiveError};
 
 /// The largest packet a reader accepts, in bytes. Records that claim more are damage: no link carries such

@@ -12,7 +12,6 @@ use super::position::{Place, origin};
 use super::worker::{Files, run_files};
 use super::{FlowConfig, FlowConfigError, Progress};
 use crate::capture::{CaptureError, CaptureReader};
-#[cfg(target_os = "linux")]
 use crate::capture::{LiveConfig, LiveError};
 
 /// Why collecting flows failed.
@@ -39,7 +38,6 @@ pub enum FlowError {
     #[error("the flow meter's settings are wrong")]
     Config(#[from] FlowConfigError),
     /// Live capture failed. It may work later, when the interface is up again.
-    #[cfg(target_os = "linux")]
     #[error("live capture failed")]
     Live(#[source] LiveError),
     /// The position is not one of these files, metered like this.
@@ -107,11 +105,7 @@ pub struct FlowCollector {
 #[derive(Debug)]
 enum Input {
     Files(Arc<[CaptureFile]>),
-    #[cfg(target_os = "linux")]
-    Interface {
-        name: String,
-        config: LiveConfig,
-    },
+    Interface { name: String, config: LiveConfig },
 }
 
 /// A file that is a capture, or was when it was opened first.
@@ -154,7 +148,6 @@ impl FlowCollector {
     }
 
     /// Flows from a live interface. It is opened with the first batch.
-    #[cfg(target_os = "linux")]
     #[must_use]
     pub fn from_interface(name: impl Into<String>, config: LiveConfig) -> Self {
         Self::new(Input::Interface {
@@ -231,7 +224,6 @@ impl FlowCollector {
                 };
                 Box::new(move || run_files(&files, config, batcher, &stop))
             }
-            #[cfg(target_os = "linux")]
             Input::Interface { name, config: live } => {
                 let (name, live) = (name.clone(), live.clone());
                 Box::new(move || super::worker::run_live(&name, &live, config, batcher, &stop, &progress))
@@ -251,7 +243,6 @@ impl FlowCollector {
                 origin(named, &self.config)
             }
             // A live source is another one each time.
-            #[cfg(target_os = "linux")]
             Input::Interface { .. } => {
                 use std::hash::{BuildHasher, RandomState};
                 RandomState::new().hash_one(std::process::id())
@@ -310,7 +301,6 @@ impl Collector for FlowCollector {
 
     fn remedy(&self, error: &FlowError) -> Remedy {
         match error {
-            #[cfg(target_os = "linux")]
             FlowError::Live(_) => Remedy::RetryAfter(Duration::from_secs(1)),
             _ => Remedy::Fatal,
         }

@@ -27,5 +27,6 @@ pub use self::collector::{FlowCollector, FlowError};
 pub use self::config::{FlowConfig, FlowConfigError, MAX_SEQUENCE_LENGTH};
 pub use self::meter::{FlowHandler, FlowMeter};
 pub use self::progress::Progress;
-pub use self::rows::{RowFormat, RowWriter};
+pub use self::rows::{RowFormat, RowWriter, UnknownFormat};
 pub use self::stats::MeterStats;
+pub use crate::capture::{LiveConfig, LiveError};

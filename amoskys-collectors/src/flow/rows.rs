@@ -1,4 +1,5 @@
 use std::io::{self, Write};
+use std::str::FromStr;
 
 use amoskys_core::event::FlowRecord;
 
@@ -13,6 +14,23 @@ pub enum RowFormat {
     /// One JSON object a line. Values that do not apply are `null`.
     Json,
 }
+
+impl FromStr for RowFormat {
+    type Err = UnknownFormat;
+
+    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
+        match text {
+            "csv" => Ok(Self::Csv),
+            "json" => Ok(Self::Json),
+            _ => Err(UnknownFormat),
+        }
+    }
+}
+
+/// The text names no [`RowFormat`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a row format is csv or json")]
+pub struct UnknownFormat;
 
 /// Writes flow records as rows. Both formats have the same columns, beginning with `src_ip`, `src_port`, `dst_ip`,
 /// `dst_port`, `protocol`, `first_ns`, `last_ns`, `fwd_packets`, `fwd_bytes`, `bwd_packets`, `bwd_bytes`.

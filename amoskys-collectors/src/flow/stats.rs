@@ -1,3 +1,5 @@
+use std::fmt;
+
 use crate::packet::SkipReason;
 
 /// What a meter did with its packets: `packets` = `metered` + `arp` + all that was skipped, once the meter was
@@ -40,5 +42,23 @@ impl MeterStats {
     #[inline]
     pub(super) fn skip(&mut self, reason: SkipReason) {
         self.skipped[reason as usize] += 1;
+    }
+}
+
+impl fmt::Display for MeterStats {
+    /// One line: the balance of the packets, and the flows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} packets = {} metered + {} arp",
+            self.packets, self.metered, self.arp
+        )?;
+        for reason in SkipReason::ALL
+            .into_iter()
+            .filter(|reason| self.skipped(*reason) > 0)
+        {
+            write!(f, " + {} {reason}", self.skipped(reason))?;
+        }
+        write!(f, "; {} flows, {} evicted", self.flows, self.evicted)
     }
 }

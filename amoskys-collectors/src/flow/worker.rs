@@ -2,16 +2,19 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
 use amoskys_core::{Shutdown, Timestamp};
 
 use super::batcher::Batcher;
 use super::collector::CaptureFile;
 use super::{FlowConfig, FlowError, FlowMeter, Progress};
-use crate::capture::CaptureReader;
+use crate::capture::{CaptureReader, LiveCapture, LiveConfig};
 
 /// Packets between two looks at things that seldom change.
 const CHECK_PACKETS: u64 = 1024;
+/// How long to wait for packets before looking at the clock. The kernel keeps packets for up to 50 ms.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The files of a collector.
 pub(super) struct Files {
@@ -93,21 +96,14 @@ fn read_file(
 }
 
 /// Reads an interface until told to stop, or nobody wants more.
-#[cfg(target_os = "linux")]
 pub(super) fn run_live(
     name: &str,
-    live: &crate::capture::LiveConfig,
+    live: &LiveConfig,
     config: FlowConfig,
     mut batcher: Batcher,
     stop: &Shutdown,
     progress: &Progress,
 ) {
-    use crate::capture::LiveCapture;
-    use std::time::Duration;
-
-    /// How long to wait for packets before looking at the clock.
-    const PATIENCE: Duration = Duration::from_millis(100);
-
     let mut meter = match FlowMeter::new(config) {
         Ok(meter) => meter,
         Err(error) => return batcher.fail(error.into()),
@@ -135,7 +131,7 @@ pub(super) fn run_live(
         }
         progress.set(0, meter.stats().packets);
         if packets == 0 {
-            // The kernel keeps packets for up to 50 ms; the clock must not overtake them.
+            // The clock must not overtake packets that the kernel still keeps.
             meter.advance(Timestamp::now().minus(PATIENCE), &mut batcher);
             batcher.tick(meter.now());
         }

@@ -1,5 +1,9 @@
 //! Captures made by hand, for tests.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test file uses its part, and may panic"
+)]
 
 use amoskys_collectors::capture::{LinkType, Packet};
 use amoskys_core::Timestamp;
