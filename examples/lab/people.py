@@ -2,6 +2,7 @@
 
 import random
 import subprocess
+import textwrap
 import threading
 import time
 
@@ -97,7 +98,8 @@ class Person(threading.Thread):
             to, sender, server, options = f"{self.user}@{OFFICE_DOMAIN}", "sales@partner.example", "mx.partner.example", []
         elif self.dice.random() < 0.4:
             options = []
-        letter = f"From: {sender}\r\nTo: {to}\r\nSubject: {self.dice.choice(WORDS)}\r\n\r\n{text}\r\n"
+        body = "\r\n".join(textwrap.wrap(text, 72))
+        letter = f"From: {sender}\r\nTo: {to}\r\nSubject: {self.dice.choice(WORDS)}\r\n\r\n{body}\r\n"
         machine = self.network["mx"] if self.outside else self.host
         machine.run("curl", "-s", "--max-time", "20", *options, f"smtp://{server}/{self.host.name}", "--mail-from", sender,
                     "--mail-rcpt", to, "-T", "-", stdin=letter.encode(), timeout=25)
