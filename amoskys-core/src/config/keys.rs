@@ -1,0 +1,229 @@
+//! The table of all settings.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::kind::{Kind, Value};
+use super::sections::Config;
+use crate::wire::MAX_EVENTS;
+
+/// A setting: its names, what it is for, and what it takes.
+#[derive(Debug)]
+pub struct Key {
+    name: &'static str,
+    former: Option<&'static str>,
+    pub(super) kind: Kind,
+    about: &'static str,
+    /// Sets an allowed value.
+    pub(super) set: fn(&mut Config, Value),
+    /// The value; `None` if the setting has none.
+    pub(super) value: fn(&Config) -> Option<Value>,
+}
+
+impl Key {
+    /// Its name, as `SECTION.KEY`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The environment variable that sets it, as `AMOSKYS_SECTION_KEY`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// The variable that set it in the predecessor. It still works, with a warning.
+    #[must_use]
+    pub fn former_variable(&self) -> Option<&'static str> {
+        self.former
+    }
+
+    /// What it is for, in one or two sentences.
+    #[must_use]
+    pub fn about(&self) -> &'static str {
+        self.about
+    }
+
+    /// What it may be set to.
+    #[must_use]
+    pub fn allowed(&self) -> String {
+        self.kind.allowed()
+    }
+
+    /// The default, as it could be written in a file; `None` if it is not set.
+    #[must_use]
+    pub fn default_value(&self) -> Option<String> {
+        (self.value)(&Config::default()).map(|value| self.kind.show(&value))
+    }
+}
+
+/// What the names of our environment variables begin with.
+pub(super) const PREFIX: &str = "AMOSKYS_";
+
+/// Variables that begin like ours but are no settings: they are for the tests.
+pub(super) const NO_SETTINGS: [&str; 2] = ["AMOSKYS_DATA", "AMOSKYS_REQUIRE_PEERS"];
+
+/// All settings, in order of their sections.
+#[must_use]
+pub fn keys() -> &'static [Key] {
+    KEYS
+}
+
+/// A type a setting may have.
+trait Setting: Sized {
+    fn of(value: Value) -> Option<Self>;
+    fn value(&self) -> Option<Value>;
+}
+
+macro_rules! whole {
+    ($($type:ty),*) => {$(
+        impl Setting for $type {
+            fn of(value: Value) -> Option<Self> {
+                match value {
+                    Value::Whole(value) => value.try_into().ok(),
+                    _ => None,
+                }
+            }
+
+            fn value(&self) -> Option<Value> {
+                u64::try_from(*self).ok().map(Value::Whole)
+            }
+        }
+    )*};
+}
+
+whole!(u16, u32, u64, usize);
+
+macro_rules! other {
+    ($($type:ty: $variant:ident),*) => {$(
+        impl Setting for $type {
+            fn of(value: Value) -> Option<Self> {
+                match value {
+                    Value::$variant(value) => Some(value),
+                    _ => None,
+                }
+            }
+
+            fn value(&self) -> Option<Value> {
+                Some(Value::$variant(self.clone()))
+            }
+        }
+    )*};
+}
+
+other!(Duration: Time, f64: Number, String: Text, PathBuf: Path);
+
+impl<T: Setting> Setting for Option<T> {
+    fn of(value: Value) -> Option<Self> {
+        T::of(value).map(Some)
+    }
+
+    fn value(&self) -> Option<Value> {
+        self.as_ref().and_then(T::value)
+    }
+}
+
+macro_rules! key_table {
+    ($($section:ident.$key:ident $(($former:literal))?: $kind:expr, $about:literal;)*) => {
+        const KEYS: &[Key] = &[$(Key {
+            name: concat!(stringify!($section), ".", stringify!($key)),
+            former: key_table!(@former $($former)?),
+            kind: $kind,
+            about: $about,
+            set: |config, value| {
+                if let Some(value) = Setting::of(value) {
+                    config.$section.$key = value;
+                }
+            },
+            value: |config| config.$section.$key.value(),
+        }),*];
+    };
+    (@former $former:literal) => { Some($former) };
+    (@former) => { None };
+}
+
+const fn time(least: Duration, most: Duration) -> Kind {
+    Kind::Time { least, most }
+}
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+const WEIGHT: Kind = Kind::Number {
+    least: 0.0,
+    most: 10.0,
+};
+
+key_table! {
+    agent.name: Kind::Name { most_bytes: 255 },
+        "Name of the agent, which its streams carry; different for each agent of a site.";
+
+    log.path ("IS_WAL_PATH"): Kind::NewDirectory,
+        "Directory of the durable log; made if it does not exist. (It was a file in the predecessor.)";
+    log.budget_bytes: Kind::Bytes { least: 64 << 10, most: 1 << 50 },
+        "Bytes the records may take on disk; when they are used up, collectors wait.";
+    log.segment_bytes: Kind::Bytes { least: 4 << 10, most: 1 << 30 },
+        "Size at which a new segment file is begun, and the grain in which space is freed; in effect at most an \
+         eighth of the budget.";
+    log.sync_interval: time(Duration::from_millis(10), MINUTE),
+        "How long consumers' positions may take to become durable. Events do not wait for it.";
+
+    batch.max_events: Kind::Count { least: 1, most: MAX_EVENTS as u64 },
+        "A batch is sealed when it has this many events.";
+    batch.max_bytes ("IS_MAX_ENV_BYTES"): Kind::Bytes { least: 1, most: 16 << 20 },
+        "A batch is sealed when it has about this many bytes.";
+    batch.linger: time(Duration::ZERO, MINUTE),
+        "A batch is sealed when its first event has waited this long.";
+
+    bus.address ("IS_BUS_ADDRESS"): Kind::Address,
+        "Where agents find the bus.";
+    bus.server_port ("BUS_SERVER_PORT"): Kind::Port,
+        "Port the bus listens on.";
+    bus.cert_dir ("IS_CERT_DIR"): Kind::Directory,
+        "Directory with the certificates and keys of this process.";
+    bus.retry_max ("IS_RETRY_MAX"): Kind::Count { least: 0, most: 20 },
+        "How often a request to the bus is repeated before it is given up for now.";
+    bus.retry_timeout ("IS_RETRY_TIMEOUT"): time(MS, HOUR),
+        "How long a request to the bus may take.";
+    bus.send_rate ("IS_SEND_RATE"): Kind::Count { least: 0, most: 1_000_000_000 },
+        "Events sent to the bus in a second at most; 0 for no limit.";
+
+    metrics.port ("IS_METRICS_PORT"): Kind::Port,
+        "Port on which metrics are served; not served if not set.";
+
+    health.port ("IS_HEALTH_PORT"): Kind::Port,
+        "Port on which health checks are answered; not answered if not set.";
+
+    flow.idle_timeout: time(Duration::from_millis(100), DAY),
+        "A flow ends when no packet came for this long, in event time.";
+    flow.active_timeout: time(SECOND, DAY),
+        "A flow that lasts longer ends, and a new one goes on.";
+    flow.update_interval: time(Duration::from_millis(100), DAY),
+        "How often a flow with new packets is reported, in event time.";
+    flow.max_flows: Kind::Count { least: 16, most: 64_000_000 },
+        "How many flows may be open at once; each takes about 700 bytes of memory.";
+
+    analysis.report_score: Kind::Number { least: 0.0, most: 1.0 },
+        "Verdicts with a lower score are kept back. It does not change what becomes an alert.";
+    analysis.geometric_weight: WEIGHT,
+        "How much the geometric layer counts: who talks to whom.";
+    analysis.temporal_weight: WEIGHT,
+        "How much the temporal layer counts: how much, and when.";
+    analysis.behavioral_weight: WEIGHT,
+        "How much the behavioral layer counts: in what order.";
+}
+
+/// Where the setting of this name is in the table.
+pub(super) fn find(name: &str) -> Option<usize> {
+    KEYS.iter().position(|key| key.name == name)
+}
+
+/// The known name most like an unknown one.
+pub(super) fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .min_by_key(|name| strsim::damerau_levenshtein(unknown, name))
+}

@@ -1,0 +1,203 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::ConfigErrors;
+use super::loader::{self, Loader};
+
+/// All settings. [`Config::default`] is the built-in defaults; change fields, then [`validate`](Self::validate).
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Who this agent is.
+    pub agent: AgentSettings,
+    /// The durable log.
+    pub log: LogSettings,
+    /// When events are sealed.
+    pub batch: BatchSettings,
+    /// The way to the bus, and the bus itself.
+    pub bus: BusSettings,
+    /// Metrics for scraping.
+    pub metrics: MetricsSettings,
+    /// Health checks.
+    pub health: HealthSettings,
+    /// Flow metering.
+    pub flow: FlowSettings,
+    /// Detection.
+    pub analysis: AnalysisSettings,
+}
+
+impl Config {
+    /// Reads settings from files, the environment and code.
+    pub fn loader() -> Loader {
+        Loader::default()
+    }
+
+    /// Checks settings that were changed in code.
+    ///
+    /// # Errors
+    ///
+    /// Every setting that is out of range.
+    pub fn validate(&self) -> Result<(), ConfigErrors> {
+        loader::validate(self)
+    }
+}
+
+/// Who this agent is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AgentSettings {
+    /// Name of the agent, which its streams carry. Default `agent`; different for each agent of a site.
+    pub name: String,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        Self {
+            name: "agent".to_owned(),
+        }
+    }
+}
+
+/// The durable log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogSettings {
+    /// Directory of the log; made if it does not exist. Default `data`, in the working directory.
+    pub path: PathBuf,
+    /// Bytes the records may take on disk. Default 4 GiB.
+    pub budget_bytes: u64,
+    /// Size at which a new segment file is begun. Default 64 MiB.
+    pub segment_bytes: u64,
+    /// How long small values beside the log may take to become durable. Default 1 s.
+    pub sync_interval: Duration,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("data"),
+            budget_bytes: 4 << 30,
+            segment_bytes: 64 << 20,
+            sync_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// When events are sealed into a batch: at the first of these limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchSettings {
+    /// Events in a batch. Default 512.
+    pub max_events: usize,
+    /// Approximate bytes of a batch. Default 256 KiB.
+    pub max_bytes: usize,
+    /// How long the first event of a batch waits for company. Default 10 ms.
+    pub linger: Duration,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        Self {
+            max_events: 512,
+            max_bytes: 256 << 10,
+            linger: Duration::from_millis(10),
+        }
+    }
+}
+
+/// The way to the bus, and the bus itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BusSettings {
+    /// Where agents find the bus, as `HOST:PORT`. Default `localhost:50051`.
+    pub address: String,
+    /// Port the bus listens on. Default 50051.
+    pub server_port: u16,
+    /// Directory with the certificates and keys of this process. Default none; it must exist.
+    pub cert_dir: Option<PathBuf>,
+    /// How often a request is repeated before it is given up for now. Default 6.
+    pub retry_max: u32,
+    /// How long a request may take. Default 1 s.
+    pub retry_timeout: Duration,
+    /// Events sent in a second at most; 0 for no limit, the default.
+    pub send_rate: u32,
+}
+
+impl Default for BusSettings {
+    fn default() -> Self {
+        Self {
+            address: "localhost:50051".to_owned(),
+            server_port: 50_051,
+            cert_dir: None,
+            retry_max: 6,
+            retry_timeout: Duration::from_secs(1),
+            send_rate: 0,
+        }
+    }
+}
+
+/// Metrics for scraping.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MetricsSettings {
+    /// Port they are served on. Default none: they are not served.
+    pub port: Option<u16>,
+}
+
+/// Health checks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HealthSettings {
+    /// Port they are answered on. Default none: they are not answered.
+    pub port: Option<u16>,
+}
+
+/// Flow metering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FlowSettings {
+    /// A flow ends when no packet came for this long, in event time. Default 60 s.
+    pub idle_timeout: Duration,
+    /// A flow that lasts longer ends, and a new one goes on. Default 30 minutes.
+    pub active_timeout: Duration,
+    /// How often a flow with new packets is reported, in event time. Default 5 s.
+    pub update_interval: Duration,
+    /// How many flows may be open at once; each takes about 700 bytes of memory. Default 65 536.
+    pub max_flows: u32,
+}
+
+impl Default for FlowSettings {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Duration::from_secs(60),
+            active_timeout: Duration::from_secs(30 * 60),
+            update_interval: Duration::from_secs(5),
+            max_flows: 65_536,
+        }
+    }
+}
+
+/// Detection.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct AnalysisSettings {
+    /// Verdicts with a lower score are kept back. Default 0.3. It does not change what becomes an alert.
+    pub report_score: f64,
+    /// How much the geometric layer counts: who talks to whom. Default 0.33.
+    pub geometric_weight: f64,
+    /// How much the temporal layer counts: how much, and when. Default 0.33.
+    pub temporal_weight: f64,
+    /// How much the behavioral layer counts: in what order. Default 0.34.
+    pub behavioral_weight: f64,
+}
+
+impl Default for AnalysisSettings {
+    fn default() -> Self {
+        Self {
+            report_score: 0.3,
+            geometric_weight: 0.33,
+            temporal_weight: 0.33,
+            behavioral_weight: 0.34,
+        }
+    }
+}
