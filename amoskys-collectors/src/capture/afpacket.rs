@@ -21,6 +21,8 @@ use super::live::{LiveConfig, LiveError};
 use super::{LinkType, Packet};
 
 const BLOCK_BYTES: usize = 256 << 10;
+/// Packets begin at multiples of it (`V3_ALIGNMENT` in the kernel).
+const PACKET_ALIGNMENT: usize = 8;
 /// How long the kernel may keep packets before it hands over a block that is not full, in milliseconds.
 const BLOCK_TIMEOUT_MS: u32 = 50;
 
@@ -236,10 +238,11 @@ impl Ring {
     fn packet_header(&self) -> Option<(libc::tpacket3_hdr, bool)> {
         // The header is followed by the link-layer address, which says the direction.
         let whole = libc::TPACKET3_HDRLEN;
-        if !self.offset.is_multiple_of(libc::TPACKET_ALIGNMENT) || self.offset + whole > BLOCK_BYTES {
+        if !self.offset.is_multiple_of(PACKET_ALIGNMENT) || self.offset + whole > BLOCK_BYTES {
             return None;
         }
-        // SAFETY: header and address lie in the block, which is ours, and are aligned to 16 bytes.
+        // SAFETY: header and address lie in the block, which is ours, and are aligned to 8 bytes, as much as any of
+        // their fields needs.
         unsafe {
             let at = self
                 .memory

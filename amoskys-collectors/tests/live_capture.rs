@@ -1,0 +1,220 @@
+//! Live capture from real interfaces: the loopback interface, and a pair of virtual ones. Needs CAP_NET_RAW, and
+//! root for the pair. Without, the tests say so and pass, unless `AMOSKYS_REQUIRE_PEERS=1`.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use amoskys_collectors::capture::{LiveCapture, LiveConfig, LiveError};
+use amoskys_collectors::flow::FlowCollector;
+use amoskys_collectors::packet::{Decoded, decode};
+use amoskys_core::event::{FlowPhase, Payload};
+use amoskys_core::{Collector, Shutdown};
+
+fn skip(why: &str) {
+    assert_ne!(std::env::var("AMOSKYS_REQUIRE_PEERS").as_deref(), Ok("1"), "required, but {why}");
+    eprintln!("skipped: {why}");
+}
+
+/// `None`, having said so, where this process may not capture.
+fn open(interface: &str, config: &LiveConfig) -> Option<LiveCapture> {
+    match LiveCapture::open(interface, config) {
+        Ok(capture) => Some(capture),
+        Err(LiveError::Open { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
+            skip("CAP_NET_RAW is missing");
+            None
+        }
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// Sends `count` datagrams of `bytes` over the loopback interface, from the port of one socket to that of another.
+fn send(count: usize, bytes: usize) -> (u16, u16) {
+    let (from, to) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let address = to.local_addr().unwrap();
+    for _ in 0..count {
+        from.send_to(&vec![7; bytes], address).unwrap();
+    }
+    (from.local_addr().unwrap().port(), address.port())
+}
+
+/// Counts UDP packets between two ports until there have been none for a while.
+fn count(capture: &mut LiveCapture, ports: (u16, u16)) -> u64 {
+    let mut seen = 0;
+    let mut quiet = 0;
+    while quiet < 4 {
+        let before = seen;
+        capture.wait(Duration::from_millis(100)).unwrap();
+        while let Some(packet) = capture.next_packet() {
+            if let Decoded::Ip(ip) = decode(&packet)
+                && ip.ports() == ports
+            {
+                assert_eq!(ip.source(), ip.destination());
+                seen += 1;
+            }
+        }
+        quiet = if seen == before { quiet + 1 } else { 0 };
+    }
+    seen
+}
+
+#[test]
+fn each_packet_on_the_loopback_interface_is_seen_once() {
+    let Some(mut capture) = open("lo", &LiveConfig::default()) else { return };
+    let ports = send(1000, 300);
+    assert_eq!(count(&mut capture, ports), 1000);
+    assert_eq!(capture.take_drops().unwrap(), 0);
+}
+
+#[test]
+fn packets_are_cut_to_the_snap_length_but_keep_their_size() {
+    let config = LiveConfig {
+        snap_bytes: 128,
+        ..LiveConfig::default()
+    };
+    let Some(mut capture) = open("lo", &config) else { return };
+    let ports = send(3, 5000);
+    capture.wait(Duration::from_secs(5)).unwrap();
+    let mut seen = 0;
+    while let Some(packet) = capture.next_packet() {
+        let Decoded::Ip(ip) = decode(&packet) else { continue };
+        if ip.ports() == ports {
+            assert_eq!((packet.data.len(), packet.wire_len, ip.length()), (128, 5042, 5028));
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 3);
+}
+
+#[test]
+fn what_the_kernel_drops_is_counted() {
+    let config = LiveConfig {
+        ring_bytes: 512 << 10,
+        ..LiveConfig::default()
+    };
+    let Some(mut capture) = open("lo", &config) else { return };
+    // Four times what fits, while nobody reads.
+    let sent = 1400;
+    let ports = send(sent, 1400);
+    let seen = count(&mut capture, ports);
+    let drops = capture.take_drops().unwrap();
+    assert!(drops > 0 && seen > 0);
+    // Other traffic on the interface may have been dropped too.
+    assert!(seen + drops >= sent as u64, "{seen} seen and {drops} dropped of {sent}");
+    assert_eq!(capture.take_drops().unwrap(), 0, "drops are told once");
+}
+
+#[test]
+fn a_missing_interface_and_wrong_settings_are_refused() {
+    let missing = LiveCapture::open("no such thing", &LiveConfig::default());
+    assert!(matches!(missing, Err(LiveError::NoInterface { .. })));
+    let tiny = LiveConfig {
+        ring_bytes: 1,
+        ..LiveConfig::default()
+    };
+    assert!(matches!(LiveCapture::open("lo", &tiny), Err(LiveError::Setting { key: "ring_bytes", .. })));
+}
+
+#[tokio::test]
+async fn the_collector_reports_flows_while_they_last_and_ends_them_when_stopped() {
+    if open("lo", &LiveConfig::default()).is_none() {
+        return;
+    }
+    let stop = Shutdown::new();
+    let mut flows = FlowCollector::from_interface("lo", LiveConfig::default()).with_stop(stop.clone());
+    let (from, to) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let key = (from.local_addr().unwrap().port(), to.local_addr().unwrap().port());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let (mut started, mut ended, mut punctuations) = (false, None, 0);
+    // The capture starts with the first call, so keep sending until it sees something.
+    loop {
+        assert!(Instant::now() < deadline, "no flow was reported");
+        from.send_to(b"hello", to.local_addr().unwrap()).unwrap();
+        let next = tokio::time::timeout(Duration::from_millis(50), flows.next_batch()).await;
+        let batch = match next {
+            Err(_) => continue,
+            Ok(batch) => batch.unwrap(),
+        };
+        let Some(batch) = batch else { break };
+        assert!(batch.position.is_none());
+        for event in &batch.events {
+            match &event.payload {
+                Payload::Flow(flow) if (flow.key.source_port, flow.key.destination_port) == key => match flow.phase {
+                    FlowPhase::Start => started = true,
+                    FlowPhase::End(_) => ended = Some(flow.packets()),
+                    _ => {}
+                },
+                Payload::Punctuation(_) => punctuations += 1,
+                _ => {}
+            }
+        }
+        if started && punctuations > 1 {
+            stop.trigger();
+        }
+    }
+    assert!(ended.is_some_and(|packets| packets > 1), "the flow was ended when the collector was stopped");
+}
+
+/// Two virtual interfaces, one of them in a network namespace of its own; removed when dropped.
+struct Pair {
+    name: String,
+}
+
+impl Pair {
+    fn new() -> Option<Self> {
+        let pair = Self {
+            name: format!("amk{}", std::process::id() % 100_000),
+        };
+        let name = &pair.name;
+        let made = [
+            format!("ip netns add {name}"),
+            format!("ip link add {name} type veth peer name inside netns {name}"),
+            format!("ip link set {name} up"),
+            format!("ip -n {name} link set inside up"),
+            format!("ip -n {name} link add link inside name tagged type vlan id 5"),
+            format!("ip -n {name} addr add 198.18.5.1/24 dev tagged"),
+            format!("ip -n {name} link set tagged up"),
+            format!("ip -n {name} neigh add 198.18.5.2 lladdr 02:00:00:00:00:99 dev tagged"),
+        ];
+        made.iter().all(|line| run(line)).then_some(pair)
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        run(&format!("ip link del {}", self.name));
+        run(&format!("ip netns del {}", self.name));
+    }
+}
+
+fn run(line: &str) -> bool {
+    let mut words = line.split(' ');
+    Command::new(words.next().unwrap()).args(words).output().is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn a_vlan_tag_that_the_kernel_took_out_is_seen() {
+    let Some(pair) = Pair::new() else {
+        return skip("virtual interfaces cannot be made (needs root and the ip command)");
+    };
+    let Some(mut capture) = open(&pair.name, &LiveConfig::default()) else { return };
+    let send = "for n in 1 2 3 4 5; do echo hello > /dev/udp/198.18.5.2/9; done";
+    let sent = Command::new("ip").args(["netns", "exec", &pair.name, "bash", "-c", send]).status().unwrap();
+    assert!(sent.success());
+    let mut tags = BTreeMap::new();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while tags.values().sum::<u32>() < 5 && Instant::now() < deadline {
+        capture.wait(Duration::from_millis(100)).unwrap();
+        while let Some(packet) = capture.next_packet() {
+            let Decoded::Ip(ip) = decode(&packet) else { continue };
+            if ip.ports().1 == 9 {
+                *tags.entry(packet.stripped_vlan).or_insert(0) += 1;
+            }
+        }
+    }
+    assert_eq!(tags, BTreeMap::from([(Some(5), 5)]));
+}
