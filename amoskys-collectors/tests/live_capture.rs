@@ -16,7 +16,11 @@ use amoskys_core::event::{FlowPhase, Payload};
 use amoskys_core::{Collector, Shutdown};
 
 fn skip(why: &str) {
-    assert_ne!(std::env::var("AMOSKYS_REQUIRE_PEERS").as_deref(), Ok("1"), "required, but {why}");
+    assert_ne!(
+        std::env::var("AMOSKYS_REQUIRE_PEERS").as_deref(),
+        Ok("1"),
+        "required, but {why}"
+    );
     eprintln!("skipped: {why}");
 }
 
@@ -34,7 +38,10 @@ fn open(interface: &str, config: &LiveConfig) -> Option<LiveCapture> {
 
 /// Sends `count` datagrams of `bytes` over the loopback interface, from the port of one socket to that of another.
 fn send(count: usize, bytes: usize) -> (u16, u16) {
-    let (from, to) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (from, to) = (
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+    );
     let address = to.local_addr().unwrap();
     for _ in 0..count {
         from.send_to(&vec![7; bytes], address).unwrap();
@@ -64,7 +71,9 @@ fn count(capture: &mut LiveCapture, ports: (u16, u16)) -> u64 {
 
 #[test]
 fn each_packet_on_the_loopback_interface_is_seen_once() {
-    let Some(mut capture) = open("lo", &LiveConfig::default()) else { return };
+    let Some(mut capture) = open("lo", &LiveConfig::default()) else {
+        return;
+    };
     let ports = send(1000, 300);
     assert_eq!(count(&mut capture, ports), 1000);
     assert_eq!(capture.take_drops().unwrap(), 0);
@@ -76,14 +85,21 @@ fn packets_are_cut_to_the_snap_length_but_keep_their_size() {
         snap_bytes: 128,
         ..LiveConfig::default()
     };
-    let Some(mut capture) = open("lo", &config) else { return };
+    let Some(mut capture) = open("lo", &config) else {
+        return;
+    };
     let ports = send(3, 5000);
     capture.wait(Duration::from_secs(5)).unwrap();
     let mut seen = 0;
     while let Some(packet) = capture.next_packet() {
-        let Decoded::Ip(ip) = decode(&packet) else { continue };
+        let Decoded::Ip(ip) = decode(&packet) else {
+            continue;
+        };
         if ip.ports() == ports {
-            assert_eq!((packet.data.len(), packet.wire_len, ip.length()), (128, 5042, 5028));
+            assert_eq!(
+                (packet.data.len(), packet.wire_len, ip.length()),
+                (128, 5042, 5028)
+            );
             seen += 1;
         }
     }
@@ -96,7 +112,9 @@ fn what_the_kernel_drops_is_counted() {
         ring_bytes: 512 << 10,
         ..LiveConfig::default()
     };
-    let Some(mut capture) = open("lo", &config) else { return };
+    let Some(mut capture) = open("lo", &config) else {
+        return;
+    };
     // Four times what fits, while nobody reads.
     let sent = 1400;
     let ports = send(sent, 1400);
@@ -104,7 +122,10 @@ fn what_the_kernel_drops_is_counted() {
     let drops = capture.take_drops().unwrap();
     assert!(drops > 0 && seen > 0);
     // Other traffic on the interface may have been dropped too.
-    assert!(seen + drops >= sent as u64, "{seen} seen and {drops} dropped of {sent}");
+    assert!(
+        seen + drops >= sent as u64,
+        "{seen} seen and {drops} dropped of {sent}"
+    );
     assert_eq!(capture.take_drops().unwrap(), 0, "drops are told once");
 }
 
@@ -116,7 +137,13 @@ fn a_missing_interface_and_wrong_settings_are_refused() {
         ring_bytes: 1,
         ..LiveConfig::default()
     };
-    assert!(matches!(LiveCapture::open("lo", &tiny), Err(LiveError::Setting { key: "ring_bytes", .. })));
+    assert!(matches!(
+        LiveCapture::open("lo", &tiny),
+        Err(LiveError::Setting {
+            key: "ring_bytes",
+            ..
+        })
+    ));
 }
 
 #[tokio::test]
@@ -126,7 +153,10 @@ async fn the_collector_reports_flows_while_they_last_and_ends_them_when_stopped(
     }
     let stop = Shutdown::new();
     let mut flows = FlowCollector::from_interface("lo", LiveConfig::default()).with_stop(stop.clone());
-    let (from, to) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (from, to) = (
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+    );
     let key = (from.local_addr().unwrap().port(), to.local_addr().unwrap().port());
     let deadline = Instant::now() + Duration::from_secs(20);
     let (mut started, mut ended, mut punctuations) = (false, None, 0);
@@ -143,11 +173,13 @@ async fn the_collector_reports_flows_while_they_last_and_ends_them_when_stopped(
         assert!(batch.position.is_none());
         for event in &batch.events {
             match &event.payload {
-                Payload::Flow(flow) if (flow.key.source_port, flow.key.destination_port) == key => match flow.phase {
-                    FlowPhase::Start => started = true,
-                    FlowPhase::End(_) => ended = Some(flow.packets()),
-                    _ => {}
-                },
+                Payload::Flow(flow) if (flow.key.source_port, flow.key.destination_port) == key => {
+                    match flow.phase {
+                        FlowPhase::Start => started = true,
+                        FlowPhase::End(_) => ended = Some(flow.packets()),
+                        _ => {}
+                    }
+                }
                 Payload::Punctuation(_) => punctuations += 1,
                 _ => {}
             }
@@ -156,7 +188,10 @@ async fn the_collector_reports_flows_while_they_last_and_ends_them_when_stopped(
             stop.trigger();
         }
     }
-    assert!(ended.is_some_and(|packets| packets > 1), "the flow was ended when the collector was stopped");
+    assert!(
+        ended.is_some_and(|packets| packets > 1),
+        "the flow was ended when the collector was stopped"
+    );
 }
 
 /// Two virtual interfaces, one of them in a network namespace of its own; removed when dropped.
@@ -193,7 +228,10 @@ impl Drop for Pair {
 
 fn run(line: &str) -> bool {
     let mut words = line.split(' ');
-    Command::new(words.next().unwrap()).args(words).output().is_ok_and(|output| output.status.success())
+    Command::new(words.next().unwrap())
+        .args(words)
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
 
 #[test]
@@ -201,16 +239,23 @@ fn a_vlan_tag_that_the_kernel_took_out_is_seen() {
     let Some(pair) = Pair::new() else {
         return skip("virtual interfaces cannot be made (needs root and the ip command)");
     };
-    let Some(mut capture) = open(&pair.name, &LiveConfig::default()) else { return };
+    let Some(mut capture) = open(&pair.name, &LiveConfig::default()) else {
+        return;
+    };
     let send = "for n in 1 2 3 4 5; do echo hello > /dev/udp/198.18.5.2/9; done";
-    let sent = Command::new("ip").args(["netns", "exec", &pair.name, "bash", "-c", send]).status().unwrap();
+    let sent = Command::new("ip")
+        .args(["netns", "exec", &pair.name, "bash", "-c", send])
+        .status()
+        .unwrap();
     assert!(sent.success());
     let mut tags = BTreeMap::new();
     let deadline = Instant::now() + Duration::from_secs(5);
     while tags.values().sum::<u32>() < 5 && Instant::now() < deadline {
         capture.wait(Duration::from_millis(100)).unwrap();
         while let Some(packet) = capture.next_packet() {
-            let Decoded::Ip(ip) = decode(&packet) else { continue };
+            let Decoded::Ip(ip) = decode(&packet) else {
+                continue;
+            };
             if ip.ports().1 == 9 {
                 *tags.entry(packet.stripped_vlan).or_insert(0) += 1;
             }

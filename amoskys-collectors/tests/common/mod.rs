@@ -142,3 +142,39 @@ pub(crate) fn traffic(hosts: u8, secs: i64) -> Vec<Frame> {
     }
     frames
 }
+
+/// A pcapng file with nanoseconds.
+pub(crate) fn pcapng(frames: &[Frame]) -> Vec<u8> {
+    let block = |kind: u32, body: &[u8]| {
+        let total = u32::try_from(12 + body.len().next_multiple_of(4))
+            .unwrap()
+            .to_le_bytes();
+        let mut block = kind.to_le_bytes().to_vec();
+        block.extend(total);
+        block.extend(body);
+        block.resize(8 + body.len().next_multiple_of(4), 0);
+        block.extend(total);
+        block
+    };
+    let mut file = block(
+        0x0a0d_0d0a,
+        &[
+            0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255,
+        ],
+    );
+    // Ethernet, no snap length, time stamps of 10^-9 s.
+    file.extend(block(
+        1,
+        &[1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0],
+    ));
+    for frame in frames {
+        let len = frame.bytes.len() as i64;
+        let mut body = Vec::new();
+        for field in [0, frame.nanos >> 32, frame.nanos & 0xffff_ffff, len, len] {
+            body.extend(u32::try_from(field).unwrap().to_le_bytes());
+        }
+        body.extend(&frame.bytes);
+        file.extend(block(6, &body));
+    }
+    file
+}

@@ -1,0 +1,184 @@
+//! Bytes that may be anything: readers and decoders count and skip, they neither panic nor hang.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use amoskys_collectors::capture::{CaptureReader, LinkType, Packet};
+use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter};
+use amoskys_collectors::packet::dns::DnsDecoder;
+use amoskys_collectors::packet::{Decoded, decode};
+use amoskys_core::Timestamp;
+use amoskys_core::event::FlowRecord;
+use common::*;
+use proptest::prelude::*;
+
+/// Every link type that is known, and some that are not.
+fn link_type() -> impl Strategy<Value = LinkType> {
+    let known = [
+        0, 1, 6, 9, 10, 11, 12, 14, 50, 51, 101, 104, 105, 107, 108, 109, 113, 119, 127, 138, 163, 192,
+    ];
+    let known = known
+        .into_iter()
+        .chain([228, 229, 239, 258, 276, 999])
+        .map(LinkType)
+        .collect::<Vec<_>>();
+    prop::sample::select(known)
+}
+
+/// Bytes that are often a beginning of something.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = prop_oneof![
+        any::<u8>().prop_map(|byte| vec![byte]),
+        prop::collection::vec(any::<u8>(), 0..40),
+        prop::sample::select(vec![
+            &[0x08, 0x00, 0x45, 0x00][..],
+            &[0x86, 0xdd, 0x60, 0x00],
+            &[0x81, 0x00, 0x00, 0x05],
+            &[0x88, 0x47, 0x00, 0x00],
+            &[0x88, 0x64, 0x11, 0x00],
+            &[0x89, 0x26],
+            &[0x88, 0xe7],
+            &[0xaa, 0xaa, 0x03, 0x00, 0x00, 0x00],
+            &[0xff, 0x03, 0x00, 0x21],
+            &[0xc0, 0x0c],
+            &[0x00, 0x35, 0x00, 0x35],
+            &[0; 16],
+        ])
+        .prop_map(<[u8]>::to_vec),
+    ];
+    prop::collection::vec(pieces, 0..20).prop_map(|pieces| pieces.concat())
+}
+
+struct Rows(RowWriter<Vec<u8>>);
+
+impl FlowHandler for Rows {
+    fn flow(&mut self, _: Timestamp, record: &FlowRecord) {
+        assert!(record.packets() > 0);
+        for summary in [
+            record.gaps,
+            record.active,
+            record.idle,
+            record.forward.lengths,
+            record.backward.payload,
+        ] {
+            assert!(summary.std_dev.is_finite() && summary.std_dev >= 0.0 && summary.min <= summary.max);
+        }
+        self.0.write(record).unwrap();
+    }
+}
+
+fn meter(packets: &[(LinkType, i64, u32, Vec<u8>)]) {
+    let mut meter = FlowMeter::new(FlowConfig {
+        max_flows: 16,
+        ..FlowConfig::default()
+    })
+    .unwrap();
+    let mut rows = Rows(RowWriter::new(Vec::new(), RowFormat::Json).unwrap());
+    for (link, nanos, wire_len, data) in packets {
+        let packet = Packet {
+            time: Timestamp::from_nanos(*nanos),
+            link: *link,
+            wire_len: *wire_len,
+            data,
+            ..Packet::default()
+        };
+        meter.push(&packet, &mut rows);
+    }
+    meter.finish(&mut rows);
+    let stats = meter.stats();
+    assert_eq!(stats.packets, stats.metered + stats.arp + stats.skipped_total());
+    for line in rows
+        .0
+        .into_inner()
+        .unwrap()
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        serde_json::from_slice::<serde_json::Value>(line).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn any_packet_is_decoded_or_skipped(link in link_type(), data in bytes(), wire_len: u32) {
+        let packet = Packet { link, data: &data, wire_len, ..Packet::default() };
+        if let Decoded::Ip(ip) = decode(&packet) {
+            prop_assert!(ip.payload().len() <= data.len());
+        }
+    }
+
+    #[test]
+    fn any_dns_message_ends(data in bytes(), length: u32) {
+        let mut decoder = DnsDecoder::new();
+        let record = decoder.decode(&data, length);
+        prop_assert!(record.questions.len() <= 16 && record.addresses.len() <= 16);
+        prop_assert!(record.questions.iter().all(|question| question.name.len() <= 255 * 4 && question.name.is_ascii()));
+    }
+
+    #[test]
+    fn any_packets_at_any_times_are_metered(
+        packets in prop::collection::vec((link_type(), any::<i64>(), any::<u32>(), bytes()), 0..60)
+    ) {
+        meter(&packets);
+    }
+
+    /// Packets that are nearly right get further.
+    #[test]
+    fn damaged_packets_are_metered(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 0..80),
+        leaps in prop::collection::vec((any::<prop::sample::Index>(), any::<i64>()), 0..5),
+    ) {
+        let mut packets: Vec<_> = traffic(6, 12)
+            .into_iter()
+            .map(|frame| (LinkType::ETHERNET, frame.nanos, frame.bytes.len() as u32, frame.bytes))
+            .collect();
+        for (packet, byte, value) in changes {
+            let packet = packet.index(packets.len());
+            let data = &mut packets[packet].3;
+            let at = byte.index(data.len());
+            data[at] = value;
+        }
+        for (packet, nanos) in leaps {
+            let at = packet.index(packets.len());
+            packets[at].1 = nanos;
+        }
+        meter(&packets);
+    }
+
+    #[test]
+    fn any_file_is_read_to_an_end(
+        beginning in prop::sample::select(vec![
+            &[0xd4, 0xc3, 0xb2, 0xa1][..],
+            &[0xa1, 0xb2, 0x3c, 0x4d],
+            &[0x0a, 0x0d, 0x0d, 0x0a, 28, 0, 0, 0, 0x4d, 0x3c, 0x2b, 0x1a],
+            &[0x0a, 0x0d, 0x0d, 0x0a, 0, 0, 0, 28, 0x1a, 0x2b, 0x3c, 0x4d],
+            &[],
+        ]),
+        rest in bytes(),
+    ) {
+        let file = [beginning, &rest].concat();
+        if let Ok(mut reader) = CaptureReader::new(file.as_slice()) {
+            let mut packets = 0;
+            while let Some(packet) = reader.next_packet().unwrap() {
+                prop_assert!(packet.data.len() <= file.len());
+                packets += 1;
+            }
+            prop_assert!(packets <= file.len());
+            prop_assert!(reader.offset() <= file.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_damaged_pcapng_is_read_to_an_end(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..30)) {
+        let mut file = pcapng(&traffic(4, 4));
+        for (at, value) in changes {
+            let at = at.index(file.len());
+            file[at] = value;
+        }
+        if let Ok(mut reader) = CaptureReader::new(file.as_slice()) {
+            while reader.next_packet().unwrap().is_some() {}
+        }
+    }
+}
