@@ -6,12 +6,15 @@
 pub mod alert;
 pub mod baseline;
 mod behavioral;
+pub mod calibrate;
 pub mod config;
 mod detection;
 mod engine;
+pub mod eval;
 mod finding;
 mod fusion;
 mod geometric;
+pub mod iforest;
 mod layer;
 mod measure;
 pub mod odds;

@@ -111,10 +111,13 @@ impl Flights {
     fn of(flow: &FlowRecord) -> Self {
         let mut flights = [0_u64; 4];
         let mut at = 0;
+        let mut begun = [false; 2];
         for packet in &flow.sequence {
             let direction = if packet.backward { &flow.backward } else { &flow.forward };
+            // The first packet of each side is its SYN, which carries options instead of data.
+            let first = !std::mem::replace(&mut begun[usize::from(packet.backward)], true);
             let payload = payload(packet, direction);
-            if payload == 0 {
+            if first || payload == 0 {
                 continue;
             }
             if packet.backward != (at % 2 == 1) {

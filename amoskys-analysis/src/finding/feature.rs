@@ -29,6 +29,7 @@ features! {
     // Geometric.
     FailedPorts = "failed_ports", "", "distinct ports of one host that refused, did not answer or were left without data";
     AnsweredPorts = "answered_ports", "", "distinct ports of the same host that were used with data";
+    UsualContacts = "usual_contacts", "", "answered conversations with the same host on ports used before";
     UndecidedPorts = "undecided_ports", "", "distinct ports of one host tried so recently that an answer may still come";
     FailedHosts = "failed_hosts", "", "distinct hosts that refused or did not answer on one port";
     AnsweredHosts = "answered_hosts", "", "distinct hosts that were used with data on the same port";

@@ -1,15 +1,16 @@
 //! Forged ARP: a station that claims addresses of others; and ARP sweeps.
 //!
 //! **Idea.** ARP has no proof, but a forger cannot avoid contradictions. Each is a term: it asks for an address that it
-//! has claimed; it claims an address that another station holds; it answers what nobody asked; after its claim, the
-//! packets of the one it spoke to go through it.
+//! has claimed; two stations claim one address; it answers what nobody asked; after its claim, the packets of the one
+//! it spoke to go through it. A message whose sender is not who sent the frame is damaged or passed on, and proves
+//! nothing.
 //!
 //! **Priors.** A station that asks for an address it claimed within the last ten minutes: +5; honest ones do so behind a
-//! repeater that lends its hardware address to many. A claim to an address in use elsewhere: +2 for the first,
-//! more for each doubling; honest after a change of machine or a failover (hardware addresses of VRRP, HSRP and GLBP are
-//! exempt). Unasked replies: +1.5 for each doubling, at most 5; honest now and then, and where the question was
-//! lost. A second address beside unasked replies: +1. Packets that moved to the claimant: +2.5. No single one of these
-//! reaches certainty.
+//! repeater that lends its hardware address to many. A claim to an address that another station has used at least
+//! twice: +2 for the first, more for each doubling, for both, because who came first is not known; honest after
+//! a change of machine or a failover (hardware addresses of VRRP, HSRP and GLBP are exempt). Unasked replies: +1.5 for each
+//! doubling, at most 5; honest now and then, and where the question was lost. A second address beside these: +1. At least two
+//! conversations that moved to the claimant: +2.5. No single one of these reaches certainty.
 //!
 //! A sweep is many addresses asked for within a minute that nobody answers for; 4 are taken away from a station that routes,
 //! because strangers who scan make it ask.
@@ -53,7 +54,7 @@ pub(crate) struct Stations {
     /// Who asked for whom, and when.
     asked: BoundedMap<(Ipv4Addr, Ipv4Addr), Timestamp>,
     /// Through which station a host's packets leave.
-    routes: BoundedMap<IpAddr, Mac>,
+    routes: BoundedMap<IpAddr, Route>,
     routers: BoundedMap<Mac, ()>,
     prior: f64,
     sweep_prior: f64,
@@ -84,10 +85,20 @@ struct Claim {
     disputed: bool,
 }
 
+/// Who uses an address.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Holder {
     mac: Mac,
     latest: Timestamp,
+    claims: u32,
+}
+
+/// Through which station a host's packets leave, and the one that the latest of them left through.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Route {
+    mac: Mac,
+    other: Mac,
+    others: u32,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -134,6 +145,9 @@ impl Stations {
     fn arp(&mut self, record: &ArpRecord, mark: Mark, findings: &mut Vec<Finding>) {
         let now = mark.time;
         let (MacAddr(mac), address) = (record.sender_mac, record.sender_ip);
+        if record.frame_source != record.sender_mac || record.sender_mac.is_multicast() || mac == [0; 6] {
+            return;
+        }
         if record.operation == ArpOperation::Request && !record.is_gratuitous() {
             self.contradiction(mac, record.target_ip, address, mark);
             if !address.is_unspecified() {
@@ -144,10 +158,13 @@ impl Stations {
                 self.sweep(mac, record, mark, findings);
             }
         }
-        if address.is_unspecified() || record.sender_mac.is_multicast() || mac == [0; 6] {
+        if address.is_unspecified() {
             return; // An address probe (RFC 5227) claims nothing.
         }
-        let conflict = self.conflict(mac, address, now);
+        let rival = self.rival(mac, address, now);
+        if let Some(station) = rival.and_then(|rival| self.stations.get(&rival)) {
+            station.dispute(address, now);
+        }
         let unasked = record.operation == ArpOperation::Reply
             && !record.is_gratuitous()
             && !self.asked.peek(&(record.target_ip, address)).is_some_and(|at| seconds_between(*at, now) < ANSWER);
@@ -155,9 +172,11 @@ impl Stations {
             self.answered(record);
         }
         let station = self.stations.entry(&mac, Station::default);
-        station.claim(address, record.operation == ArpOperation::Request, conflict || unasked, now);
+        station.claim(address, record.operation == ArpOperation::Request, unasked, now);
         station.unasked = station.unasked.saturating_add(u32::from(unasked));
-        station.conflicts = station.conflicts.saturating_add(u32::from(conflict));
+        if rival.is_some() {
+            station.dispute(address, now);
+        }
         station.tell(record.target_ip);
         station.touch(mark);
         self.report(mac, mark, findings);
@@ -176,15 +195,19 @@ impl Stations {
         }
     }
 
-    /// Whether the address is held by another station. The first holder stays the holder while it is heard of.
-    fn conflict(&mut self, mac: Mac, address: Ipv4Addr, now: Timestamp) -> bool {
-        let holder = self.holders.entry(&address, || Holder { mac, latest: now });
+    /// The other station that uses the address, if there is one and it has done so at least twice.
+    fn rival(&mut self, mac: Mac, address: Ipv4Addr, now: Timestamp) -> Option<Mac> {
+        let holder = self.holders.entry(&address, || Holder { mac, latest: now, claims: 0 });
         let silent = seconds_between(holder.latest, now);
-        if holder.mac == mac || !(-60.0..MEMORY).contains(&silent) {
-            *holder = Holder { mac, latest: now };
-            return false;
+        if holder.mac == mac {
+            *holder = Holder { mac, latest: now, claims: holder.claims.saturating_add(1) };
+            return None;
         }
-        !is_virtual(mac) && !is_virtual(holder.mac)
+        if holder.claims < 2 || !(-60.0..MEMORY).contains(&silent) {
+            *holder = Holder { mac, latest: now, claims: 1 };
+            return None;
+        }
+        (!is_virtual(mac) && !is_virtual(holder.mac)).then_some(holder.mac)
     }
 
     fn answered(&mut self, record: &ArpRecord) {
@@ -200,12 +223,24 @@ impl Stations {
         if !is_local(contact.client) || is_local(contact.server) || next_hop[0] & 1 == 1 {
             return;
         }
-        let route = self.routes.entry(&contact.client, || next_hop);
-        let moved = *route != next_hop;
-        *route = next_hop;
+        let first = Route { mac: next_hop, other: next_hop, others: 0 };
+        let route = self.routes.entry(&contact.client, || first);
+        if route.mac == next_hop {
+            route.others = 0;
+            self.routers.entry(&next_hop, || ());
+            return;
+        }
+        // One conversation by another way may be a damaged frame; two are another route.
+        if route.other != next_hop {
+            (route.other, route.others) = (next_hop, 0);
+        }
+        route.others += 1;
+        if route.others < 2 {
+            return;
+        }
+        *route = first;
         self.routers.entry(&next_hop, || ());
-        if moved
-            && let Some(station) = self.stations.get(&next_hop)
+        if let Some(station) = self.stations.get(&next_hop)
             && station.told.contains(&host)
         {
             station.redirected = station.redirected.saturating_add(1);
@@ -278,6 +313,16 @@ impl Station {
         claim.disputed |= disputed;
     }
 
+    /// Another station claims this address too.
+    fn dispute(&mut self, address: Ipv4Addr, now: Timestamp) {
+        self.conflicts = self.conflicts.saturating_add(1);
+        if let Some(claim) = self.claims.iter_mut().find(|claim| claim.address == address)
+            && seconds_between(claim.latest, now) < MEMORY
+        {
+            claim.disputed = true;
+        }
+    }
+
     fn tell(&mut self, listener: Ipv4Addr) {
         if !self.told.contains(&listener) {
             if self.told.len() >= PEERS {
@@ -307,7 +352,7 @@ impl Station {
             n => first + more * f64::from(n).log2().min(4.0),
         };
         let addresses = float(self.claims.len() as u64);
-        let several = if self.claims.len() > 1 && self.unasked + self.conflicts > 0 { 1.0 } else { 0.0 };
+        let several = if self.claims.len() > 1 && self.unasked > 0 { 1.0 } else { 0.0 };
         Card::new(prior)
             .with(Feature::ArpContradictions, f64::from(self.contradictions), some(self.contradictions, 5.0, 1.0))
             .with(Feature::ArpConflicts, f64::from(self.conflicts), some(self.conflicts, 2.0, 1.0))
@@ -318,7 +363,7 @@ impl Station {
 
     fn finding(&self, mac: Mac, card: Card, span: Span) -> Option<Finding> {
         let disputed = self.claims.iter().filter(|claim| claim.disputed).max_by_key(|claim| claim.latest);
-        let own = self.claims.iter().filter(|claim| !claim.disputed).max_by_key(|claim| claim.requests);
+        let own = self.claims.iter().filter(|claim| !claim.disputed && claim.requests > 0).max_by_key(|claim| claim.requests);
         let accused = own.or(disputed)?.address;
         let victims: Vec<Ipv4Addr> = self.claims.iter().filter(|c| c.disputed).map(|c| c.address).collect();
         let others = victims.iter().chain(&self.told).copied();

@@ -12,6 +12,9 @@
 //! software tries, half are gone: +0.6 and -2.3. UDP failures count half: many UDP services never answer. From 9
 //! failed ports, or 15 failed hosts, on, the layer is sure.
 //!
+//! Conversations with a host that is probed as well, on ports that are known to answer, take away 0.15 each, at most 3: where
+//! much is honest, a few failures are no scan.
+//!
 //! Ports tried within the last seconds, whose outcome is not known yet, count 0.45 each from the 12th on: no honest
 //! client opens a dozen different ports of one host at once and leaves them without data.
 //!
@@ -67,6 +70,8 @@ struct Series {
     loss: f64,
     failed: u32,
     answered: u32,
+    /// Answered conversations on ports tried before.
+    usual: u32,
     examples: Vec<IpAddr>,
     span: Option<Span>,
     gate: Gate,
@@ -128,6 +133,8 @@ impl Scans {
                 series.touch(began);
                 series.touch(mark);
                 self.report(Key::Ports(contact.client, contact.server), mark, false, findings);
+            } else if !outcome.is_failure() {
+                series.usual = series.usual.saturating_add(1);
             }
         }
         if is_periodic_by_design(contact.protocol, contact.port) {
@@ -208,9 +215,11 @@ impl Series {
         };
         let undecided = self.undecided.read(now, FRESH);
         let counted = if undecided < UNDECIDED.0 { 0.0 } else { undecided * UNDECIDED.1 };
+        let usual = f64::from(self.usual);
         Card::new(prior)
             .with(failed, f64::from(self.failed), self.gain)
             .with(answered, f64::from(self.answered), -self.loss)
+            .with(Feature::UsualContacts, usual, -(0.15 * usual).min(3.0))
             .with(Feature::UndecidedPorts, undecided.round(), counted)
     }
 

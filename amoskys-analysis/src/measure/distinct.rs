@@ -11,7 +11,6 @@ const BITS: u32 = WORDS as u32 * 64;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Distinct {
     words: [u64; WORDS],
-    set: u32,
 }
 
 impl Distinct {
@@ -23,14 +22,13 @@ impl Distinct {
         let mask = 1 << (bit % 64);
         let new = *word & mask == 0;
         *word |= mask;
-        self.set += u32::from(new);
         new
     }
 
     /// How many distinct keys were added.
     pub(crate) fn estimate(&self) -> f64 {
         let bits = f64::from(BITS);
-        let empty = f64::from(BITS.saturating_sub(self.set)).max(0.5);
+        let empty = f64::from(self.words.iter().map(|word| word.count_zeros()).sum::<u32>()).max(0.5);
         bits * (bits / empty).ln()
     }
 }

@@ -30,11 +30,6 @@ impl<T, const N: usize> Ring<T, N> {
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
-
-    /// Forgets all.
-    pub(crate) fn clear(&mut self) {
-        self.0.clear();
-    }
 }
 
 #[cfg(test)]

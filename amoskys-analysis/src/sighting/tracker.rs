@@ -96,7 +96,7 @@ impl Tracker {
             }
         }
         if ended {
-            let outcome = memo.judged;
+            let outcome = Outcome::of(flow, true);
             show(Sighting::Closed { contact, flow, outcome, began });
             self.flows.remove(&id);
         }

@@ -78,7 +78,11 @@ impl Echoes {
             *pair = Pair::default();
         }
         pair.echoes = pair.echoes.saturating_add(growth.echoes);
-        pair.altered = pair.altered.saturating_add(growth.altered);
+        // Of a reply in fragments only the first is compared, and it may be cut elsewhere than the request was.
+        let fragments = flow.forward.fragments.saturating_add(flow.backward.fragments);
+        if fragments == 0 {
+            pair.altered = pair.altered.saturating_add(growth.altered);
+        }
         pair.unmatched = pair.unmatched.saturating_add(growth.unmatched);
         pair.bytes = pair.bytes.saturating_add(growth.sent).saturating_add(growth.received);
         let payload = flow.forward.payload.with(&flow.backward.payload);

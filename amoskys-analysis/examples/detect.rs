@@ -1,0 +1,97 @@
+//! Runs the detection over capture files, each on its own, and prints what it says.
+//!
+//! ```text
+//! cargo run --release -p amoskys-analysis --example detect -- [--baseline FILE]... [--min SCORE] [--evidence] FILE...
+//! ```
+
+#[path = "../tests/capture/mod.rs"]
+mod capture;
+
+use std::error::Error;
+use std::time::Instant;
+
+use amoskys_analysis::{Baseline, BaselineBuilder, Detection, DetectionConfig};
+use amoskys_core::event::Verdict;
+use amoskys_core::{Analyzer, Observation, Timestamp};
+use capture::{events_of, latest};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut files = Vec::new();
+    let mut honest = Vec::new();
+    let (mut min, mut evidence, mut quiet) = (0.7, false, false);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--baseline" => honest.push(arguments.next().ok_or("--baseline needs a file")?),
+            "--min" => min = arguments.next().ok_or("--min needs a score")?.parse()?,
+            "--evidence" => evidence = true,
+            "--quiet" => quiet = true,
+            _ => files.push(argument),
+        }
+    }
+    let mut config = DetectionConfig::default();
+    config.report_score = config.report_score.min(min);
+    let baseline = fit(&config, &honest)?;
+    let (mut events, mut seconds) = (0_u64, 0.0);
+    for file in &files {
+        let recorded = events_of(file)?;
+        let mut detection = Detection::new(config.clone(), Vec::new())?;
+        if let Some(baseline) = &baseline {
+            detection = detection.with_baseline(baseline);
+        }
+        let began = Instant::now();
+        let mut verdicts = Vec::new();
+        for event in &recorded {
+            detection.observe(Observation::Event(event), &mut verdicts)?;
+        }
+        seconds += began.elapsed().as_secs_f64();
+        events += recorded.len() as u64;
+        let latest = latest(verdicts);
+        let name = file.rsplit('/').next().unwrap_or(file);
+        let alerts = latest.iter().filter(|verdict| verdict.is_alert()).count();
+        if !quiet || alerts > 0 {
+            println!("{name}: {} events, {alerts} alerts", recorded.len());
+        }
+        let start = recorded.first().map_or(Timestamp::default(), |r| r.event.time);
+        for verdict in latest.iter().filter(|verdict| verdict.score >= min) {
+            print(verdict, start, evidence);
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let rate = events as f64 / seconds.max(1e-9);
+    println!("{events} events in {seconds:.3} s, {rate:.0} a second");
+    Ok(())
+}
+
+fn fit(config: &DetectionConfig, files: &[String]) -> Result<Option<Baseline>, Box<dyn Error>> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let mut builder = BaselineBuilder::new(config)?;
+    for file in files {
+        for event in events_of(file)? {
+            builder.observe(&event);
+        }
+    }
+    let baseline = builder.finish();
+    println!("baseline: {} events over {:.0} s", baseline.events(), baseline.seconds());
+    Ok(Some(baseline))
+}
+
+fn print(verdict: &Verdict, start: Timestamp, evidence: bool) {
+    let technique = verdict.technique.as_ref().map_or("", |technique| technique.as_str());
+    println!(
+        "  {:7.1} s  {:.3} {:8} {:9} {} (rev {})",
+        verdict.time.since(start).as_secs_f64(),
+        verdict.score,
+        verdict.severity(),
+        technique,
+        verdict.title,
+        verdict.revision,
+    );
+    if evidence {
+        for term in &verdict.evidence {
+            println!("             {:+.2}  {} = {:.3}", term.contribution, term.feature, term.value);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What tests and examples need of captures: their events, as a sensor would record them.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+
+use amoskys_collectors::flow::FlowCollector;
+use amoskys_core::event::Verdict;
+use amoskys_core::{Class, Collector, Epoch, Recorded, Seq, StreamId};
+
+/// All events of a capture file, numbered in one stream.
+pub fn events_of(file: impl AsRef<Path>) -> Result<Vec<Recorded>, Box<dyn Error>> {
+    let stream = StreamId { agent: "sensor".into(), epoch: Epoch::default(), class: Class::Telemetry };
+    let stream = Arc::new(stream);
+    let mut collector = FlowCollector::from_files([file])?;
+    let mut recorded = Vec::new();
+    tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+        while let Some(batch) = collector.next_batch().await? {
+            for event in batch.events {
+                recorded.push(Recorded { stream: stream.clone(), seq: Seq(recorded.len() as u64), event });
+            }
+        }
+        Ok(recorded)
+    })
+}
+
+/// The latest revision of each verdict, in order of time.
+pub fn latest(verdicts: Vec<Verdict>) -> Vec<Verdict> {
+    let mut latest: Vec<Verdict> = Vec::new();
+    for verdict in verdicts {
+        match latest.iter_mut().find(|known| known.id == verdict.id) {
+            Some(known) => *known = verdict,
+            None => latest.push(verdict),
+        }
+    }
+    latest.sort_by_key(|verdict| (verdict.time, verdict.id));
+    latest
+}
