@@ -117,7 +117,7 @@ fn card(report: &Report, alert: &Numbered<'_>) -> Markup {
             dl.facts {
                 div { dt { "Technique" } dd { (technique_full(verdict.technique.as_ref())) } }
                 div { dt { "First seen" } dd { (time(verdict.time)) } }
-                div { dt { "Last seen" } dd { (time(verdict.updated)) @if verdict.updated > verdict.time { span.soft { " (after " (duration(verdict.updated.since(verdict.time))) ")" } } } }
+                div { dt { "Last seen" } dd { (time(verdict.updated)) @if verdict.updated > verdict.time { span.soft { ", " (duration(verdict.updated.since(verdict.time))) " later" } } } }
             }
             @if !verdict.evidence.is_empty() { (evidence(report, verdict)) }
             dl.origin {

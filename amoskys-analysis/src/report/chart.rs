@@ -43,9 +43,16 @@ const MOST_LANES: usize = 4;
 const SCORE_HEIGHT: f64 = 150.0;
 const STRIP_HEIGHT: f64 = 44.0;
 const STRIP_GAP: f64 = 30.0;
+/// Verdicts below the threshold whose duration is drawn, the highest scores first.
+const MOST_OTHERS: usize = 100;
 
 /// Draws the chart; nothing happened, nothing is drawn.
-pub(super) fn draw(timeline: &Timeline, alerts: &[Numbered<'_>], size: Size) -> Option<Markup> {
+pub(super) fn draw(
+    timeline: &Timeline,
+    alerts: &[Numbered<'_>],
+    others: &[&Verdict],
+    size: Size,
+) -> Option<Markup> {
     let columns = timeline.columns(if size == Size::Wide { 256 } else { 96 });
     if columns.bins.is_empty() {
         return None;
@@ -57,7 +64,16 @@ pub(super) fn draw(timeline: &Timeline, alerts: &[Numbered<'_>], size: Size) -> 
     let flows_base = score_base + STRIP_GAP + STRIP_HEIGHT;
     let bytes_base = flows_base + STRIP_GAP + STRIP_HEIGHT;
     let height = bytes_base + 26.0;
-    let score_y = |score: f64| score_base - SCORE_HEIGHT * score.clamp(0.0, 1.0);
+    // A score that is not a number is drawn as none.
+    let score_y = |score: f64| {
+        score_base
+            - SCORE_HEIGHT
+                * if score.is_nan() {
+                    0.0
+                } else {
+                    score.clamp(0.0, 1.0)
+                }
+    };
     let ticks = ticks(&axis, if size == Size::Wide { 96.0 } else { 70.0 });
     let per = duration(Duration::from_nanos(columns.width_ns.unsigned_abs()));
     let most_flows = columns.bins.iter().map(|bin| bin.flows).max().unwrap_or(0);
@@ -72,6 +88,11 @@ pub(super) fn draw(timeline: &Timeline, alerts: &[Numbered<'_>], size: Size) -> 
             @for level in [0.0, 0.5, 1.0] {
                 line.grid x1=(px(LEFT)) x2=(px(axis.to)) y1=(px(score_y(level))) y2=(px(score_y(level))) {}
                 text.tick x=(px(LEFT - 8.0)) y=(px(score_y(level) + 4.0)) text-anchor="end" { (level) }
+            }
+            @for verdict in others.iter().take(MOST_OTHERS).copied().chain(alerts.iter().map(|alert| alert.verdict)) {
+                @let (from, to) = axis.span(verdict);
+                rect.block.(verdict.severity().as_str()) x=(px(from)) y=(px(score_y(verdict.score)))
+                    width=(px(to - from)) height=(px(score_base - score_y(verdict.score))) {}
             }
             @for (x, bin) in axis.bins(&columns) {
                 @if let Some(score) = bin.score {
@@ -135,6 +156,13 @@ impl Axis {
         // A float's cast saturates.
         #[expect(clippy::cast_possible_truncation, reason = "saturating is what is wanted")]
         Timestamp::from_nanos(self.start.nanos().saturating_add(nanos.round() as i64))
+    }
+
+    /// From the first to the latest event of a verdict: wide enough to be seen.
+    fn span(&self, verdict: &Verdict) -> (f64, f64) {
+        let from = self.x(verdict.time);
+        let to = self.x(verdict.updated).max(from + 5.0).min(self.to);
+        (from.min(to - 5.0), to)
     }
 
     /// Width of a bar: a little less than a column, where there is room for a gap.
@@ -275,11 +303,9 @@ fn place<'a>(alerts: &[Numbered<'a>], axis: &Axis) -> (Vec<Marker<'a>>, usize) {
 
 /// The time an alert lasted, at the height of its score.
 fn span(alert: &Numbered<'_>, axis: &Axis, y: f64) -> Markup {
-    let verdict = alert.verdict;
-    let from = axis.x(verdict.time);
-    let to = axis.x(verdict.updated).max(from + 5.0).min(axis.to);
+    let (from, to) = axis.span(alert.verdict);
     html! {
-        line.span.(verdict.severity().as_str()) data-alert=(alert.number) x1=(px(from.min(to - 5.0))) x2=(px(to))
+        line.span.(alert.verdict.severity().as_str()) data-alert=(alert.number) x1=(px(from)) x2=(px(to))
             y1=(px(y)) y2=(px(y)) {}
     }
 }

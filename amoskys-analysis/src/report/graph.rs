@@ -17,6 +17,7 @@ const BAR: f64 = 6.0;
 /// Height that all ribbons share. A side is higher than that, because small hosts need room for their label.
 const RIBBONS: f64 = 240.0;
 const RIBBON_MIN: f64 = 1.2;
+const RIBBON_MAX: f64 = 36.0;
 
 /// Draws the graph; without flows nothing is drawn.
 pub(super) fn draw(talkers: &Talkers, alerts: &[Numbered<'_>], size: Size) -> Option<Markup> {
@@ -133,9 +134,10 @@ impl Graph {
             return None;
         }
         right.sort_by_neighbours(&mut ribbons);
-        let roots: f64 = ribbons.iter().map(|ribbon| root(ribbon.traffic.flows)).sum();
+        let roots = || ribbons.iter().map(|ribbon| root(ribbon.traffic.flows));
+        let scale = (RIBBONS / roots().sum::<f64>()).min(RIBBON_MAX / roots().fold(1.0, f64::max));
         for ribbon in &mut ribbons {
-            ribbon.width = (RIBBONS * root(ribbon.traffic.flows) / roots).max(RIBBON_MIN);
+            ribbon.width = (scale * root(ribbon.traffic.flows)).max(RIBBON_MIN);
         }
         left.lay_out(
             &mut ribbons,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use amoskys_core::Digest;
-use amoskys_core::event::Severity;
+use amoskys_core::event::{Severity, Verdict};
 use amoskys_core::ledger::{Account, LedgerSnapshot};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -57,7 +57,7 @@ fn body(report: &Report) -> Markup {
                     @if report.findings.is_partial() { p.note { "There were too many verdicts to keep: the strongest are shown." } }
                 }
             }
-            (over_time(report, &found))
+            (over_time(report, &found, &others))
             (who(report, &found))
             @if !found.is_empty() {
                 section #evidence {
@@ -114,7 +114,7 @@ fn outcome(alerts: &[Numbered<'_>]) -> Markup {
     };
     html! {
         @match worst {
-            None => div.outcome.calm { b { "No alert" } span { "nothing scored above " (amoskys_core::event::Verdict::ALERT_SCORE) } },
+            None => div.outcome.calm { b { "No alert" } span { "nothing scored above " (Verdict::ALERT_SCORE) } },
             Some(worst) => div.outcome.(worst.as_str()) {
                 b { (counted(u64::try_from(alerts.len()).unwrap_or(u64::MAX), "alert")) }
                 span {
@@ -154,11 +154,11 @@ fn tiles(report: &Report, alerts: &[Numbered<'_>]) -> Markup {
     }
 }
 
-fn over_time(report: &Report, alerts: &[Numbered<'_>]) -> Markup {
+fn over_time(report: &Report, alerts: &[Numbered<'_>], others: &[&Verdict]) -> Markup {
     let outside = report.timeline.columns(1).flows_outside;
     let charts: Vec<Markup> = Size::ALL
         .iter()
-        .filter_map(|size| chart::draw(&report.timeline, alerts, *size))
+        .filter_map(|size| chart::draw(&report.timeline, alerts, others, *size))
         .collect();
     html! {
         @if !charts.is_empty() {
@@ -167,7 +167,7 @@ fn over_time(report: &Report, alerts: &[Numbered<'_>]) -> Markup {
                 figure {
                     @for chart in &charts { (chart) }
                     figcaption {
-                        "Bars: the highest score of each moment. Lines: alerts, from the first to the latest event behind them."
+                        "Bars: scores when they were given. Behind them, what was going on, from first notice to latest event; lines mark alerts."
                         @if outside > 0 { " Not drawn: " (counted(outside, "flow")) " with times far from all others." }
                     }
                 }
@@ -191,7 +191,7 @@ fn who(report: &Report, alerts: &[Numbered<'_>]) -> Markup {
                     p.legend {
                         span { "Began the flow" }
                         span.keys {
-                            span.key.blamed { "behind an alert" }
+                            @if !alerts.is_empty() { span.key.blamed { "behind an alert" } }
                             @if !accused.is_empty() { span.key.suspect { "other flows of an accused host" } }
                             span.key.plain { "other flows" }
                         }
