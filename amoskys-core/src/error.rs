@@ -6,6 +6,31 @@ use std::time::Duration;
 /// become ours.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
+/// An error and all its causes on one line, for whoever reports last.
+///
+/// ```
+/// use amoskys_core::error::Chain;
+///
+/// let cause = std::io::Error::other("no such device");
+/// let error = amoskys_core::WalError::Failed { action: "was writing", source: Box::new(cause) };
+/// let line = Chain(&error).to_string();
+/// assert_eq!(line, "the log's storage failed while it was writing: no such device");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'a));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
 /// What to do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -5,6 +5,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::analyzer::{Analyzer, AnalyzerError, Observation};
+use crate::error::Chain;
 use crate::event::{Class, Event, Payload, Verdict, VerdictId};
 use crate::id::{EventId, Name, Offset};
 use crate::ledger::{DropReason, Ledger};
@@ -67,7 +68,7 @@ impl Analysis {
         let opened = match self.shared.log.open.open(record) {
             Ok(opened) => opened,
             Err(error) => {
-                tracing::warn!(%error, "a record cannot be opened and is not analyzed");
+                tracing::warn!(error = %Chain(&error), "a record cannot be opened and is not analyzed");
                 return;
             }
         };
@@ -82,7 +83,7 @@ impl Analysis {
             let mut used = true;
             for analyzer in &mut self.analyzers {
                 if let Err(error) = analyzer.observe(Observation::Event(&event), &mut verdicts) {
-                    tracing::debug!(%error, "an analyzer cannot use an event");
+                    tracing::debug!(error = %Chain(&error), "an analyzer cannot use an event");
                     used = false;
                 }
             }
@@ -165,7 +166,7 @@ impl Analysis {
                     .advance(&self.shared.log, self.reader, self.from)
             }
             Err(error) => {
-                tracing::warn!(%error, "the analyzers' state cannot be kept; after a restart the log is read again");
+                tracing::warn!(error = %Chain(&error), "the analyzers' state cannot be kept; after a restart the log is read again");
                 Ok(())
             }
         }
@@ -189,7 +190,7 @@ pub(super) fn restore(
             Ok(bookmark.offset.max(first))
         }
         Err(error) => {
-            tracing::warn!(%error, "the analyzers' checkpoint is not used; the log is read from its beginning");
+            tracing::warn!(error = %Chain(&error), "the analyzers' checkpoint is not used; the log is read from its beginning");
             Ok(first)
         }
     }

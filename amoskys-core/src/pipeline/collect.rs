@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use crate::batch::Batch;
 use crate::collector::{BoxCollector, CollectError, Collector};
-use crate::error::Remedy;
+use crate::error::{Chain, Remedy};
 use crate::shutdown::Shutdown;
 
 use super::run::Shared;
@@ -71,7 +71,7 @@ pub(super) async fn collect(
                     Remedy::Reject => Duration::from_millis(1),
                     Remedy::Fatal => return Err(error),
                 };
-                tracing::warn!(collector = collector.source(), %error, ?pause, "collector failed, will try again");
+                tracing::warn!(collector = collector.source(), error = %Chain(&error), ?pause, "collector failed, will try again");
                 // Whether time or patience ran out, the next round tells.
                 let _ = tokio::time::timeout(pause, until.triggered()).await;
             }

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use crate::batch::Recorded;
-use crate::error::{BoxError, Remedy};
+use crate::error::{BoxError, Chain, Remedy};
 use crate::id::Offset;
 use crate::ledger::DropReason;
 use crate::sink::{BoxSink, Sink, SinkError};
@@ -130,7 +130,7 @@ impl Consumer {
             Ok(opened) => opened,
             Err(error) => {
                 let sink = self.part.sink.name();
-                tracing::warn!(%error, sink, "a record cannot be opened and is passed over");
+                tracing::warn!(error = %Chain(&error), sink, "a record cannot be opened and is passed over");
                 return Ok(Answer::Done);
             }
         };
@@ -215,7 +215,7 @@ impl Consumer {
             match sink.remedy(&error) {
                 Remedy::RetryAfter(least) => {
                     backoff = (backoff * 2).max(least).min(MAX_BACKOFF.max(least));
-                    tracing::warn!(sink = sink.name(), %error, ?backoff, "sink failed, will try again");
+                    tracing::warn!(sink = sink.name(), error = %Chain(&error), ?backoff, "sink failed, will try again");
                     let give_up = shared.give_up.triggered();
                     // Whether time or patience ran out, the next call tells.
                     let _ = runtime.block_on(async { tokio::time::timeout(backoff, give_up).await });

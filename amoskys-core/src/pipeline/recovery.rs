@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::batch::Position;
+use crate::error::Chain;
 use crate::event::{Payload, VerdictId};
 use crate::id::{EventId, Name, Offset};
 use crate::ledger::{Account, DropReason, Ledger, LedgerSnapshot};
@@ -40,7 +41,7 @@ impl Recovery {
                 Ok(opened) => recovery.take(opened),
                 Err(ReadLogError::Storage(error)) => return Err(error),
                 Err(ReadLogError::Record(error)) => {
-                    tracing::warn!(error, "a record of the log cannot be read and is passed over");
+                    tracing::warn!(error = %Chain(&*error), "a record of the log cannot be read and is passed over");
                     recovery.damaged += 1;
                 }
             }

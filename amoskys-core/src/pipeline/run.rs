@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::collector::{BoxCollector, Collector};
-use crate::error::BoxError;
+use crate::error::{BoxError, Chain};
 use crate::id::{Name, Offset};
 use crate::ledger::{Ledger, LedgerSnapshot};
 use crate::seal::Open;
@@ -301,7 +301,7 @@ impl Running {
                 Ok(Err(error)) => error,
                 Err(error) => Box::new(error),
             };
-            tracing::error!(part, error, "a part of the pipeline failed");
+            tracing::error!(part, error = %Chain(&*error), "a part of the pipeline failed");
             failures.push((std::mem::take(part), error));
         }
         self.parts.clear();

@@ -5,6 +5,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::batch::{Batch, Position, Tally};
+use crate::error::Chain;
 use crate::event::{Class, Event};
 use crate::id::{EventId, Name, Offset};
 use crate::ledger::DropReason;
@@ -187,7 +188,7 @@ impl Appending<'_> {
                 Ok(Outcome::Keep) => {}
                 Ok(drop) => return drop,
                 Err(error) => {
-                    tracing::warn!(%error, "an event is dropped because a transform failed");
+                    tracing::warn!(error = %Chain(&error), "an event is dropped because a transform failed");
                     return Outcome::Drop(DropReason::TRANSFORM_FAILED);
                 }
             }
@@ -293,7 +294,7 @@ impl Appending<'_> {
                 source: Box::new(error),
             }),
             Err(error) => {
-                tracing::warn!(%error, count, "events are dropped because they cannot be sealed");
+                tracing::warn!(error = %Chain(&error), count, "events are dropped because they cannot be sealed");
                 self.writer
                     .shared
                     .ledger
