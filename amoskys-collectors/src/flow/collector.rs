@@ -301,9 +301,23 @@ impl Collector for FlowCollector {
 
     fn remedy(&self, error: &FlowError) -> Remedy {
         match error {
-            FlowError::Live(_) => Remedy::RetryAfter(Duration::from_secs(1)),
+            FlowError::Live(LiveError::Wait(_)) => Remedy::RetryAfter(Duration::from_secs(1)),
+            // An interface that was there comes back; one that never was is a mistake.
+            FlowError::Live(LiveError::NoInterface { .. } | LiveError::Open { .. })
+                if self.progress.packets() > 0 =>
+            {
+                Remedy::RetryAfter(Duration::from_secs(1))
+            }
             _ => Remedy::Fatal,
         }
+    }
+
+    fn stop(&mut self) -> bool {
+        let live = !self.is_replayable();
+        if live {
+            self.stop.trigger();
+        }
+        live
     }
 }
 
