@@ -17,6 +17,7 @@ mod geometric;
 pub mod iforest;
 mod layer;
 mod measure;
+pub mod model;
 pub mod odds;
 #[cfg(feature = "report")]
 pub mod report;

@@ -51,14 +51,27 @@ fn compare(most_rows: usize, tolerance: f64) {
         precisions += precision;
         sets += 1.0;
     }
-    println!("mean over {sets} sets: {:.4} (reference {:.4}) AP {:.4}", ours / sets, theirs / sets, precisions / sets);
+    println!(
+        "mean over {sets} sets: {:.4} (reference {:.4}) AP {:.4}",
+        ours / sets,
+        theirs / sets,
+        precisions / sets
+    );
     assert!(sets > 5.0);
-    assert!((ours - theirs).abs() / sets < tolerance, "{:.4} and {:.4}", ours / sets, theirs / sets);
+    assert!(
+        (ours - theirs).abs() / sets < tolerance,
+        "{:.4} and {:.4}",
+        ours / sets,
+        theirs / sets
+    );
 }
 
 fn scores(table: &Table, seed: u64) -> Vec<f64> {
     let rows = Rows::new(&table.values, table.columns).expect("a table");
     let params = IsolationForest::params().seed(seed);
-    let forest = params.validate().and_then(|params| params.fit_rows(rows)).expect("enough rows");
+    let forest = params
+        .validate()
+        .and_then(|params| params.fit_rows(rows))
+        .expect("enough rows");
     forest.score(rows).expect("the same columns")
 }

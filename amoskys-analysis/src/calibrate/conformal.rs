@@ -64,7 +64,11 @@ impl Conformal {
     #[must_use]
     pub fn p_value(&self, score: f64) -> f64 {
         let below = self.scores.partition_point(|normal| *normal < score);
-        let at_least = if score.is_nan() { self.scores.len() } else { self.scores.len() - below };
+        let at_least = if score.is_nan() {
+            self.scores.len()
+        } else {
+            self.scores.len() - below
+        };
         (at_least as f64 + 1.0) / (self.scores.len() as f64 + 1.0)
     }
 
@@ -73,7 +77,11 @@ impl Conformal {
     pub fn tail_p_value(&self, score: f64) -> f64 {
         let exact = self.p_value(score);
         match self.tail {
-            Some(Tail { start, share, mean_excess }) if score > start => {
+            Some(Tail {
+                start,
+                share,
+                mean_excess,
+            }) if score > start => {
                 let continued = share * (-(score - start) / mean_excess).exp();
                 // The exact value is a bound where there are scores to count, and the curve where there are not.
                 exact.min(continued.max(f64::MIN_POSITIVE))
@@ -87,7 +95,11 @@ impl Conformal {
     #[must_use]
     pub fn probability(&self, score: f64) -> f64 {
         let p = self.tail_p_value(score);
-        let factor = if p < (-1.0_f64).exp() { 1.0 / (-std::f64::consts::E * p * p.ln()) } else { 1.0 };
+        let factor = if p < (-1.0_f64).exp() {
+            1.0 / (-std::f64::consts::E * p * p.ln())
+        } else {
+            1.0
+        };
         let odds = self.prior / (1.0 - self.prior) * factor;
         (1.0 / (1.0 + 1.0 / odds)).clamp(f64::EPSILON, 1.0 - f64::EPSILON)
     }
@@ -101,9 +113,16 @@ fn fit_tail(scores: &[f64]) -> Option<Tail> {
     }
     let (below, high) = scores.split_at(scores.len() - count);
     let start = *below.last()?;
-    let mean_excess = high.iter().map(|score| (score - start) / count as f64).sum::<f64>();
+    let mean_excess = high
+        .iter()
+        .map(|score| (score - start) / count as f64)
+        .sum::<f64>();
     let share = (count as f64 + 1.0) / (scores.len() as f64 + 1.0);
-    (mean_excess > 0.0 && mean_excess.is_finite()).then_some(Tail { start, share, mean_excess })
+    (mean_excess > 0.0 && mean_excess.is_finite()).then_some(Tail {
+        start,
+        share,
+        mean_excess,
+    })
 }
 
 impl TryFrom<Parts> for Conformal {
@@ -116,6 +135,9 @@ impl TryFrom<Parts> for Conformal {
 
 impl From<Conformal> for Parts {
     fn from(conformal: Conformal) -> Self {
-        Self { scores: conformal.scores, prior: conformal.prior }
+        Self {
+            scores: conformal.scores,
+            prior: conformal.prior,
+        }
     }
 }

@@ -50,11 +50,18 @@ impl Isotonic {
         }
         let ends = |pool: Pool| {
             let probability = pool.anomalies / pool.rows;
-            let ends = if pool.first < pool.last { vec![pool.first, pool.last] } else { vec![pool.first] };
+            let ends = if pool.first < pool.last {
+                vec![pool.first, pool.last]
+            } else {
+                vec![pool.first]
+            };
             ends.into_iter().map(move |score| (score, probability))
         };
         let points = pools.into_iter().flat_map(ends).collect();
-        Ok(Self { points, margin: 1.0 / (pairs.len() as f64 + 2.0) })
+        Ok(Self {
+            points,
+            margin: 1.0 / (pairs.len() as f64 + 2.0),
+        })
     }
 
     /// The probability that a row of this score is an anomaly.
@@ -63,7 +70,9 @@ impl Isotonic {
         let after = self.points.partition_point(|point| point.0 <= score);
         let before = after.checked_sub(1).map(|at| self.points[at]);
         let probability = match (before, self.points.get(after)) {
-            (Some((left, low)), Some(&(right, high))) => low + (high - low) * ((score - left) / (right - left)),
+            (Some((left, low)), Some(&(right, high))) => {
+                low + (high - low) * ((score - left) / (right - left))
+            }
             (Some((_, probability)), None) | (None, Some(&(_, probability))) => probability,
             (None, None) => 0.5,
         };
@@ -87,8 +96,12 @@ impl TryFrom<Parts> for Isotonic {
     type Error = &'static str;
 
     fn try_from(Parts { points, margin }: Parts) -> Result<Self, Self::Error> {
-        let rising = points.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
-        let finite = points.iter().all(|point| point.0.is_finite() && (0.0..=1.0).contains(&point.1));
+        let rising = points
+            .windows(2)
+            .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
+        let finite = points
+            .iter()
+            .all(|point| point.0.is_finite() && (0.0..=1.0).contains(&point.1));
         if rising && finite && margin > 0.0 && margin <= 0.5 {
             Ok(Self { points, margin })
         } else {

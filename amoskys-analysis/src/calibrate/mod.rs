@@ -107,7 +107,10 @@ pub enum CalibrateError {
 /// Scores with labels, in order of the scores; what is not finite is left out.
 fn labelled(scores: &[f64], labels: &[bool]) -> Result<Vec<(f64, bool)>, CalibrateError> {
     if scores.len() != labels.len() {
-        return Err(CalibrateError::Labels { scores: scores.len(), labels: labels.len() });
+        return Err(CalibrateError::Labels {
+            scores: scores.len(),
+            labels: labels.len(),
+        });
     }
     let mut pairs: Vec<(f64, bool)> = scores.iter().copied().zip(labels.iter().copied()).collect();
     pairs.retain(|pair| pair.0.is_finite());

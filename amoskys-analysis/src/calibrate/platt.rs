@@ -19,8 +19,15 @@ impl Platt {
     /// A curve of one's own. A slope below 0, or not finite, counts as 0; an intercept that is not finite too.
     #[must_use]
     pub const fn new(slope: f64, intercept: f64) -> Self {
-        let slope = if slope.is_finite() && slope > 0.0 { slope } else { 0.0 };
-        Self { slope, intercept: if intercept.is_finite() { intercept } else { 0.0 } }
+        let slope = if slope.is_finite() && slope > 0.0 {
+            slope
+        } else {
+            0.0
+        };
+        Self {
+            slope,
+            intercept: if intercept.is_finite() { intercept } else { 0.0 },
+        }
     }
 
     /// The curve that has these probabilities at two scores, the lower score first. `None` unless both rise and lie
@@ -48,11 +55,24 @@ impl Platt {
         // In units of the scores' spread, so that steps are well scaled whatever the scores are.
         let n = pairs.len() as f64;
         let center = pairs.iter().map(|pair| pair.0 / n).sum::<f64>();
-        let spread = pairs.iter().map(|pair| (pair.0 - center).powi(2) / n).sum::<f64>().sqrt();
-        let spread = if spread > 0.0 && spread.is_finite() { spread } else { 1.0 };
+        let spread = pairs
+            .iter()
+            .map(|pair| (pair.0 - center).powi(2) / n)
+            .sum::<f64>()
+            .sqrt();
+        let spread = if spread > 0.0 && spread.is_finite() {
+            spread
+        } else {
+            1.0
+        };
         let data: Vec<(f64, f64)> = pairs
             .iter()
-            .map(|&(score, label)| ((score - center) / spread, if label { targets.0 } else { targets.1 }))
+            .map(|&(score, label)| {
+                (
+                    (score - center) / spread,
+                    if label { targets.0 } else { targets.1 },
+                )
+            })
             .collect();
         let base = (0.0, ((anomalies + 1.0) / (others + 1.0)).ln());
         let (slope, intercept) = maximise(&data, base);
@@ -67,7 +87,11 @@ impl Platt {
     pub fn probability(&self, score: f64) -> f64 {
         let score = if score.is_nan() { f64::NEG_INFINITY } else { score };
         // A slope of 0 makes any score, even an infinite one, count for nothing.
-        let odds = if self.slope > 0.0 { self.slope * score + self.intercept } else { self.intercept };
+        let odds = if self.slope > 0.0 {
+            self.slope * score + self.intercept
+        } else {
+            self.intercept
+        };
         logistic(odds).clamp(f64::EPSILON, 1.0 - f64::EPSILON)
     }
 }
@@ -92,7 +116,10 @@ fn maximise(data: &[(f64, f64)], start: (f64, f64)) -> (f64, f64) {
             break;
         }
         let determinant = h11 * h22 - h12 * h12;
-        let step = (-(h22 * g1 - h12 * g2) / determinant, -(h11 * g2 - h12 * g1) / determinant);
+        let step = (
+            -(h22 * g1 - h12 * g2) / determinant,
+            -(h11 * g2 - h12 * g1) / determinant,
+        );
         let mut length = 1.0;
         let better = loop {
             let next = (slope + length * step.0, intercept + length * step.1);

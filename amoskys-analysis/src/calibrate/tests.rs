@@ -8,7 +8,11 @@ fn sample(rows: u32, truth: impl Fn(f64) -> f64) -> (Vec<f64>, Vec<bool>) {
     let at = |n: u32| (f64::from(n) * 0.754_877_666_246_692_8).fract();
     let coin = |n: u32| (f64::from(n) * 0.569_840_290_998_053_2).fract();
     let scores: Vec<f64> = (0..rows).map(at).collect();
-    let labels = scores.iter().zip(0..).map(|(&score, n)| coin(n) < truth(score)).collect();
+    let labels = scores
+        .iter()
+        .zip(0..)
+        .map(|(&score, n)| coin(n) < truth(score))
+        .collect();
     (scores, labels)
 }
 
@@ -21,7 +25,11 @@ fn stored(calibration: Calibration) -> Calibration {
 
 fn assert_monotone(calibration: &Calibration) {
     let mut last = 0.0;
-    for score in [f64::NAN, f64::NEG_INFINITY].into_iter().chain((-200..400).map(|n| f64::from(n) / 100.0)).chain([1e9, f64::INFINITY]) {
+    for score in [f64::NAN, f64::NEG_INFINITY]
+        .into_iter()
+        .chain((-200..400).map(|n| f64::from(n) / 100.0))
+        .chain([1e9, f64::INFINITY])
+    {
         let probability = calibration.probability(score);
         assert!(probability > 0.0 && probability < 1.0, "{score}: {probability}");
         assert!(probability >= last, "{score}: {probability} after {last}");
@@ -31,7 +39,15 @@ fn assert_monotone(calibration: &Calibration) {
 
 #[test]
 fn isotonic_finds_any_rising_curve() {
-    let steps = |s: f64| if s < 0.3 { 0.05 } else if s < 0.8 { 0.4 } else { 0.95 };
+    let steps = |s: f64| {
+        if s < 0.3 {
+            0.05
+        } else if s < 0.8 {
+            0.4
+        } else {
+            0.95
+        }
+    };
     let (scores, labels) = sample(20_000, steps);
     let isotonic = stored(Isotonic::fit(&scores, &labels).unwrap().into());
     assert_monotone(&isotonic);
@@ -45,8 +61,18 @@ fn isotonic_finds_any_rising_curve() {
 fn isotonic_pools_by_hand() {
     let isotonic = Isotonic::fit(&[1.0, 2.0, 3.0, 4.0, 4.0], &[false, true, false, true, true]).unwrap();
     let margin = 1.0 / 7.0;
-    for (score, probability) in [(1.0, margin), (2.0, 0.5), (2.5, 0.5), (3.5, 0.75), (4.0, 1.0 - margin), (9.0, 1.0 - margin)] {
-        assert!((isotonic.probability(score) - probability).abs() < 1e-12, "{score}");
+    for (score, probability) in [
+        (1.0, margin),
+        (2.0, 0.5),
+        (2.5, 0.5),
+        (3.5, 0.75),
+        (4.0, 1.0 - margin),
+        (9.0, 1.0 - margin),
+    ] {
+        assert!(
+            (isotonic.probability(score) - probability).abs() < 1e-12,
+            "{score}"
+        );
     }
 }
 
@@ -71,7 +97,11 @@ fn platt_finds_a_logistic_curve() {
 fn platt_does_not_run_away_or_turn_around() {
     let apart = Platt::fit(&[0.0, 0.1, 0.9, 1.0], &[false, false, true, true]).unwrap();
     assert_monotone(&apart.into());
-    assert!((0.7..0.999).contains(&apart.probability(1.0)), "{}", apart.probability(1.0));
+    assert!(
+        (0.7..0.999).contains(&apart.probability(1.0)),
+        "{}",
+        apart.probability(1.0)
+    );
     let turned = Platt::fit(&[0.0, 0.1, 0.9, 1.0], &[true, true, false, false]).unwrap();
     assert_eq!(turned.probability(0.0), turned.probability(1.0));
     assert!((turned.probability(f64::INFINITY) - 0.5).abs() < 1e-12);
@@ -84,12 +114,23 @@ fn platt_does_not_run_away_or_turn_around() {
 #[test]
 fn conformal_keeps_its_promise() {
     // Exponential scores by inversion; one half calibrates, the other is judged.
-    let scores: Vec<f64> = sample(8000, |_| 0.0).0.into_iter().map(|u| -(1.0 - u).ln()).collect();
+    let scores: Vec<f64> = sample(8000, |_| 0.0)
+        .0
+        .into_iter()
+        .map(|u| -(1.0 - u).ln())
+        .collect();
     let (normal, new) = scores.split_at(4000);
     let conformal = Conformal::fit(normal, 0.01).unwrap();
     for alpha in [0.01, 0.05, 0.2] {
-        let alarms = new.iter().filter(|&&score| conformal.p_value(score) <= alpha).count() as f64 / 4000.0;
-        assert!(alarms <= alpha + 0.005 && alarms > 0.8 * alpha, "{alarms} at {alpha}");
+        let alarms = new
+            .iter()
+            .filter(|&&score| conformal.p_value(score) <= alpha)
+            .count() as f64
+            / 4000.0;
+        assert!(
+            alarms <= alpha + 0.005 && alarms > 0.8 * alpha,
+            "{alarms} at {alpha}"
+        );
     }
     assert_eq!(conformal.p_value(f64::INFINITY), 1.0 / 4001.0);
     assert_eq!(conformal.p_value(-1.0), 1.0);
@@ -103,10 +144,22 @@ fn conformal_keeps_its_promise() {
 
 #[test]
 fn bad_input_is_refused() {
-    assert_eq!(Isotonic::fit(&[1.0], &[]), Err(CalibrateError::Labels { scores: 1, labels: 0 }));
-    assert_eq!(Platt::fit(&[1.0, 2.0], &[true, true]), Err(CalibrateError::OneKind));
-    assert_eq!(Isotonic::fit(&[f64::NAN, 2.0], &[true, false]), Err(CalibrateError::OneKind));
-    assert_eq!(Conformal::fit(&[f64::NAN], 0.1), Err(CalibrateError::TooFew { needed: 1, found: 0 }));
+    assert_eq!(
+        Isotonic::fit(&[1.0], &[]),
+        Err(CalibrateError::Labels { scores: 1, labels: 0 })
+    );
+    assert_eq!(
+        Platt::fit(&[1.0, 2.0], &[true, true]),
+        Err(CalibrateError::OneKind)
+    );
+    assert_eq!(
+        Isotonic::fit(&[f64::NAN, 2.0], &[true, false]),
+        Err(CalibrateError::OneKind)
+    );
+    assert_eq!(
+        Conformal::fit(&[f64::NAN], 0.1),
+        Err(CalibrateError::TooFew { needed: 1, found: 0 })
+    );
     assert_eq!(Conformal::fit(&[1.0], 1.0), Err(CalibrateError::Prior(1.0)));
     let falling = postcard::to_allocvec(&(vec![(0.0, 0.9), (1.0, 0.1)], 0.1)).unwrap();
     assert!(postcard::from_bytes::<Isotonic>(&falling).is_err());

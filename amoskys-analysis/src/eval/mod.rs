@@ -59,7 +59,11 @@ pub fn average_precision(scores: &[f64], labels: &[bool]) -> Option<f64> {
 /// If there are more probabilities than labels, or fewer.
 #[must_use]
 pub fn brier_score(probabilities: &[f64], labels: &[bool]) -> Option<f64> {
-    assert_eq!(probabilities.len(), labels.len(), "each probability needs a label");
+    assert_eq!(
+        probabilities.len(),
+        labels.len(),
+        "each probability needs a label"
+    );
     let squared = |(p, &label): (&f64, &bool)| (p - f64::from(u8::from(label))).powi(2);
     let sum: f64 = probabilities.iter().zip(labels).map(squared).sum();
     (!labels.is_empty()).then(|| sum / labels.len() as f64)
@@ -84,7 +88,11 @@ pub struct ReliabilityBin {
 /// If there are more probabilities than labels, or fewer.
 #[must_use]
 pub fn reliability(probabilities: &[f64], labels: &[bool], bins: usize) -> Vec<ReliabilityBin> {
-    assert_eq!(probabilities.len(), labels.len(), "each probability needs a label");
+    assert_eq!(
+        probabilities.len(),
+        labels.len(),
+        "each probability needs a label"
+    );
     let bins = bins.max(1);
     let mut sums = vec![(0.0, 0.0, 0_usize); bins];
     for (&probability, &label) in probabilities.iter().zip(labels) {
@@ -97,7 +105,11 @@ pub fn reliability(probabilities: &[f64], labels: &[bool], bins: usize) -> Vec<R
     }
     let mean = |&(given, came_true, rows): &(f64, f64, usize)| {
         let n = rows as f64;
-        ReliabilityBin { given: given / n, came_true: came_true / n, rows }
+        ReliabilityBin {
+            given: given / n,
+            came_true: came_true / n,
+            rows,
+        }
     };
     sums.iter().filter(|bin| bin.2 > 0).map(mean).collect()
 }
@@ -111,7 +123,10 @@ pub fn reliability(probabilities: &[f64], labels: &[bool], bins: usize) -> Vec<R
 #[must_use]
 pub fn calibration_error(probabilities: &[f64], labels: &[bool], bins: usize) -> Option<f64> {
     let distance = |bin: ReliabilityBin| (bin.given - bin.came_true).abs() * bin.rows as f64;
-    let sum: f64 = reliability(probabilities, labels, bins).into_iter().map(distance).sum();
+    let sum: f64 = reliability(probabilities, labels, bins)
+        .into_iter()
+        .map(distance)
+        .sum();
     (!labels.is_empty()).then(|| sum / labels.len() as f64)
 }
 
@@ -119,7 +134,11 @@ pub fn calibration_error(probabilities: &[f64], labels: &[bool], bins: usize) ->
 fn tied_groups(scores: &[f64], labels: &[bool]) -> Vec<(u64, u64)> {
     assert_eq!(scores.len(), labels.len(), "each score needs a label");
     let known = |score: f64| if score.is_nan() { f64::NEG_INFINITY } else { score };
-    let mut order: Vec<(f64, bool)> = scores.iter().zip(labels).map(|(&s, &label)| (known(s), label)).collect();
+    let mut order: Vec<(f64, bool)> = scores
+        .iter()
+        .zip(labels)
+        .map(|(&s, &label)| (known(s), label))
+        .collect();
     order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
     let count = |group: &[(f64, bool)]| {
         let anomalies = group.iter().filter(|entry| entry.1).count() as u64;
@@ -174,8 +193,13 @@ mod tests {
         let labels = [false, true, true, true];
         let bins = reliability(&probabilities, &labels, 10);
         assert_eq!(bins.len(), 2);
-        assert_eq!((bins[0].came_true, bins[1].came_true, bins[1].rows), (0.5, 1.0, 2));
-        assert!((calibration_error(&probabilities, &labels, 10).unwrap() - (0.45 + 0.05) / 2.0).abs() < 1e-12);
+        assert_eq!(
+            (bins[0].came_true, bins[1].came_true, bins[1].rows),
+            (0.5, 1.0, 2)
+        );
+        assert!(
+            (calibration_error(&probabilities, &labels, 10).unwrap() - (0.45 + 0.05) / 2.0).abs() < 1e-12
+        );
         let squares = 0.05_f64.powi(2) * 3.0 + 0.95_f64.powi(2);
         assert!((brier_score(&probabilities, &labels).unwrap() - squares / 4.0).abs() < 1e-12);
         assert_eq!(brier_score(&[], &[]), None);

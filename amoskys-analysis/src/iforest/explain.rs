@@ -43,12 +43,18 @@ impl IsolationForest {
         let mut score = self.score_scaled(&scaled);
         let mut named = Vec::new();
         while named.len() < most {
-            let lowest = self.without_each(&scaled).into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
+            let lowest = self
+                .without_each(&scaled)
+                .into_iter()
+                .min_by(|a, b| a.1.total_cmp(&b.1));
             let Some((feature, without)) = lowest else { break };
             if without >= score {
                 break;
             }
-            named.push(Contribution { feature, drop: score - without });
+            named.push(Contribution {
+                feature,
+                drop: score - without,
+            });
             scaled[feature] = 0.0;
             score = without;
         }
@@ -77,7 +83,9 @@ impl IsolationForest {
 
     /// The score of the row with each feature in turn at its median, for those that are not there already.
     fn without_each(&self, scaled: &[f32]) -> Vec<(usize, f64)> {
-        let apart: Vec<usize> = (0..scaled.len()).filter(|&feature| scaled[feature] != 0.0).collect();
+        let apart: Vec<usize> = (0..scaled.len())
+            .filter(|&feature| scaled[feature] != 0.0)
+            .collect();
         let count = apart.len().next_multiple_of(Self::LANES);
         let mut rows = scaled.repeat(count);
         for (row, &feature) in apart.iter().enumerate() {
@@ -85,6 +93,10 @@ impl IsolationForest {
         }
         let mut sums = vec![0.0; count];
         self.sum_lengths(&rows, scaled.len(), &mut sums);
-        apart.into_iter().zip(sums).map(|(feature, sum)| (feature, self.score_of(sum))).collect()
+        apart
+            .into_iter()
+            .zip(sums)
+            .map(|(feature, sum)| (feature, self.score_of(sum)))
+            .collect()
     }
 }

@@ -49,7 +49,11 @@ impl IsolationForest {
 
     pub(super) fn check_columns(&self, found: usize) -> Result<(), IsolationForestError> {
         let expected = self.columns();
-        if found == expected { Ok(()) } else { Err(IsolationForestError::Columns { expected, found }) }
+        if found == expected {
+            Ok(())
+        } else {
+            Err(IsolationForestError::Columns { expected, found })
+        }
     }
 }
 
@@ -68,10 +72,16 @@ impl IsolationForestValidParams {
         let ground = Ground::new(rows, &scale, self.trees(), size);
         let grow = |numbers: std::ops::Range<usize>| -> Vec<Tree> {
             // Each tree draws its own numbers, so that it does not matter which thread grows it.
-            numbers.map(|number| ground.grow(&mut Random::new(self.seed(), number as u64))).collect()
+            numbers
+                .map(|number| ground.grow(&mut Random::new(self.seed(), number as u64)))
+                .collect()
         };
         let trees = in_parts(self.trees(), self.threads(), &grow);
-        Ok(IsolationForest { scale, trees, usual_path: average_path(size) })
+        Ok(IsolationForest {
+            scale,
+            trees,
+            usual_path: average_path(size),
+        })
     }
 }
 
@@ -87,8 +97,9 @@ fn in_parts<T: Send>(
     let share = count.div_ceil(threads.get()).max(1);
     std::thread::scope(|scope| {
         let starts = (0..count).step_by(share);
-        let parts: Vec<_> =
-            starts.map(|start| scope.spawn(move || make(start..(start + share).min(count)))).collect();
+        let parts: Vec<_> = starts
+            .map(|start| scope.spawn(move || make(start..(start + share).min(count))))
+            .collect();
         let join = |part: std::thread::ScopedJoinHandle<'_, Vec<T>>| match part.join() {
             Ok(made) => made,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -101,11 +112,19 @@ impl TryFrom<Parts> for IsolationForest {
     type Error = &'static str;
 
     fn try_from(parts: Parts) -> Result<Self, Self::Error> {
-        let Parts { scale, trees, usual_path } = parts;
+        let Parts {
+            scale,
+            trees,
+            usual_path,
+        } = parts;
         let columns = scale.columns();
         let sound = scale.is_sound() && !trees.is_empty() && trees.iter().all(|tree| tree.is_sound(columns));
         if sound && usual_path >= 0.0 {
-            Ok(Self { scale, trees, usual_path })
+            Ok(Self {
+                scale,
+                trees,
+                usual_path,
+            })
         } else {
             Err("not a whole isolation forest")
         }
@@ -113,7 +132,17 @@ impl TryFrom<Parts> for IsolationForest {
 }
 
 impl From<IsolationForest> for Parts {
-    fn from(IsolationForest { scale, trees, usual_path }: IsolationForest) -> Self {
-        Self { scale, trees, usual_path }
+    fn from(
+        IsolationForest {
+            scale,
+            trees,
+            usual_path,
+        }: IsolationForest,
+    ) -> Self {
+        Self {
+            scale,
+            trees,
+            usual_path,
+        }
     }
 }

@@ -26,7 +26,10 @@ impl<D: Data<Elem = f64>, T> Fit<ArrayBase<D, Ix2>, T, IsolationForestError> for
     type Object = IsolationForest;
 
     /// Fits a forest on the records; targets are not looked at.
-    fn fit(&self, dataset: &DatasetBase<ArrayBase<D, Ix2>, T>) -> Result<IsolationForest, IsolationForestError> {
+    fn fit(
+        &self,
+        dataset: &DatasetBase<ArrayBase<D, Ix2>, T>,
+    ) -> Result<IsolationForest, IsolationForestError> {
         let records = dataset.records();
         self.fit_rows(Rows::new(&values(records), records.ncols())?)
     }
@@ -42,7 +45,8 @@ impl IsolationForest {
         &self,
         records: &ArrayBase<D, Ix2>,
     ) -> Result<Array1<f64>, IsolationForestError> {
-        self.score(Rows::new(&values(records), records.ncols())?).map(Array1::from)
+        self.score(Rows::new(&values(records), records.ncols())?)
+            .map(Array1::from)
     }
 }
 
@@ -67,11 +71,15 @@ impl<D: Data<Elem = f64>> PredictInplace<ArrayBase<D, Ix2>, Array1<f64>> for Iso
 
 /// The values row by row; copied only if they do not lie so.
 fn values<D: Data<Elem = f64>>(records: &ArrayBase<D, Ix2>) -> Cow<'_, [f64]> {
-    records.as_slice().map_or_else(|| records.iter().copied().collect(), Cow::Borrowed)
+    records
+        .as_slice()
+        .map_or_else(|| records.iter().copied().collect(), Cow::Borrowed)
 }
 
 impl From<error::Error> for IsolationForestError {
     fn from(error: error::Error) -> Self {
-        Self::Dataset { source: Box::new(error) }
+        Self::Dataset {
+            source: Box::new(error),
+        }
     }
 }

@@ -21,7 +21,12 @@ impl IsolationForestParams {
     /// The defaults: 100 trees on at most 256 rows, seed 0, one thread.
     #[must_use]
     pub const fn new() -> Self {
-        Self(IsolationForestValidParams { trees: 100, max_samples: 256, seed: 0, threads: NonZeroUsize::MIN })
+        Self(IsolationForestValidParams {
+            trees: 100,
+            max_samples: 256,
+            seed: 0,
+            threads: NonZeroUsize::MIN,
+        })
     }
 
     /// Number of trees, 1 to 10 000. Default 100. More trees make scores steadier, and cost in proportion.
@@ -59,7 +64,13 @@ impl IsolationForestParams {
     ///
     /// [`IsolationForestError::Parameter`] if a parameter is out of range.
     pub fn validate(&self) -> Result<&IsolationForestValidParams, IsolationForestError> {
-        let refuse = |parameter, value, range| Err(IsolationForestError::Parameter { parameter, value, range });
+        let refuse = |parameter, value, range| {
+            Err(IsolationForestError::Parameter {
+                parameter,
+                value,
+                range,
+            })
+        };
         match self.0 {
             IsolationForestValidParams { trees, .. } if !(1..=10_000).contains(&trees) => {
                 refuse("trees", trees, "1 to 10000")

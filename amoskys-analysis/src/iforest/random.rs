@@ -57,7 +57,10 @@ mod tests {
         let mut state = 1_234_567;
         assert_eq!(next_split_mix(&mut state), 6_457_827_717_110_365_317);
         let mut random = Random([1, 2, 3, 4]);
-        assert_eq!([random.next(), random.next(), random.next()], [41_943_041, 58_720_359, 3_588_806_011_781_223]);
+        assert_eq!(
+            [random.next(), random.next(), random.next()],
+            [41_943_041, 58_720_359, 3_588_806_011_781_223]
+        );
     }
 
     #[test]
@@ -71,7 +74,10 @@ mod tests {
             assert!((0.0..1.0).contains(&unit));
             sum += f64::from(unit);
         }
-        assert!(counts.iter().all(|&count| (9_500..10_500).contains(&count)), "{counts:?}");
+        assert!(
+            counts.iter().all(|&count| (9_500..10_500).contains(&count)),
+            "{counts:?}"
+        );
         assert!((sum / 70_000.0 - 0.5).abs() < 0.01);
         assert_ne!(Random::new(1, 2).next(), Random::new(1, 3).next());
         assert_ne!(Random::new(1, 2).next(), Random::new(2, 2).next());

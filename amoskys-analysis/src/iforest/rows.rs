@@ -16,7 +16,10 @@ impl<'a> Rows<'a> {
     /// rows.
     pub fn new(values: &'a [f64], columns: usize) -> Result<Self, IsolationForestError> {
         if columns == 0 || columns > usize::from(u16::MAX) || !values.len().is_multiple_of(columns) {
-            return Err(IsolationForestError::Shape { values: values.len(), columns });
+            return Err(IsolationForestError::Shape {
+                values: values.len(),
+                columns,
+            });
         }
         Ok(Self { values, columns })
     }
@@ -51,6 +54,11 @@ impl<'a> Rows<'a> {
 
     /// The rows in pieces of at most so many.
     pub(super) fn pieces(self, rows: usize) -> impl Iterator<Item = Rows<'a>> {
-        self.values.chunks(rows.max(1) * self.columns).map(move |values| Rows { values, columns: self.columns })
+        self.values
+            .chunks(rows.max(1) * self.columns)
+            .map(move |values| Rows {
+                values,
+                columns: self.columns,
+            })
     }
 }

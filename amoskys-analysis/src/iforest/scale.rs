@@ -22,14 +22,18 @@ impl Scale {
     /// From at most 8192 rows.
     pub(super) fn fit(rows: Rows<'_>) -> Self {
         let looked_at = rows.len().min(LOOKED_AT);
-        let sample: Vec<&[f64]> = (0..looked_at).map(|at| rows.row(spread(at, looked_at, rows.len()))).collect();
+        let sample: Vec<&[f64]> = (0..looked_at)
+            .map(|at| rows.row(spread(at, looked_at, rows.len())))
+            .collect();
         let mut column = Vec::with_capacity(looked_at);
         let feature = |at: usize| {
             column.clear();
             column.extend(sample.iter().map(|row| row[at]).filter(|value| value.is_finite()));
             median_and_factor(&mut column)
         };
-        Self { features: (0..rows.columns()).map(feature).collect() }
+        Self {
+            features: (0..rows.columns()).map(feature).collect(),
+        }
     }
 
     pub(super) fn columns(&self) -> usize {
@@ -50,7 +54,10 @@ impl Scale {
 
     pub(super) fn is_sound(&self) -> bool {
         !self.features.is_empty()
-            && self.features.iter().all(|(median, factor)| median.is_finite() && factor.is_finite() && *factor > 0.0)
+            && self
+                .features
+                .iter()
+                .all(|(median, factor)| median.is_finite() && factor.is_finite() && *factor > 0.0)
     }
 }
 
@@ -69,7 +76,14 @@ fn median_and_factor(values: &mut [f64]) -> (f64, f64) {
     let min = below.iter().copied().fold(median, f64::min);
     let max = above.iter().copied().fold(median, f64::max);
     let factor = 0.5 / (max / 2.0 - min / 2.0);
-    (median, if factor.is_finite() && factor > 0.0 { factor } else { 1.0 })
+    (
+        median,
+        if factor.is_finite() && factor > 0.0 {
+            factor
+        } else {
+            1.0
+        },
+    )
 }
 
 /// The place of the `at`-th of `looked_at` rows among `all`.
@@ -95,12 +109,25 @@ mod tests {
     #[test]
     fn extreme_columns_keep_their_order() {
         let nan = f64::NAN;
-        assert_eq!(scaled(&[0.0, 1.0, 2.0], &[0.0, 1.0, 2.0, nan]), [-0.5, 0.0, 0.5, 0.0]);
+        assert_eq!(
+            scaled(&[0.0, 1.0, 2.0], &[0.0, 1.0, 2.0, nan]),
+            [-0.5, 0.0, 0.5, 0.0]
+        );
         assert_eq!(scaled(&[5.0, 5.0], &[5.0, 6.0]), [0.0, 1.0]);
         assert_eq!(scaled(&[nan, f64::INFINITY], &[0.0, nan]), [0.0, 0.0]);
-        for column in [[-f64::MAX, 0.0, f64::MAX], [1e-320, 2e-320, 3e-320], [1e18, 1e18 + 256.0, 1e18 + 1024.0]] {
-            let out = scaled(&column, &[f64::NEG_INFINITY, column[0], column[1], column[2], f64::INFINITY]);
-            assert!(out.windows(2).all(|pair| pair[0] <= pair[1]) && out.iter().all(|v| v.is_finite()), "{out:?}");
+        for column in [
+            [-f64::MAX, 0.0, f64::MAX],
+            [1e-320, 2e-320, 3e-320],
+            [1e18, 1e18 + 256.0, 1e18 + 1024.0],
+        ] {
+            let out = scaled(
+                &column,
+                &[f64::NEG_INFINITY, column[0], column[1], column[2], f64::INFINITY],
+            );
+            assert!(
+                out.windows(2).all(|pair| pair[0] <= pair[1]) && out.iter().all(|v| v.is_finite()),
+                "{out:?}"
+            );
             assert_eq!(out[2], 0.0);
         }
         let long: Vec<f64> = (0..100_000).map(f64::from).collect();

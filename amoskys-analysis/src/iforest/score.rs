@@ -50,12 +50,18 @@ impl IsolationForest {
     ///
     /// If it has another number of values than the training data had columns.
     pub fn score_row(&self, row: &[f64]) -> Result<f64, super::IsolationForestError> {
-        Ok(self.score(Rows::new(row, row.len())?)?.first().copied().unwrap_or(f64::NAN))
+        Ok(self
+            .score(Rows::new(row, row.len())?)?
+            .first()
+            .copied()
+            .unwrap_or(f64::NAN))
     }
 
     fn score_into(&self, rows: Rows<'_>, scores: &mut [f64]) {
         let columns = rows.columns();
-        let block = (BLOCK_BYTES / 4 / columns).next_multiple_of(LANES).clamp(LANES, 4096);
+        let block = (BLOCK_BYTES / 4 / columns)
+            .next_multiple_of(LANES)
+            .clamp(LANES, 4096);
         let mut scaled = vec![0.0_f32; block * columns];
         let mut sums = vec![0.0_f64; block];
         for (piece, scores) in rows.pieces(block).zip(scores.chunks_mut(block)) {
@@ -76,7 +82,10 @@ impl IsolationForest {
     /// Adds the path lengths in all trees, in the order of the trees.
     pub(super) fn sum_lengths(&self, scaled: &[f32], columns: usize, sums: &mut [f64]) {
         for tree in &self.trees {
-            for (rows, sums) in scaled.chunks_exact(LANES * columns).zip(sums.chunks_exact_mut(LANES)) {
+            for (rows, sums) in scaled
+                .chunks_exact(LANES * columns)
+                .zip(sums.chunks_exact_mut(LANES))
+            {
                 let ends = walk(tree, rows, columns);
                 for (sum, end) in sums.iter_mut().zip(ends) {
                     *sum += f64::from(tree.lengths[end as usize]);
@@ -88,7 +97,11 @@ impl IsolationForest {
     /// The score for a sum of path lengths over all trees.
     pub(super) fn score_of(&self, sum: f64) -> f64 {
         let mean = sum / self.trees.len() as f64;
-        if self.usual_path > 0.0 { (-mean / self.usual_path).exp2() } else { 0.5 }
+        if self.usual_path > 0.0 {
+            (-mean / self.usual_path).exp2()
+        } else {
+            0.5
+        }
     }
 
     pub(super) const LANES: usize = LANES;
@@ -100,7 +113,11 @@ fn walk(tree: &Tree, rows: &[f32], columns: usize) -> [u32; LANES] {
     let mut at = [0_u32; LANES];
     for _ in 0..tree.depth {
         for (lane, at) in at.iter_mut().enumerate() {
-            let Node { threshold, feature, left } = tree.nodes[*at as usize];
+            let Node {
+                threshold,
+                feature,
+                left,
+            } = tree.nodes[*at as usize];
             let value = rows[lane * columns + usize::from(feature)];
             *at = u32::from(left) + u32::from(value > threshold);
         }

@@ -94,7 +94,13 @@ impl<'a> Ground<'a> {
     pub(super) fn new(rows: Rows<'a>, scale: &'a Scale, trees: usize, size: usize) -> Self {
         let max_depth = size.next_power_of_two().trailing_zeros().max(1) as u16;
         let all = (rows.len() <= trees.saturating_mul(size)).then(|| Columns::of(rows, 0..rows.len(), scale));
-        Self { rows, scale, size, max_depth, all }
+        Self {
+            rows,
+            scale,
+            size,
+            max_depth,
+            all,
+        }
     }
 
     /// Grows a tree on a random sample of the rows.
@@ -111,22 +117,42 @@ impl<'a> Ground<'a> {
 
     /// Grows a tree on rows of these columns. `order` names them; those of one node are kept together.
     fn grow_on(&self, columns: &Columns, mut order: Vec<u32>, random: &mut Random) -> Tree {
-        let mut tree = Tree { nodes: Vec::new(), lengths: Vec::new(), depth: 0 };
+        let mut tree = Tree {
+            nodes: Vec::new(),
+            lengths: Vec::new(),
+            depth: 0,
+        };
         tree.push_leaf(0, order.len());
         let features = (0..self.rows.columns()).map(|feature| feature as u16).collect();
-        let mut pending = vec![Pending { node: 0, rows: 0..order.len(), depth: 0, features }];
+        let mut pending = vec![Pending {
+            node: 0,
+            rows: 0..order.len(),
+            depth: 0,
+            features,
+        }];
         while let Some(mut at) = pending.pop() {
             let rows = &mut order[at.rows.clone()];
-            let Some((feature, threshold)) = draw_cut(columns, rows, &mut at.features, random) else { continue };
+            let Some((feature, threshold)) = draw_cut(columns, rows, &mut at.features, random) else {
+                continue;
+            };
             let middle = at.rows.start + part(columns.column(feature), rows, threshold);
             let left = tree.nodes.len();
-            tree.nodes[at.node] = Node { threshold, feature, left: left as u16 };
+            tree.nodes[at.node] = Node {
+                threshold,
+                feature,
+                left: left as u16,
+            };
             let depth = at.depth + 1;
             tree.depth = tree.depth.max(depth);
             for (node, rows) in [(left, at.rows.start..middle), (left + 1, middle..at.rows.end)] {
                 tree.push_leaf(depth, rows.len());
                 if rows.len() > 1 && depth < self.max_depth {
-                    pending.push(Pending { node, rows, depth, features: at.features.clone() });
+                    pending.push(Pending {
+                        node,
+                        rows,
+                        depth,
+                        features: at.features.clone(),
+                    });
                 }
             }
         }
@@ -178,7 +204,11 @@ fn part(column: &[f32], rows: &mut [u32], threshold: f32) -> usize {
 impl Tree {
     fn push_leaf(&mut self, depth: u16, rows: usize) {
         let itself = self.nodes.len() as u16;
-        self.nodes.push(Node { threshold: f32::INFINITY, feature: 0, left: itself });
+        self.nodes.push(Node {
+            threshold: f32::INFINITY,
+            feature: 0,
+            left: itself,
+        });
         self.lengths.push((f64::from(depth) + average_path(rows)) as f32);
     }
 }
@@ -227,13 +257,18 @@ mod tests {
             assert_eq!((chosen.len(), different.len()), (8, 8));
             chosen.into_iter().for_each(|row| counts[row] += 1);
         }
-        assert!(counts.iter().all(|count| (1800..2200).contains(count)), "{counts:?}");
+        assert!(
+            counts.iter().all(|count| (1800..2200).contains(count)),
+            "{counts:?}"
+        );
         assert_eq!(choose(3, 8, &mut Random::new(3, 0)), [0, 1, 2]);
     }
 
     #[test]
     fn each_row_of_the_sample_reaches_its_own_leaf() {
-        let values: Vec<f64> = (0..64).flat_map(|n| [f64::from(n), f64::from(n * 37 % 64)]).collect();
+        let values: Vec<f64> = (0..64)
+            .flat_map(|n| [f64::from(n), f64::from(n * 37 % 64)])
+            .collect();
         let rows = Rows::new(&values, 2).unwrap();
         let scale = Scale::fit(rows);
         let mut ground = Ground::new(rows, &scale, 1, 64);
@@ -248,7 +283,11 @@ mod tests {
             scale.apply(rows.row(at), &mut scaled);
             let mut node = 0;
             for _ in 0..tree.depth {
-                let Node { threshold, feature, left } = tree.nodes[node];
+                let Node {
+                    threshold,
+                    feature,
+                    left,
+                } = tree.nodes[node];
                 node = usize::from(left) + usize::from(scaled[usize::from(feature)] > threshold);
             }
             assert_eq!(tree.nodes[node].threshold, f32::INFINITY);
@@ -263,14 +302,27 @@ mod tests {
         let rows = Rows::new(&values, 3).unwrap();
         let scale = Scale::fit(rows);
         let whole = Ground::new(rows, &scale, 10, 20);
-        let each = Ground { all: None, ..Ground::new(rows, &scale, 10, 20) };
+        let each = Ground {
+            all: None,
+            ..Ground::new(rows, &scale, 10, 20)
+        };
         assert!(whole.all.is_some());
-        assert_eq!(whole.grow(&mut Random::new(5, 1)), each.grow(&mut Random::new(5, 1)));
+        assert_eq!(
+            whole.grow(&mut Random::new(5, 1)),
+            each.grow(&mut Random::new(5, 1))
+        );
     }
 
     #[test]
     fn average_paths() {
-        assert_eq!([average_path(0), average_path(1), average_path(2)], [0.0, 0.0, 1.0]);
-        assert!((average_path(256) - 10.244_770_920_11).abs() < 1e-6, "{}", average_path(256));
+        assert_eq!(
+            [average_path(0), average_path(1), average_path(2)],
+            [0.0, 0.0, 1.0]
+        );
+        assert!(
+            (average_path(256) - 10.244_770_920_11).abs() < 1e-6,
+            "{}",
+            average_path(256)
+        );
     }
 }

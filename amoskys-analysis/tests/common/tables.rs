@@ -25,15 +25,26 @@ impl Table {
     pub(crate) fn read(path: &Path) -> Self {
         let mut text = String::new();
         let file = std::fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("a gzip file");
+        flate2::read::GzDecoder::new(file)
+            .read_to_string(&mut text)
+            .expect("a gzip file");
         let mut lines = text.lines();
         let columns = lines.next().expect("a header").split(',').count() - 1;
-        let mut table = Self { columns, values: Vec::new(), labels: Vec::new() };
+        let mut table = Self {
+            columns,
+            values: Vec::new(),
+            labels: Vec::new(),
+        };
         for line in lines {
             let mut fields = line.split(',');
-            let values = fields.by_ref().take(columns).map(|field| field.parse::<f64>().expect("a number"));
+            let values = fields
+                .by_ref()
+                .take(columns)
+                .map(|field| field.parse::<f64>().expect("a number"));
             table.values.extend(values);
-            table.labels.push(fields.next().expect("a label").parse::<f64>().expect("a number") != 0.0);
+            table
+                .labels
+                .push(fields.next().expect("a label").parse::<f64>().expect("a number") != 0.0);
         }
         table
     }
@@ -58,6 +69,12 @@ pub(crate) fn read_csv(path: &Path) -> Vec<HashMap<String, String>> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut lines = text.lines();
     let header: Vec<&str> = lines.next().expect("a header").split(',').collect();
-    let entry = |line: &str| header.iter().zip(line.split(',')).map(|(k, v)| ((*k).to_owned(), v.to_owned())).collect();
+    let entry = |line: &str| {
+        header
+            .iter()
+            .zip(line.split(','))
+            .map(|(k, v)| ((*k).to_owned(), v.to_owned()))
+            .collect()
+    };
     lines.map(entry).collect()
 }
