@@ -205,6 +205,37 @@ fn bytes_sent_twice_and_bytes_missing_are_told_apart() {
 }
 
 #[test]
+fn a_connection_that_was_silent_keeps_its_direction() {
+    let mut frames = connection(0)[..5].to_vec();
+    // The server speaks first after a pause; then again after more than the memory of connections.
+    frames.push(tcp(300 * SECOND, false, PSH | ACK, 525, b"still here"));
+    frames.push(tcp(301 * SECOND, true, ACK, 119, b""));
+    frames.push(tcp(9000 * SECOND, false, PSH | ACK, 535, b"and now"));
+    let seen = meter(&frames);
+    let ends: Vec<_> = seen
+        .ends()
+        .iter()
+        .map(|(end, record)| (*end, record.flow, record.key.source_port))
+        .collect();
+    assert_eq!(
+        ends,
+        [
+            (FlowEnd::Idle, 0, 40_000),
+            (FlowEnd::Idle, 1, 40_000),
+            (FlowEnd::SourceEnd, 2, 80)
+        ]
+    );
+    let second = seen.ends()[1].1;
+    assert_eq!((second.forward.packets, second.backward.packets), (1, 1));
+    assert_eq!(second.tcp.as_ref().unwrap().state, TcpState::Established);
+    assert_eq!(second.source_mac, seen.ends()[0].1.source_mac);
+    assert_eq!(second.first.nanos(), 300 * SECOND);
+    // A new handshake is a new connection, whoever opens it.
+    frames[5] = tcp(300 * SECOND, false, SYN, 7, b"");
+    assert_eq!(meter(&frames).ends()[1].1.key.source_port, 80);
+}
+
+#[test]
 fn an_idle_flow_ends_in_event_time() {
     let mut frames: Vec<Frame> = [0, 1, 2]
         .map(|second| udp(second * SECOND, (1, 1), (2, 2), b"x"))

@@ -47,6 +47,8 @@ pub(super) struct Entry {
     pub(super) sample_gaps: [u32; SEQUENCE],
     pub(super) sample_lengths: [u16; SEQUENCE],
     pub(super) link: Link,
+    /// The flow has ended, but the place is kept to know the direction of its connection.
+    pub(super) dormant: bool,
 }
 
 /// One direction of a flow.
@@ -124,6 +126,7 @@ impl Entry {
             key: Key::default(),
             timer: Timer::OFF,
             descending: false,
+            dormant: false,
             dirty: false,
             sampled: 0,
             ending: None,
@@ -160,7 +163,34 @@ impl Entry {
 
     /// Ends the flow here.
     pub(super) fn clear(&mut self) {
+        self.dormant = false;
         (self.sides[0].packets, self.sides[1].packets) = (0, 0);
+    }
+
+    /// Whether there is no flow here.
+    pub(super) fn is_vacant(&self) -> bool {
+        self.packets() == 0 && !self.dormant
+    }
+
+    /// Ends the flow, and keeps what is needed to go on with its connection later.
+    pub(super) fn suspend(&mut self) {
+        *self = Self {
+            key: self.key,
+            timer: self.timer,
+            descending: self.descending,
+            dormant: true,
+            touched: self.touched,
+            number: self.number,
+            tcp: self.tcp.suspended(),
+            ..Self::vacant()
+        };
+    }
+
+    /// Begins a flow that goes on with the connection.
+    pub(super) fn wake(&mut self, number: u64, time: i64) {
+        self.dormant = false;
+        self.number = number;
+        (self.first, self.last, self.active_since) = (time, time, time);
     }
 
     /// Keeps a packet of the sequence.

@@ -4,15 +4,12 @@ use amoskys_core::event::{ArpRecord, DnsRecord, FlowEnd, FlowPhase, FlowRecord};
 use super::clock::{Clock, Observed};
 use super::config::{FlowConfig, FlowConfigError, Limits};
 use super::entry::elapsed;
-use super::extra::Extras;
 use super::held::Held;
-use super::index::FlowIndex;
-use super::key::{Key, KeyHasher};
-use super::recency::Recency;
-use super::slab::Slab;
+use super::key::Key;
 use super::snapshot::Snapshot;
 use super::stats::MeterStats;
-use super::wheel::{Tick, Wheel};
+use super::table::Table;
+use super::wheel::Tick;
 use crate::capture::Packet;
 use crate::packet::dns::DnsDecoder;
 use crate::packet::{Decoded, IpPacket, Transport, decode};
@@ -74,17 +71,6 @@ pub struct FlowMeter {
     stats: MeterStats,
 }
 
-/// The flows, and the ways to find them: by key, by time, by use.
-struct Table {
-    hasher: KeyHasher,
-    index: FlowIndex,
-    flows: Slab,
-    extras: Extras,
-    wheel: Wheel,
-    recency: Recency,
-    next_number: u64,
-}
-
 impl FlowMeter {
     /// A meter without flows.
     ///
@@ -97,15 +83,7 @@ impl FlowMeter {
             limits: Limits::of(&config),
             clock: Clock::default(),
             tick: Tick::default(),
-            table: Table {
-                hasher: KeyHasher::new(),
-                index: FlowIndex::new(),
-                flows: Slab::default(),
-                extras: Extras::default(),
-                wheel: Wheel::new(),
-                recency: Recency::default(),
-                next_number: 0,
-            },
+            table: Table::new(),
             held: Held::default(),
             dns: DnsDecoder::new(),
             snapshot: Snapshot::default(),
@@ -137,15 +115,16 @@ impl FlowMeter {
     /// Ends all flows, in the order in which they began. The meter can be used again.
     pub fn finish(&mut self, handler: &mut impl FlowHandler) {
         self.settle_held(i64::MAX, handler);
-        let mut open: Vec<(u64, u32)> = (0..self.table.flows.places())
-            .filter(|index| self.table.flows[*index].packets() > 0)
-            .map(|index| (self.table.flows[index].number, index))
-            .collect();
-        open.sort_unstable();
         let time = self.clock.now();
-        for (_, index) in open {
-            let end = self.table.flows[index].ending.unwrap_or(FlowEnd::SourceEnd);
-            self.end(index, end, time, handler);
+        for index in self.table.in_order() {
+            let flow = &self.table.flows[index];
+            if flow.dormant {
+                self.table.remove(index);
+            } else {
+                self.end(index, flow.ending.unwrap_or(FlowEnd::SourceEnd), time, handler);
+                // A connection may have been kept for its direction.
+                self.table.remove(index);
+            }
         }
     }
 
@@ -166,7 +145,8 @@ impl FlowMeter {
         }
     }
 
-    /// How many flows are open.
+    /// How many flows are in the table. This includes connections that fell silent, whose flows have ended, but
+    /// whose direction is remembered.
     #[must_use]
     pub fn open_flows(&self) -> usize {
         self.table.flows.len()
@@ -209,28 +189,67 @@ impl FlowMeter {
     #[inline]
     fn count(&mut self, packet: &Packet<'_>, ip: &IpPacket<'_>, time: i64, handler: &mut impl FlowHandler) {
         let (key, descending) = Key::of(ip);
-        let hash = self.table.hasher.hash(&key);
-        let flows = &self.table.flows;
-        let mut found = self.table.index.find(hash, |index| flows[index].key == key);
-        if let Some(index) = found
-            && let Some(end) = self.cut(index, ip, time)
-        {
-            self.end(index, end, self.clock.now(), handler);
-            found = None;
-        }
-        let index = match found {
-            Some(index) => index,
-            None => self.begin(packet, ip, key, hash, descending, time, handler),
-        };
+        let (index, is_new) = self.flow_of(packet, ip, key, descending, time, handler);
         self.update(index, packet, ip, descending, time);
         if let Transport::Udp | Transport::Tcp(_) = ip.transport
             && is_dns(ip)
         {
             self.read_dns(index, ip, descending, time, handler);
         }
-        if found.is_none() && self.limits.start_records {
+        if is_new && self.limits.start_records {
             self.report(index, FlowPhase::Start, time, handler);
         }
+    }
+
+    /// The flow of a packet, and whether it begins with it.
+    #[inline]
+    fn flow_of(
+        &mut self,
+        packet: &Packet<'_>,
+        ip: &IpPacket<'_>,
+        key: Key,
+        descending: bool,
+        time: i64,
+        handler: &mut impl FlowHandler,
+    ) -> (u32, bool) {
+        let hash = self.table.hash(&key);
+        let mut kept = None;
+        if let Some(index) = self.table.find(hash, &key) {
+            if !self.table.flows[index].dormant {
+                match self.cut(index, ip, time) {
+                    None => return (index, false),
+                    Some(end) => self.end(index, end, self.clock.now(), handler),
+                }
+            }
+            if self.table.flows[index].dormant {
+                if ip.opens_connection() {
+                    self.table.remove(index);
+                } else {
+                    kept = Some(index);
+                }
+            }
+        }
+        let index = match kept {
+            Some(index) => self.table.wake(index, time),
+            None => {
+                self.make_room(handler);
+                self.table.insert(hash, key, descending, time)
+            }
+        };
+        self.stats.flows += 1;
+        let flow = &mut self.table.flows[index];
+        flow.interface = packet.interface;
+        flow.link = if descending == flow.descending {
+            ip.link
+        } else {
+            ip.link.reversed()
+        };
+        flow.reported = self.clock.now();
+        if !self.limits.never_expire {
+            self.table
+                .set_timer(index, self.clock.now().saturating_add(self.limits.idle));
+        }
+        (index, true)
     }
 
     /// Whether the flow is over, so that the packet belongs to a new one.
@@ -259,45 +278,18 @@ impl FlowMeter {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one packet")]
-    fn begin(
-        &mut self,
-        packet: &Packet<'_>,
-        ip: &IpPacket<'_>,
-        key: Key,
-        hash: u32,
-        descending: bool,
-        time: i64,
-        handler: &mut impl FlowHandler,
-    ) -> u32 {
-        if self.table.flows.len() >= self.limits.max_flows as usize {
-            let victim = self.table.recency.victim(self.table.flows.places());
-            self.end(victim, FlowEnd::Evicted, self.clock.now(), handler);
+    /// Ends the flow unused for longest, if the table is full.
+    #[inline]
+    fn make_room(&mut self, handler: &mut impl FlowHandler) {
+        if self.table.flows.len() < self.limits.max_flows as usize {
+            return;
+        }
+        let victim = self.table.least_used();
+        if !self.table.flows[victim].dormant {
             self.stats.evicted += 1;
+            self.end(victim, FlowEnd::Evicted, self.clock.now(), handler);
         }
-        self.stats.flows += 1;
-        let Table {
-            flows,
-            index: by_key,
-            recency,
-            wheel,
-            next_number,
-            ..
-        } = &mut self.table;
-        let index = flows.allocate();
-        recency.cover(index);
-        recency.begin(index);
-        let flow = &mut flows[index];
-        flow.begin(*next_number, key, descending, time);
-        flow.interface = packet.interface;
-        flow.link = ip.link;
-        flow.reported = self.clock.now();
-        *next_number += 1;
-        by_key.insert(hash, index);
-        if !self.limits.never_expire {
-            wheel.set(flows, index, self.clock.now().saturating_add(self.limits.idle));
-        }
-        index
+        self.table.remove(victim);
     }
 
     /// Adds a packet to the counters of its flow.
@@ -399,63 +391,63 @@ impl FlowMeter {
     /// Fires the timers that are due.
     fn run_timers(&mut self, handler: &mut impl FlowHandler) {
         self.tick = Tick::of(self.clock.now());
-        while let Some((index, now)) = self.table.wheel.take_due(&mut self.table.flows, self.tick) {
-            let flow = &self.table.flows[index];
-            let idle_at = flow.touched.saturating_add(self.limits.idle);
-            let active_until = flow.first.saturating_add(self.limits.active);
-            if let Some(end) = flow.ending {
-                self.end(index, end, now, handler);
-                continue;
-            }
-            if !self.limits.never_expire {
-                let end = if idle_at <= now {
-                    Some(FlowEnd::Idle)
-                } else {
-                    (active_until <= now).then_some(FlowEnd::Active)
-                };
-                if let Some(end) = end {
-                    self.end(index, end, now, handler);
-                    continue;
-                }
-            }
-            let mut next = if self.limits.never_expire {
-                i64::MAX
-            } else {
-                idle_at.min(active_until)
-            };
-            if let (Some(interval), true) = (self.limits.update, flow.dirty) {
-                let due = flow.reported.saturating_add(interval);
-                if due <= now {
-                    self.report(index, FlowPhase::Update, now, handler);
-                } else {
-                    next = next.min(due);
-                }
-            }
-            if next != i64::MAX {
-                self.table.wheel.set(&mut self.table.flows, index, next);
+        while let Some((index, now)) = self.table.take_due(self.tick) {
+            if let Some(next) = self.fire(index, now, handler) {
+                self.table.set_timer(index, next);
             }
         }
     }
 
-    /// Reports a flow for the last time and forgets it.
+    /// Does what is due with a flow by `now`; when its timer is to fire next, if it is not set already.
+    fn fire(&mut self, index: u32, now: i64, handler: &mut impl FlowHandler) -> Option<i64> {
+        let flow = &self.table.flows[index];
+        if flow.dormant {
+            let forget_at = flow.touched.saturating_add(DORMANT_NS);
+            if forget_at <= now {
+                self.table.remove(index);
+                return None;
+            }
+            return Some(forget_at);
+        }
+        let mut next = i64::MAX;
+        if !self.limits.never_expire {
+            let idle_at = flow.touched.saturating_add(self.limits.idle);
+            let active_until = flow.first.saturating_add(self.limits.active);
+            let timeout = match () {
+                () if idle_at <= now => Some(FlowEnd::Idle),
+                () if active_until <= now => Some(FlowEnd::Active),
+                () => None,
+            };
+            if let Some(end) = flow.ending.or(timeout) {
+                self.end(index, end, now, handler);
+                return None;
+            }
+            next = idle_at.min(active_until);
+        }
+        if let (Some(interval), true) = (self.limits.update, flow.dirty) {
+            let due = flow.reported.saturating_add(interval);
+            if due <= now {
+                self.report(index, FlowPhase::Update, now, handler);
+            } else {
+                next = next.min(due);
+            }
+        }
+        (next != i64::MAX).then_some(next)
+    }
+
+    /// Reports a flow for the last time. It is forgotten, except that an open TCP connection that was only silent,
+    /// or lasted long, keeps its place, to tell later who opened it.
     #[cold]
     fn end(&mut self, index: u32, end: FlowEnd, time: i64, handler: &mut impl FlowHandler) {
         self.report(index, FlowPhase::End(end), time, handler);
-        let Table {
-            hasher,
-            index: by_key,
-            flows,
-            extras,
-            wheel,
-            ..
-        } = &mut self.table;
-        wheel.cancel(flows, index);
-        let flow = &mut flows[index];
-        let hash = hasher.hash(&flow.key);
-        by_key.remove(hash, index);
-        extras.release(flow.extra);
-        flow.clear();
-        flows.release(index);
+        let open = matches!(end, FlowEnd::Idle | FlowEnd::Active) && self.table.flows[index].tcp.is_open();
+        if open && !self.limits.never_expire {
+            self.table.suspend(index);
+            let forget_at = self.table.flows[index].touched.saturating_add(DORMANT_NS);
+            self.table.set_timer(index, forget_at.max(time.saturating_add(1)));
+        } else {
+            self.table.remove(index);
+        }
     }
 
     fn report(&mut self, index: u32, phase: FlowPhase, time: i64, handler: &mut impl FlowHandler) {
@@ -471,6 +463,9 @@ impl FlowMeter {
         handler.flow(Timestamp::from_nanos(time), record);
     }
 }
+
+/// How long the direction of a silent TCP connection is remembered: an hour.
+const DORMANT_NS: i64 = 3600 * 1_000_000_000;
 
 /// Ports whose packets are read as DNS: DNS, multicast DNS, link-local name resolution.
 const DNS_PORTS: [u16; 3] = [53, 5353, 5355];

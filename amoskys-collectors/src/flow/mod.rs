@@ -19,6 +19,7 @@ mod rows;
 mod slab;
 mod snapshot;
 mod stats;
+mod table;
 mod tcp_track;
 mod wheel;
 mod worker;

@@ -125,6 +125,20 @@ impl TcpTrack {
         finished: 0,
     };
 
+    /// Whether the connection was opened and not closed.
+    pub(super) fn is_open(&self) -> bool {
+        self.state == TcpState::Established
+    }
+
+    /// What to go on with after a silence.
+    pub(super) fn suspended(&self) -> Self {
+        Self {
+            state: self.state,
+            opener: self.opener,
+            ..Self::NEW
+        }
+    }
+
     /// Whether a packet opens a new connection in place of this one, which is `ending` or not.
     #[inline]
     pub(super) fn is_replaced_by(&self, header: &TcpHeader, ending: bool) -> bool {

@@ -112,6 +112,12 @@ impl IpPacket<'_> {
         (self.ports[0], self.ports[1])
     }
 
+    /// Whether it is a TCP SYN without ACK.
+    pub(crate) fn opens_connection(&self) -> bool {
+        matches!(&self.transport, Transport::Tcp(header)
+            if header.flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN)
+    }
+
     /// IANA protocol number, after IPv6 extension headers.
     #[must_use]
     pub fn protocol(&self) -> u8 {
@@ -167,6 +173,17 @@ pub(crate) struct Link {
     pub(crate) destination: Option<MacAddr>,
     /// VLAN ids, outermost first; [`NO_VLAN`] where there is none.
     pub(crate) vlans: Vlans,
+}
+
+impl Link {
+    /// The link as a packet in the other direction would have it.
+    pub(crate) fn reversed(self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            vlans: self.vlans,
+        }
+    }
 }
 
 /// The two outermost VLAN ids.

@@ -35,8 +35,8 @@ impl Frame {
     }
 }
 
-fn ethernet(ether_type: u16) -> Vec<u8> {
-    let mut bytes = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+fn ethernet(from: u8, to: u8, ether_type: u16) -> Vec<u8> {
+    let mut bytes = vec![2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from];
     bytes.extend(ether_type.to_be_bytes());
     bytes
 }
@@ -44,7 +44,7 @@ fn ethernet(ether_type: u16) -> Vec<u8> {
 /// An Ethernet frame with an IPv4 packet from 10.0.0.`from` to 10.0.0.`to`.
 pub(crate) fn ipv4(nanos: i64, from: u8, to: u8, protocol: u8, transport: &[u8]) -> Frame {
     let length = u16::try_from(20 + transport.len()).unwrap().to_be_bytes();
-    let mut bytes = ethernet(0x0800);
+    let mut bytes = ethernet(from, to, 0x0800);
     bytes.extend([0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, protocol, 0, 0]);
     bytes.extend([10, 0, 0, from, 10, 0, 0, to]);
     bytes.extend(transport);
@@ -89,7 +89,7 @@ pub(crate) fn icmp_echo(nanos: i64, from: u8, to: u8, request: bool, sequence: u
 
 /// Host `sender` says to everyone that 10.0.0.`ip` is at its address.
 pub(crate) fn arp_reply(nanos: i64, sender: u8, ip: u8) -> Frame {
-    let mut bytes = ethernet(0x0806);
+    let mut bytes = ethernet(sender, 9, 0x0806);
     bytes.extend([0, 1, 8, 0, 6, 4, 0, 2]);
     bytes.extend([2, 0, 0, 0, 0, sender, 10, 0, 0, ip]);
     bytes.extend([2, 0, 0, 0, 0, 9, 10, 0, 0, 9]);

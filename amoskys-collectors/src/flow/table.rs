@@ -1,0 +1,113 @@
+//! The flows, and the ways to find them: by key, by time, by use.
+
+use super::extra::Extras;
+use super::index::FlowIndex;
+use super::key::{Key, KeyHasher};
+use super::recency::Recency;
+use super::slab::Slab;
+use super::wheel::{Tick, Wheel};
+
+pub(super) struct Table {
+    pub(super) flows: Slab,
+    pub(super) extras: Extras,
+    pub(super) wheel: Wheel,
+    pub(super) recency: Recency,
+    hasher: KeyHasher,
+    index: FlowIndex,
+    next_number: u64,
+}
+
+impl Table {
+    pub(super) fn new() -> Self {
+        Self {
+            flows: Slab::default(),
+            extras: Extras::default(),
+            wheel: Wheel::new(),
+            recency: Recency::default(),
+            hasher: KeyHasher::new(),
+            index: FlowIndex::new(),
+            next_number: 0,
+        }
+    }
+
+    #[inline]
+    pub(super) fn hash(&self, key: &Key) -> u32 {
+        self.hasher.hash(key)
+    }
+
+    #[inline]
+    pub(super) fn find(&self, hash: u32, key: &Key) -> Option<u32> {
+        self.index.find(hash, |index| self.flows[index].key == *key)
+    }
+
+    /// Begins a flow whose key is not in the table.
+    pub(super) fn insert(&mut self, hash: u32, key: Key, descending: bool, time: i64) -> u32 {
+        let index = self.flows.allocate();
+        self.recency.cover(index);
+        self.recency.begin(index);
+        let number = self.number();
+        self.flows[index].begin(number, key, descending, time);
+        self.index.insert(hash, index);
+        index
+    }
+
+    /// Forgets a flow, but keeps its place and the direction of its connection.
+    pub(super) fn suspend(&mut self, index: u32) {
+        let flow = &mut self.flows[index];
+        self.extras.release(flow.extra);
+        flow.suspend();
+        self.recency.begin(index);
+    }
+
+    /// Begins a flow in the place that was kept for it.
+    pub(super) fn wake(&mut self, index: u32, time: i64) -> u32 {
+        let number = self.number();
+        self.flows[index].wake(number, time);
+        index
+    }
+
+    /// Takes a flow out of the table, if it is there.
+    pub(super) fn remove(&mut self, index: u32) {
+        let flow = &self.flows[index];
+        if flow.is_vacant() {
+            return;
+        }
+        let hash = self.hasher.hash(&flow.key);
+        self.index.remove(hash, index);
+        self.wheel.cancel(&mut self.flows, index);
+        let flow = &mut self.flows[index];
+        self.extras.release(flow.extra);
+        flow.clear();
+        self.flows.release(index);
+    }
+
+    /// The flow unused for longest. The table must be full.
+    pub(super) fn least_used(&mut self) -> u32 {
+        self.recency.victim(self.flows.places())
+    }
+
+    /// All places in use, by the order in which their flows began.
+    pub(super) fn in_order(&self) -> Vec<u32> {
+        let mut used: Vec<u32> = (0..self.flows.places())
+            .filter(|index| !self.flows[*index].is_vacant())
+            .collect();
+        used.sort_unstable_by_key(|index| self.flows[*index].number);
+        used
+    }
+
+    #[inline]
+    pub(super) fn set_timer(&mut self, index: u32, nanos: i64) {
+        self.wheel.set(&mut self.flows, index, nanos);
+    }
+
+    /// A flow whose timer fires by the beginning of `clock`, and when.
+    #[inline]
+    pub(super) fn take_due(&mut self, clock: Tick) -> Option<(u32, i64)> {
+        self.wheel.take_due(&mut self.flows, clock)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+}
