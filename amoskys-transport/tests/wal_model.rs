@@ -1,5 +1,6 @@
 //! Random operations on the log, against a model that is a plain list.
 #![cfg(feature = "sled")]
+#![allow(clippy::unwrap_used, reason = "a test that fails to set up fails")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -317,7 +317,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let seed = [9; 32];
         let der = [&PKCS8_PREFIX[..], &seed].concat();
-        let forms: [&[u8]; 3] = [&seed, &der, secret_pem(&seed).as_bytes()];
+        let pem = secret_pem(&seed);
+        let forms: [&[u8]; 3] = [&seed, &der, pem.as_bytes()];
         let keys = forms.map(|form| {
             let path = dir.path().join(format!("{}.key", form.len()));
             write_new(&path, form, 0o600).unwrap();

@@ -25,7 +25,7 @@ pub(crate) fn find_gaps(
 ) -> io::Result<(Vec<Gap>, Heads)> {
     let mut chains = Chains::new(Some(base), anchored);
     let mut end = Spot::default();
-    walk_log(dir, Depth::Records, usize::MAX, &mut |file, item| {
+    walk_log(dir, Depth::Records, u64::MAX, &mut |file, item| {
         let Item::Record { found, record } = item else {
             return;
         };

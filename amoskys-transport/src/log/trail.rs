@@ -27,18 +27,19 @@ pub(crate) enum Item<'a> {
     Unreadable(io::Error),
 }
 
-/// Visits everything in the log, in order. `read_up_to` bounds how much of each record is shown.
+/// Visits everything in the log below offset `limit`, in order.
 pub(crate) fn walk_log(
     dir: &Path,
     depth: Depth,
-    read_up_to: usize,
+    limit: u64,
     visit: &mut dyn FnMut(&SegmentFile, Item<'_>),
 ) -> io::Result<()> {
-    let files = list_segments(dir)?;
+    let mut files = list_segments(dir)?;
+    files.retain(|file| file.first < limit);
     let mut expected = None;
     for (at, file) in files.iter().enumerate() {
         let last = at + 1 == files.len();
-        match walk_segment(file, depth, read_up_to, (expected, last), visit) {
+        match walk_segment(file, depth, limit, (expected, last), visit) {
             Ok(next) => expected = Some(next),
             Err(error) => {
                 // Trimmed since it was listed; the caller sees by the offsets whether it may be.
@@ -53,7 +54,7 @@ pub(crate) fn walk_log(
 fn walk_segment(
     file: &SegmentFile,
     depth: Depth,
-    read_up_to: usize,
+    limit: u64,
     (expected, last): (Option<u64>, bool),
     visit: &mut dyn FnMut(&SegmentFile, Item<'_>),
 ) -> io::Result<u64> {
@@ -69,11 +70,11 @@ fn walk_segment(
         },
     );
     let start = (file.first, SEGMENT_HEADER as u64);
-    let mut walk = Walk::new(&open, depth, beginning.mark.unwrap_or(0), start, u64::MAX)?;
+    let mut walk = Walk::new(&open, depth, beginning.mark.unwrap_or(0), start, limit)?;
     loop {
         match walk.step()? {
             Step::Record(found) => {
-                let record = walk.payload(read_up_to)?;
+                let record = walk.payload(usize::MAX)?;
                 visit(file, Item::Record { found, record });
             }
             Step::Damage(damage) => visit(file, Item::Damage(damage)),

@@ -17,6 +17,8 @@ mod compress;
 pub(crate) mod header;
 pub(crate) mod opener;
 mod sealer;
+#[cfg(test)]
+mod tests;
 
 pub use self::compress::Compression;
 pub use self::header::{RecordKind, SealedHeader};

@@ -27,7 +27,6 @@ pub(super) struct Keys<'a> {
 pub(super) struct Inspector<'a> {
     keys: Keys<'a>,
     anchor: Option<&'a Anchor>,
-    in_use: bool,
     log: Option<u128>,
     chains: Chains,
     end: Spot,
@@ -38,7 +37,7 @@ pub(super) struct Inspector<'a> {
 }
 
 impl<'a> Inspector<'a> {
-    pub(super) fn new(keys: Keys<'a>, anchor: Option<&'a Anchor>, in_use: bool, report: Report) -> Self {
+    pub(super) fn new(keys: Keys<'a>, anchor: Option<&'a Anchor>, report: Report) -> Self {
         let none = Default::default();
         let chains = Chains::new(
             anchor.map(|anchor| &anchor.base),
@@ -47,7 +46,6 @@ impl<'a> Inspector<'a> {
         Self {
             keys,
             anchor,
-            in_use,
             log: anchor.map(|anchor| anchor.epoch.random),
             chains,
             end: Spot::default(),
@@ -325,7 +323,7 @@ impl<'a> Inspector<'a> {
             offset: end.next,
         };
         self.end = self.end.max(spot);
-        if let Some(stray) = end.stray.filter(|_| !(last && self.in_use)) {
+        if let Some(stray) = end.stray {
             let (kind, detail) = if last {
                 let detail = "what follows is no whole record: damaged, or left half written by a crash; \
                               opening the log settles it";

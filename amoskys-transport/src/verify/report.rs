@@ -14,7 +14,7 @@ pub struct Report {
     pub agent: Option<String>,
     /// Names of the public keys whose signatures were believed.
     pub keys: Vec<String>,
-    /// Whether a process had the log open meanwhile. Then its last records may be half written, which is no finding.
+    /// Whether a process had the log open meanwhile. Then only what its anchor says is durable was looked at.
     pub in_use: bool,
     /// Segment files.
     pub segments: u64,

@@ -145,12 +145,14 @@ impl Verifier {
             trust: &self.trust,
             any: &any,
         };
-        let mut inspector = Inspector::new(keys, anchor, in_use, report);
+        let mut inspector = Inspector::new(keys, anchor, report);
         for mut finding in found {
             finding.place.file = self.relative(&finding.place.file);
             inspector.add(finding);
         }
-        let walked = walk_log(&log, Depth::Records, usize::MAX, &mut |file, item| {
+        // What is behind the anchor of a log in use is being written at this moment.
+        let limit = anchor.filter(|_| in_use).map_or(u64::MAX, |anchor| anchor.end);
+        let walked = walk_log(&log, Depth::Records, limit, &mut |file, item| {
             inspector.visit(file, item)
         });
         walked.map_err(|source| VerifyError::Io {

@@ -33,6 +33,8 @@ pub(crate) struct Committer {
 struct Work {
     queue: Vec<Queued>,
     dead: Vec<Arc<Segment>>,
+    /// The segment behind the dead ones.
+    oldest: Option<Arc<Segment>>,
     floor: u64,
     closing: bool,
     settle: bool,
@@ -79,6 +81,7 @@ impl Committer {
                 return Work {
                     queue: std::mem::replace(&mut state.queue, std::mem::take(spent)),
                     dead: std::mem::take(&mut state.dead),
+                    oldest: state.segments.front().cloned(),
                     floor: state.floor,
                     closing: state.closing,
                     settle,
@@ -121,14 +124,11 @@ impl Committer {
             return Ok(());
         }
         let segment = &first.segment;
-        if self
-            .current
-            .as_ref()
-            .is_none_or(|current| !Arc::ptr_eq(current, segment))
+        let is_current = |current: &Arc<Segment>| Arc::ptr_eq(current, segment);
+        if !self.current.as_ref().is_some_and(is_current)
+            && let Some(filled) = self.current.replace(segment.clone())
         {
-            if let Some(filled) = self.current.replace(segment.clone()) {
-                retire(&filled);
-            }
+            retire(&filled);
         }
         let file = segment
             .writable()
@@ -160,18 +160,16 @@ impl Committer {
         // First the positions of those who read the log, then what they have read.
         self.store.sync();
         if !work.dead.is_empty() {
-            self.delete(&work.dead);
+            self.delete(&work.dead, work.oldest.as_ref());
         } else if unsettled && let Some(observer) = &mut self.observer {
             observer.settle(self.shared.durable());
         }
     }
 
-    fn delete(&mut self, dead: &[Arc<Segment>]) {
+    fn delete(&mut self, dead: &[Arc<Segment>], oldest: Option<&Arc<Segment>>) {
         let mut dead: Vec<_> = self.postponed.drain(..).chain(dead.iter().cloned()).collect();
         // The segment behind them keeps the count of offsets.
-        let Some(next) = self.shared.lock().segments.front().cloned() else {
-            return;
-        };
+        let Some(next) = oldest else { return };
         if let Err(error) = next.name_durably(&self.shared.dir) {
             tracing::warn!(%error, "trimmed segments stay until the directory can be made durable");
             self.postponed = dead;

@@ -234,11 +234,8 @@ impl Shared {
         let step = active.pos.clamp(256 << 10, 8 << 20);
         let wanted = (active.reserved + step).min(self.segment_bytes).max(needed);
         let file = active.segment.writable()?;
-        active.reserved = match try_reserve(&file, active.reserved, wanted, needed)? {
-            Some(reserved) => reserved,
-            // The file system cannot reserve; a write tells whether there is room.
-            None => u64::MAX,
-        };
+        // Where the file system cannot reserve, a write tells whether there is room.
+        active.reserved = try_reserve(&file, active.reserved, wanted, needed)?.unwrap_or(u64::MAX);
         Ok(())
     }
 
