@@ -5,8 +5,8 @@ use super::moments::{Lengths, Periods};
 use super::slab::NONE;
 use super::tcp_track::{TcpSide, TcpTrack};
 use super::wheel::Timer;
-use crate::packet::{IpPacket, Link};
-use amoskys_core::event::FlowEnd;
+use crate::packet::{IpPacket, Link, Vlans};
+use amoskys_core::event::{FlowEnd, MacAddr};
 
 /// First payload bytes kept of each direction.
 pub(super) const FIRST_BYTES: usize = 16;
@@ -46,7 +46,9 @@ pub(super) struct Entry {
     pub(super) sample_directions: u32,
     pub(super) sample_gaps: [u32; SEQUENCE],
     pub(super) sample_lengths: [u16; SEQUENCE],
-    pub(super) link: Link,
+    /// Hardware addresses of the flow's source and destination.
+    pub(super) macs: [Option<MacAddr>; 2],
+    pub(super) vlans: Vlans,
     /// The flow has ended, but the place is kept to know the direction of its connection.
     pub(super) dormant: bool,
 }
@@ -144,7 +146,8 @@ impl Entry {
             sample_directions: 0,
             sample_gaps: [0; SEQUENCE],
             sample_lengths: [0; SEQUENCE],
-            link: Link::default(),
+            macs: [None; 2],
+            vlans: Vlans::default(),
         }
     }
 
@@ -191,6 +194,15 @@ impl Entry {
         self.dormant = false;
         self.number = number;
         (self.first, self.last, self.active_since) = (time, time, time);
+    }
+
+    /// Takes note of the link of the first packet, which goes `backward` or not.
+    pub(super) fn set_link(&mut self, link: &Link<'_>, backward: bool) {
+        self.macs = [link.source(), link.destination()];
+        if backward {
+            self.macs.reverse();
+        }
+        self.vlans = link.vlans;
     }
 
     /// Keeps a packet of the sequence.

@@ -239,11 +239,7 @@ impl FlowMeter {
         self.stats.flows += 1;
         let flow = &mut self.table.flows[index];
         flow.interface = packet.interface;
-        flow.link = if descending == flow.descending {
-            ip.link
-        } else {
-            ip.link.reversed()
-        };
+        flow.set_link(&ip.link, descending != flow.descending);
         flow.reported = self.clock.now();
         if !self.limits.never_expire {
             self.table

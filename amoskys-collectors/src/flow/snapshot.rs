@@ -29,10 +29,9 @@ impl Snapshot {
         record.first = Timestamp::from_nanos(entry.first);
         record.last = Timestamp::from_nanos(entry.last);
         record.interface = entry.interface;
-        record.vlan = entry.link.vlans.outer();
-        record.inner_vlan = entry.link.vlans.inner();
-        record.source_mac = entry.link.source;
-        record.destination_mac = entry.link.destination;
+        record.vlan = entry.vlans.outer();
+        record.inner_vlan = entry.vlans.inner();
+        [record.source_mac, record.destination_mac] = entry.macs;
         fill_direction(&mut record.forward, forward);
         fill_direction(&mut record.backward, backward);
         record.gaps = entry.gaps.summary(entry.packets().saturating_sub(1));

@@ -26,12 +26,12 @@ struct Inner<'a> {
 /// Reads the IP header at the start of `bytes`. `expected` is the version the link announced, if it did: a header
 /// that says otherwise is refused, as hosts do. `wire_rest` is how many bytes there were on the wire from here.
 #[inline]
-pub(super) fn decode(
-    bytes: &[u8],
+pub(super) fn decode<'a>(
+    bytes: &'a [u8],
     expected: Option<u8>,
     wire_rest: u32,
-    link: Link,
-) -> Result<IpPacket<'_>, SkipReason> {
+    link: Link<'a>,
+) -> Result<IpPacket<'a>, SkipReason> {
     let version = bytes.first().ok_or(SkipReason::Truncated)? >> 4;
     match version {
         _ if expected.is_some_and(|expected| expected != version) => Err(SkipReason::BadIpHeader),
@@ -42,7 +42,7 @@ pub(super) fn decode(
 }
 
 #[inline]
-fn decode_v4(bytes: &[u8], wire_rest: u32, link: Link) -> Result<IpPacket<'_>, SkipReason> {
+fn decode_v4<'a>(bytes: &'a [u8], wire_rest: u32, link: Link<'a>) -> Result<IpPacket<'a>, SkipReason> {
     let head: &[u8; 20] = bytes.first_chunk().ok_or(SkipReason::Truncated)?;
     let header_length = usize::from(head[0] & 0x0f) * 4;
     // A length of 0 means a segment larger than the field can say, captured before the network card cut it.
@@ -67,7 +67,7 @@ fn decode_v4(bytes: &[u8], wire_rest: u32, link: Link) -> Result<IpPacket<'_>, S
     Ok(transport(4, [source, destination], head[8], length, &inner, link))
 }
 
-fn decode_v6(bytes: &[u8], wire_rest: u32, link: Link) -> Result<IpPacket<'_>, SkipReason> {
+fn decode_v6<'a>(bytes: &'a [u8], wire_rest: u32, link: Link<'a>) -> Result<IpPacket<'a>, SkipReason> {
     let head: &[u8; 40] = bytes.first_chunk().ok_or(SkipReason::Truncated)?;
     let mut length = 40 + u32::from(u16::from_be_bytes([head[4], head[5]]));
     // As above; but a payload of 0 may also be true, with a few bytes of link padding behind it.
@@ -131,7 +131,7 @@ fn transport<'a>(
     ttl: u8,
     length: u32,
     inner: &Inner<'a>,
-    link: Link,
+    link: Link<'a>,
 ) -> IpPacket<'a> {
     let bytes = inner.bytes;
     let mut ports = [0, 0];

@@ -1,5 +1,3 @@
-use amoskys_core::event::MacAddr;
-
 use super::{Link, SkipReason, Vlans, be16, be32};
 use crate::capture::LinkType;
 
@@ -11,7 +9,7 @@ pub(super) enum Network<'a> {
     Arp(&'a [u8]),
 }
 
-type Found<'a> = Result<(Link, Network<'a>), SkipReason>;
+type Found<'a> = Result<(Link<'a>, Network<'a>), SkipReason>;
 
 /// Headers within headers: no link nests deeper than a few.
 const MAX_LAYERS: usize = 24;
@@ -59,13 +57,18 @@ fn ip_version(ether_type: u16) -> Option<u8> {
 }
 
 #[inline]
-fn ethernet_link(head: &[u8; 14]) -> Link {
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, ..] = *head;
+fn ethernet_link(head: &[u8; 14]) -> Link<'_> {
+    let [destination, source] = [head.first_chunk(), head[6..].first_chunk()];
     Link {
-        source: Some(MacAddr([s0, s1, s2, s3, s4, s5])),
-        destination: Some(MacAddr([d0, d1, d2, d3, d4, d5])),
+        source,
+        destination,
         vlans: Vlans::default(),
     }
+}
+
+/// The address at a place, if it is there.
+fn address(bytes: &[u8], at: usize) -> Option<&[u8; 6]> {
+    bytes.get(at..)?.first_chunk()
 }
 
 fn walk(mut next: Next, mut bytes: &[u8]) -> Found<'_> {
@@ -82,7 +85,7 @@ fn walk(mut next: Next, mut bytes: &[u8]) -> Found<'_> {
 }
 
 /// Passes one header.
-fn step<'a>(next: Next, bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), SkipReason> {
+fn step<'a>(next: Next, bytes: &'a [u8], link: &mut Link<'a>) -> Result<(Next, &'a [u8]), SkipReason> {
     match next {
         Next::EtherType(kind) => ether_type(kind, bytes, link),
         Next::Ethernet => ethernet(bytes, link),
@@ -103,7 +106,7 @@ fn be16_or_cut(bytes: &[u8], at: usize) -> Result<u16, SkipReason> {
     be16(bytes, at).ok_or(SkipReason::Truncated)
 }
 
-fn ethernet<'a>(bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), SkipReason> {
+fn ethernet<'a>(bytes: &'a [u8], link: &mut Link<'a>) -> Result<(Next, &'a [u8]), SkipReason> {
     let head = bytes.first_chunk::<14>().ok_or(SkipReason::Truncated)?;
     let addresses = ethernet_link(head);
     (link.source, link.destination) = (addresses.source, addresses.destination);
@@ -122,7 +125,7 @@ fn ether_type_or_length(value: u16) -> Next {
     }
 }
 
-fn ether_type<'a>(kind: u16, bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), SkipReason> {
+fn ether_type<'a>(kind: u16, bytes: &'a [u8], link: &mut Link<'a>) -> Result<(Next, &'a [u8]), SkipReason> {
     match kind {
         // 802.1Q, 802.1ad, and what was used before it was standard.
         0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => {
@@ -201,7 +204,7 @@ fn mpls(bytes: &[u8]) -> Result<(Next, &[u8]), SkipReason> {
     }
 }
 
-fn wlan<'a>(bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), SkipReason> {
+fn wlan<'a>(bytes: &'a [u8], link: &mut Link<'a>) -> Result<(Next, &'a [u8]), SkipReason> {
     let &[control, flags, ..] = bytes else {
         return Err(SkipReason::Truncated);
     };
@@ -210,7 +213,6 @@ fn wlan<'a>(bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), SkipRe
     if !is_data || flags & 0x40 != 0 {
         return Err(SkipReason::NonIp);
     }
-    let mac = |at: usize| -> Option<MacAddr> { Some(MacAddr(bytes.get(at..at + 6)?.try_into().ok()?)) };
     let (to_ds, from_ds) = (flags & 1 != 0, flags & 2 != 0);
     let (destination, source) = match (to_ds, from_ds) {
         (false, false) => (4, 10),
@@ -218,7 +220,7 @@ fn wlan<'a>(bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), SkipRe
         (false, true) => (4, 16),
         (true, true) => (16, 24),
     };
-    (link.destination, link.source) = (mac(destination), mac(source));
+    (link.destination, link.source) = (address(bytes, destination), address(bytes, source));
     let mut length = if to_ds && from_ds { 30 } else { 24 };
     if control & 0x80 != 0 {
         // Quality of service; several frames in one are left alone.
@@ -231,7 +233,11 @@ fn wlan<'a>(bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), SkipRe
 }
 
 /// The first header of a packet.
-fn first<'a>(link_type: LinkType, bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), SkipReason> {
+fn first<'a>(
+    link_type: LinkType,
+    bytes: &'a [u8],
+    link: &mut Link<'a>,
+) -> Result<(Next, &'a [u8]), SkipReason> {
     match link_type {
         LinkType::ETHERNET => Ok((Next::Ethernet, bytes)),
         LinkType::RAW | LinkType::RAW_BSD | LinkType::RAW_OPENBSD | LinkType::IPV4 | LinkType::IPV6 => {
@@ -328,10 +334,9 @@ fn frame_relay(bytes: &[u8]) -> Result<(Next, &[u8]), SkipReason> {
     }
 }
 
-fn token_ring<'a>(bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), SkipReason> {
+fn token_ring<'a>(bytes: &'a [u8], link: &mut Link<'a>) -> Result<(Next, &'a [u8]), SkipReason> {
     let head: &[u8; 14] = bytes.first_chunk().ok_or(SkipReason::Truncated)?;
-    let mac = |at: usize| MacAddr(std::array::from_fn(|i| head[at + i]));
-    (link.destination, link.source) = (Some(mac(2)), Some(mac(8)));
+    (link.destination, link.source) = (address(head, 2), address(head, 8));
     // The top bit of the sender's address says that a route follows, which begins with its length.
     let routed = head[8] & 0x80 != 0;
     let route = if routed {
@@ -342,9 +347,8 @@ fn token_ring<'a>(bytes: &'a [u8], link: &mut Link) -> Result<(Next, &'a [u8]), 
     Ok((Next::Llc, after(bytes, 14 + route)?))
 }
 
-fn cooked_sender(bytes: &[u8], length: u16, at: usize) -> Option<MacAddr> {
-    let address = bytes.get(at..at + 6)?.try_into().ok()?;
-    (length == 6).then_some(MacAddr(address))
+fn cooked_sender(bytes: &[u8], length: u16, at: usize) -> Option<&[u8; 6]> {
+    if length == 6 { address(bytes, at) } else { None }
 }
 
 /// What a Linux cooked header says: kind of device, and protocol.

@@ -90,7 +90,7 @@ pub struct IpPacket<'a> {
     /// What was captured after the transport header.
     pub(crate) payload: &'a [u8],
     pub(crate) transport: Transport,
-    pub(crate) link: Link,
+    pub(crate) link: Link<'a>,
 }
 
 impl IpPacket<'_> {
@@ -166,23 +166,22 @@ pub(crate) enum Transport {
     Other,
 }
 
-/// What the link layer says about a packet.
+/// What the link layer says about a packet. Addresses are only pointed at: most packets belong to a flow that
+/// knows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Link {
-    pub(crate) source: Option<MacAddr>,
-    pub(crate) destination: Option<MacAddr>,
-    /// VLAN ids, outermost first; [`NO_VLAN`] where there is none.
+pub(crate) struct Link<'a> {
+    source: Option<&'a [u8; 6]>,
+    destination: Option<&'a [u8; 6]>,
     pub(crate) vlans: Vlans,
 }
 
-impl Link {
-    /// The link as a packet in the other direction would have it.
-    pub(crate) fn reversed(self) -> Self {
-        Self {
-            source: self.destination,
-            destination: self.source,
-            vlans: self.vlans,
-        }
+impl Link<'_> {
+    pub(crate) fn source(&self) -> Option<MacAddr> {
+        self.source.copied().map(MacAddr)
+    }
+
+    pub(crate) fn destination(&self) -> Option<MacAddr> {
+        self.destination.copied().map(MacAddr)
     }
 }
 
