@@ -18,7 +18,9 @@ use amoskys_core::error::Chain;
 use amoskys_core::event::{Verdict, VerdictId};
 use amoskys_core::ledger::LedgerSnapshot;
 use amoskys_core::pipeline::{Pipeline, Retention};
-use amoskys_core::{Analyzer, BoxError, Class, Collector, Epoch, Observation, Opened, Payload, ReadLogError};
+use amoskys_core::{
+    Analyzer, BoxError, BoxExtractor, Class, Collector, Epoch, Observation, Opened, Payload, ReadLogError,
+};
 use amoskys_core::{Recorded, Seq, Shutdown, StreamId, read_log};
 use amoskys_features::extract::{ExtractConfig, NetworkExtractor};
 use amoskys_transport::{Log, LogOptions};
@@ -55,7 +57,9 @@ struct Args {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()))
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+        )
         .with_writer(std::io::stderr)
         .init();
     match run(Args::parse()).await {
@@ -86,7 +90,10 @@ async fn watch(args: &Args, dir: &Path) -> Result<ExitCode, Box<dyn Error>> {
     if args.replay {
         review.read(read_log(&*wal, &*opener), Some(&mut detection))?;
         if let Some(mut file) = alerts.take() {
-            review.verdicts.values().try_for_each(|verdict| file.take(verdict))?;
+            review
+                .verdicts
+                .values()
+                .try_for_each(|verdict| file.take(verdict))?;
             file.tidy()?;
         }
     } else {
@@ -97,11 +104,17 @@ async fn watch(args: &Args, dir: &Path) -> Result<ExitCode, Box<dyn Error>> {
         };
         let bar = tokio::spawn(show_progress(collector.progress()));
         let collector = collector.with_stop(shutdown.clone());
-        let mut pipeline = Pipeline::builder().name("sentinel").collector(collector).log(log.into_parts());
+        let mut pipeline = Pipeline::builder()
+            .name("sentinel")
+            .collector(collector)
+            .log(log.into_parts());
         if let Some(file) = alerts.take() {
             pipeline = pipeline.sink_of(Class::Alert, file);
         }
-        let pipeline = pipeline.retention(Retention::UntilFull).analyzer(detection).build()?;
+        let pipeline = pipeline
+            .retention(Retention::UntilFull)
+            .analyzer(detection)
+            .build()?;
         let report = pipeline.run(shutdown).await?;
         bar.abort();
         review.failures = report.failures;
@@ -117,18 +130,26 @@ async fn watch(args: &Args, dir: &Path) -> Result<ExitCode, Box<dyn Error>> {
 /// The detection, after learning from the baseline captures if there are any.
 async fn detection(baseline: &[PathBuf]) -> Result<Detection, Box<dyn Error>> {
     let config = DetectionConfig::default();
-    let extractor = Box::new(NetworkExtractor::standard(ExtractConfig::default()));
-    let detection = Detection::new(config.clone(), vec![extractor])?;
+    let extractors = || vec![Box::new(NetworkExtractor::standard(ExtractConfig::default())) as BoxExtractor];
+    let detection = Detection::new(config.clone(), extractors())?;
     if baseline.is_empty() {
         return Ok(detection);
     }
-    let mut builder = BaselineBuilder::new(&config)?;
+    let mut builder = BaselineBuilder::new(&config, extractors())?;
     let mut collector = FlowCollector::from_files(baseline)?;
-    let stream = StreamId { agent: "baseline".into(), epoch: Epoch::default(), class: Class::Telemetry };
+    let stream = StreamId {
+        agent: "baseline".into(),
+        epoch: Epoch::default(),
+        class: Class::Telemetry,
+    };
     let (stream, mut seq) = (Arc::new(stream), 0);
     while let Some(batch) = collector.next_batch().await? {
         for event in batch.events {
-            builder.observe(&Recorded { stream: stream.clone(), seq: Seq(seq), event });
+            builder.observe(&Recorded {
+                stream: stream.clone(),
+                seq: Seq(seq),
+                event,
+            });
             seq += 1;
         }
     }
@@ -169,9 +190,16 @@ impl Review {
     fn new(args: &Args) -> Self {
         let mut report = Report::new("Network traffic");
         report.schema(&evidence_schema());
-        args.read.iter().for_each(|path| report.input(&path.to_string_lossy()));
+        args.read
+            .iter()
+            .for_each(|path| report.input(&path.to_string_lossy()));
         args.interface.iter().for_each(|name| report.input(name));
-        Self { verdicts: BTreeMap::new(), report, ledger: LedgerSnapshot::default(), failures: Vec::new() }
+        Self {
+            verdicts: BTreeMap::new(),
+            report,
+            ledger: LedgerSnapshot::default(),
+            failures: Vec::new(),
+        }
     }
 
     /// Takes events and verdicts from the log; with a detection, draws the verdicts anew.
@@ -190,7 +218,11 @@ impl Review {
                 }
                 Err(error) => return Err(error.into()),
             };
-            self.ledger = opened.ledger.take().filter(|_| detection.is_some()).unwrap_or_else(|| self.ledger.clone());
+            self.ledger = opened
+                .ledger
+                .take()
+                .filter(|_| detection.is_some())
+                .unwrap_or_else(|| self.ledger.clone());
             for event in opened.into_recorded() {
                 match (&event.event.payload, &mut detection) {
                     (Payload::Verdict(_), Some(_)) => continue,
@@ -214,17 +246,34 @@ impl Review {
     }
 
     fn print(&self) -> ExitCode {
-        let mut alerts: Vec<&Verdict> = self.verdicts.values().filter(|verdict| verdict.is_alert()).collect();
+        let mut alerts: Vec<&Verdict> = self
+            .verdicts
+            .values()
+            .filter(|verdict| verdict.is_alert())
+            .collect();
         alerts.sort_by_key(|alert| (alert.time, alert.id));
         println!("{} alerts", alerts.len());
         for alert in alerts {
-            let technique = alert.technique.as_ref().map_or("", |technique| technique.as_str());
-            println!("  {:8}  {:.2}  {technique:9}  {:22}  {}", alert.severity(), alert.score, alert.entity, alert.title);
+            let technique = alert
+                .technique
+                .as_ref()
+                .map_or("", |technique| technique.as_str());
+            println!(
+                "  {:8}  {:.2}  {technique:9}  {:22}  {}",
+                alert.severity(),
+                alert.score,
+                alert.entity,
+                alert.title
+            );
         }
         println!("\n{}", self.ledger);
         for (part, error) in &self.failures {
             eprintln!("sentinel: {part}: {}", Chain(&**error));
         }
-        if self.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if self.failures.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 }
