@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use amoskys_benches::rounds::{is_quick, median, option, print_ratio, print_skip};
 
-use self::meters::{Flowmeter, Meter, NfStream, Softflowd};
+use self::meters::{METER, Meter, NfStream, Ours, Softflowd};
 use self::repeat::Source;
 
 /// A meter with the file it reads and what came of it.
@@ -48,6 +48,19 @@ impl Entry {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == METER) {
+        let capture = PathBuf::from(arguments.next().ok_or("which capture?")?);
+        println!(
+            "{}",
+            Ours::meter(&capture, arguments.next().as_deref().map(Path::new))?
+        );
+        return Ok(());
+    }
+    compare()
+}
+
+fn compare() -> Result<(), Box<dyn Error>> {
     let (packets, rounds) = if is_quick() { (500_000, 3) } else { (2_000_000, 7) };
     let packets = option("--packets").map_or(Ok(packets), |number| number.parse())?;
     let lab = || concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/lab.pcap").to_owned();
@@ -62,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let large = repeated("large.pcap", packets)?;
 
-    let mut entries = vec![Entry::new(Flowmeter::build(scratch.path())?, &large)];
+    let mut entries = vec![Entry::new(Ours { csv: None }, &large)];
     let mut missing = Vec::new();
     match Softflowd::find() {
         Some(meter) => entries.push(Entry::new(meter, &large)),
@@ -73,6 +86,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(meter) => entries.push(Entry::new(meter, &repeated("small.pcap", packets / 5)?)),
         None => missing.push("nfstream"),
     }
+
+    let peers = 1..entries.len();
+    entries.push(Entry::new(
+        Ours {
+            csv: Some(scratch.path().join("flows.csv")),
+        },
+        &large,
+    ));
 
     // One round more than counted: the first warms the page cache.
     for round in 0..=rounds {
@@ -102,11 +123,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
     }
     println!();
-    if let [ours, peers @ ..] = entries.as_slice() {
-        for peer in peers {
-            let ratio = ours.packets_per_second() / peer.packets_per_second();
-            print_ratio(ours.meter.name(), peer.meter.name(), ratio);
-        }
+    for peer in &entries[peers] {
+        let ratio = entries[0].packets_per_second() / peer.packets_per_second();
+        print_ratio(entries[0].meter.name(), peer.meter.name(), ratio);
     }
     missing.into_iter().for_each(print_skip);
     Ok(())

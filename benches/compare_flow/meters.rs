@@ -1,9 +1,16 @@
 //! The three flow meters, each as a program that reads a capture file.
 
 use std::error::Error;
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use amoskys_collectors::capture::CaptureReader;
+use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter};
+use amoskys_core::Timestamp;
+use amoskys_core::event::FlowRecord;
 
 /// One run of a meter over a file.
 pub(crate) struct Run {
@@ -25,73 +32,86 @@ pub(crate) trait Meter {
     fn run(&self, capture: &Path) -> Result<Run, Box<dyn Error>>;
 }
 
-/// Ours: the `flowmeter` example, all statistics, CSV to a file.
-pub(crate) struct Flowmeter {
-    program: PathBuf,
-    output: PathBuf,
+/// Ours: the library's meter with all statistics, in a process of its own.
+pub(crate) struct Ours {
+    /// Write the records as CSV to this file; without, they are counted and dropped, as the peers do.
+    pub(crate) csv: Option<PathBuf>,
 }
 
-impl Flowmeter {
-    /// Builds the example with the profile of this bench.
-    pub(crate) fn build(scratch: &Path) -> Result<Self, Box<dyn Error>> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo)
-            .args([
-                "build",
-                "--quiet",
-                "--release",
-                "-p",
-                "amoskys-examples",
-                "--example",
-                "flowmeter",
-            ])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .stdin(Stdio::null())
-            .status()?;
-        if !status.success() {
-            return Err("the flowmeter example does not build".into());
+/// First argument of the process that meters, which is this program.
+pub(crate) const METER: &str = "--meter";
+
+impl Ours {
+    /// What the process does: meters the file of its second argument, and writes to that of its third.
+    pub(crate) fn meter(capture: &Path, csv: Option<&Path>) -> Result<u64, Box<dyn Error>> {
+        // One record for each flow, when it ends.
+        let config = FlowConfig {
+            start_records: false,
+            update_interval: None,
+            ..FlowConfig::default()
+        };
+        let mut meter = FlowMeter::new(config)?;
+        let writer = csv.map(|path| RowWriter::new(BufWriter::new(File::create(path)?), RowFormat::Csv));
+        let mut flows = Flows {
+            count: 0,
+            writer: writer.transpose()?,
+            result: Ok(()),
+        };
+        let mut reader = CaptureReader::new(File::open(capture)?)?;
+        while let Some(packet) = reader.next_packet()? {
+            meter.push(&packet, &mut flows);
         }
-        // This bench lies in `deps`, beside `examples`.
-        let bench = std::env::current_exe()?;
-        let profile = bench
-            .parent()
-            .and_then(Path::parent)
-            .ok_or("a bench lies in a target folder")?;
-        let program = profile.join("examples/flowmeter");
-        Ok(Self {
-            program,
-            output: scratch.join("flows.csv"),
-        })
+        meter.finish(&mut flows);
+        flows.result?;
+        flows.writer.map(RowWriter::into_inner).transpose()?;
+        Ok(flows.count)
     }
 }
 
-impl Meter for Flowmeter {
+impl Meter for Ours {
     fn name(&self) -> &'static str {
-        "flow"
+        if self.csv.is_some() {
+            "flow, as CSV"
+        } else {
+            "flow"
+        }
     }
 
     fn does(&self) -> &'static str {
-        "all statistics, written as CSV"
+        if self.csv.is_some() {
+            "all statistics, a row of text for each flow"
+        } else {
+            "all statistics, a record for each flow"
+        }
     }
 
     fn run(&self, capture: &Path) -> Result<Run, Box<dyn Error>> {
-        let mut command = on_one_core(&self.program);
-        command
-            .arg("--read")
-            .arg(capture)
-            .args(["--format", "csv", "--output"])
-            .arg(&self.output);
+        let mut command = on_one_core(&std::env::current_exe()?);
+        command.arg(METER).arg(capture).args(&self.csv);
         let started = Instant::now();
-        output_of(&mut command)?;
+        let printed = output_of(&mut command)?;
         let time = started.elapsed();
-        let rows = std::fs::read(&self.output)?
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count();
         Ok(Run {
             time,
-            flows: u64::try_from(rows)?.saturating_sub(1),
+            flows: printed.trim().parse()?,
         })
+    }
+}
+
+struct Flows {
+    count: u64,
+    writer: Option<RowWriter<BufWriter<File>>>,
+    result: std::io::Result<()>,
+}
+
+impl FlowHandler for Flows {
+    fn flow(&mut self, _: Timestamp, record: &FlowRecord) {
+        self.count += 1;
+        if let Some(writer) = self.writer.as_mut().filter(|_| self.result.is_ok()) {
+            self.result = writer.write(record);
+        }
+        // Nothing of the record may be left out because nobody looks at it.
+        std::hint::black_box(record);
     }
 }
 
