@@ -43,16 +43,9 @@ const MOST_LANES: usize = 4;
 const SCORE_HEIGHT: f64 = 150.0;
 const STRIP_HEIGHT: f64 = 44.0;
 const STRIP_GAP: f64 = 30.0;
-/// Verdicts below the threshold whose duration is drawn, the highest scores first.
-const MOST_OTHERS: usize = 100;
 
 /// Draws the chart; nothing happened, nothing is drawn.
-pub(super) fn draw(
-    timeline: &Timeline,
-    alerts: &[Numbered<'_>],
-    others: &[&Verdict],
-    size: Size,
-) -> Option<Markup> {
+pub(super) fn draw(timeline: &Timeline, alerts: &[Numbered<'_>], size: Size) -> Option<Markup> {
     let columns = timeline.columns(if size == Size::Wide { 256 } else { 96 });
     if columns.bins.is_empty() {
         return None;
@@ -89,15 +82,10 @@ pub(super) fn draw(
                 line.grid x1=(px(LEFT)) x2=(px(axis.to)) y1=(px(score_y(level))) y2=(px(score_y(level))) {}
                 text.tick x=(px(LEFT - 8.0)) y=(px(score_y(level) + 4.0)) text-anchor="end" { (level) }
             }
-            @for verdict in others.iter().take(MOST_OTHERS).copied().chain(alerts.iter().map(|alert| alert.verdict)) {
-                @let (from, to) = axis.span(verdict);
-                rect.block.(verdict.severity().as_str()) x=(px(from)) y=(px(score_y(verdict.score)))
-                    width=(px(to - from)) height=(px(score_base - score_y(verdict.score))) {}
-            }
             @for (x, bin) in axis.bins(&columns) {
                 @if let Some(score) = bin.score {
                     rect.bar.(Severity::of_score(score).as_str()) x=(px(x)) y=(px(score_y(score)))
-                        width=(px(axis.bar())) height=(px(score_base - score_y(score))) {}
+                        width=(px(axis.column)) height=(px(score_base - score_y(score))) {}
                 }
             }
             line.threshold x1=(px(LEFT)) x2=(px(axis.to)) y1=(px(score_y(Verdict::ALERT_SCORE)))

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use amoskys_core::Timestamp;
 use amoskys_core::event::{Entity, Layer, Verdict, VerdictId};
 
 use super::format::foreign;
@@ -49,6 +50,13 @@ impl Findings {
                 self.verdicts.remove(&id);
             }
         }
+    }
+
+    /// When the verdict of this id was last updated, and its score then.
+    pub(super) fn latest(&self, id: &VerdictId) -> Option<(Timestamp, f64)> {
+        self.verdicts
+            .get(id)
+            .map(|verdict| (verdict.updated, verdict.score))
     }
 
     /// The alerts in order of time, numbered from 1.

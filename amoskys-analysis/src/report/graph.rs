@@ -127,8 +127,12 @@ impl Graph {
         let accused = accused(alerts);
         let blamed = accused_pairs(alerts);
         let harmed: BTreeSet<IpAddr> = blamed.keys().map(|(_, peer)| *peer).collect();
-        let mut left = Side::choose(talkers, &accused, &harmed, |(from, _)| from);
-        let mut right = Side::choose(talkers, &accused, &harmed, |(_, to)| to);
+        let began: BTreeSet<IpAddr> = talkers.pairs().map(|(from, ..)| from).collect();
+        let answered = harmed
+            .union(&accused)
+            .filter(|host| harmed.contains(host) || !began.contains(host));
+        let mut left = Side::choose(talkers, &accused, &accused, |(from, _)| from);
+        let mut right = Side::choose(talkers, &answered.copied().collect(), &accused, |(_, to)| to);
         let mut ribbons = join(talkers, &left, &right, &accused, &blamed);
         if ribbons.is_empty() {
             return None;
@@ -156,11 +160,11 @@ impl Graph {
 }
 
 impl Side {
-    /// The hosts of one side: the accused first, then those harmed, then the busiest.
+    /// The hosts of one side: those that alerts are about, then the busiest.
     fn choose(
         talkers: &Talkers,
+        involved: &BTreeSet<IpAddr>,
         accused: &BTreeSet<IpAddr>,
-        harmed: &BTreeSet<IpAddr>,
         end: impl Fn((IpAddr, IpAddr)) -> IpAddr,
     ) -> Self {
         let mut hosts: BTreeMap<IpAddr, Traffic> = BTreeMap::new();
@@ -172,15 +176,9 @@ impl Side {
         let busier = |a: &(IpAddr, Traffic), b: &(IpAddr, Traffic)| {
             share(&b.1).total_cmp(&share(&a.1)).then(a.0.cmp(&b.0))
         };
-        let involved = |host: &IpAddr| accused.contains(host) || harmed.contains(host);
         let (mut chosen, mut waiting): (Vec<_>, Vec<_>) =
-            hosts.into_iter().partition(|(host, _)| involved(host));
-        chosen.sort_by(|a, b| {
-            accused
-                .contains(&b.0)
-                .cmp(&accused.contains(&a.0))
-                .then(busier(a, b))
-        });
+            hosts.into_iter().partition(|(host, _)| involved.contains(host));
+        chosen.sort_by(busier);
         // An alert concerns few hosts as a rule; when it concerns many, the rest must not vanish behind them.
         waiting.extend(chosen.drain((MOST_HOSTS_A_SIDE / 2).min(chosen.len())..));
         waiting.sort_by(busier);
@@ -329,10 +327,13 @@ fn join(
         let (Some(from), Some(to)) = (left.place_of(host), right.place_of(peer)) else {
             continue;
         };
-        let alert = blamed
-            .get(&(host, peer))
-            .or_else(|| blamed.get(&(peer, host)))
-            .copied();
+        // What the accused began is meant; only where it began nothing, what was begun with it.
+        let answer = || {
+            blamed
+                .get(&(peer, host))
+                .filter(|_| !talkers.has_pair(peer, host))
+        };
+        let alert = blamed.get(&(host, peer)).or_else(answer).copied();
         let ribbon = ribbons.entry((from, to, alert.is_some())).or_insert(Ribbon {
             from,
             to,

@@ -130,7 +130,7 @@ impl Report {
     /// Every score is drawn over time. Listed as alerts are those of fusion and of rules above
     /// [`Verdict::ALERT_SCORE`]. Of more than 1000 verdicts the strongest are kept.
     pub fn verdict(&mut self, verdict: &Verdict) {
-        self.timeline.score(verdict);
+        self.timeline.score(self.findings.latest(&verdict.id), verdict);
         self.findings.add(verdict);
     }
 

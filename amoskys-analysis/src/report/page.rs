@@ -57,7 +57,7 @@ fn body(report: &Report) -> Markup {
                     @if report.findings.is_partial() { p.note { "There were too many verdicts to keep: the strongest are shown." } }
                 }
             }
-            (over_time(report, &found, &others))
+            (over_time(report, &found))
             (who(report, &found))
             @if !found.is_empty() {
                 section #evidence {
@@ -154,11 +154,11 @@ fn tiles(report: &Report, alerts: &[Numbered<'_>]) -> Markup {
     }
 }
 
-fn over_time(report: &Report, alerts: &[Numbered<'_>], others: &[&Verdict]) -> Markup {
+fn over_time(report: &Report, alerts: &[Numbered<'_>]) -> Markup {
     let outside = report.timeline.columns(1).flows_outside;
     let charts: Vec<Markup> = Size::ALL
         .iter()
-        .filter_map(|size| chart::draw(&report.timeline, alerts, others, *size))
+        .filter_map(|size| chart::draw(&report.timeline, alerts, *size))
         .collect();
     html! {
         @if !charts.is_empty() {
@@ -167,7 +167,7 @@ fn over_time(report: &Report, alerts: &[Numbered<'_>], others: &[&Verdict]) -> M
                 figure {
                     @for chart in &charts { (chart) }
                     figcaption {
-                        "Bars: scores when they were given. Behind them, what was going on, from first notice to latest event; lines mark alerts."
+                        "The highest score of what was going on at the time. Lines: alerts, from first notice to the latest event behind them."
                         @if outside > 0 { " Not drawn: " (counted(outside, "flow")) " with times far from all others." }
                     }
                 }

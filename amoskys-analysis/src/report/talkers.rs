@@ -125,6 +125,11 @@ impl Talkers {
             .map(|((from, to), traffic)| (*from, *to, *traffic))
     }
 
+    /// Whether `from` is known to have begun a flow with `to`.
+    pub(super) fn has_pair(&self, from: IpAddr, to: IpAddr) -> bool {
+        self.pairs.contains_key(&(from, to))
+    }
+
     /// The `most` hosts with the largest share of flows and bytes, the busiest first.
     pub(super) fn busiest_hosts(&self, most: usize) -> Vec<(IpAddr, HostTraffic)> {
         let mut hosts: Vec<_> = self

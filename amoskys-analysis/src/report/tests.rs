@@ -66,7 +66,7 @@ fn end() -> FlowPhase {
     FlowPhase::End(FlowEnd::Finished)
 }
 
-fn verdict(id: u8, score: f64, title: &str) -> Verdict {
+pub(super) fn verdict(id: u8, score: f64, title: &str) -> Verdict {
     let time = Timestamp::from_secs(1_700_000_000 + i64::from(id));
     Verdict {
         id: VerdictId([id; 16]),

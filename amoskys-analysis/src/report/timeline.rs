@@ -42,7 +42,9 @@ pub(super) struct Columns {
 const FIRST_WIDTH_NS: i64 = 1_000_000;
 const MOST_BINS: usize = 2048;
 /// A flow is spread over at most so many bins: a day-long flow must not cost a day's worth of work.
-const MOST_SHARES: i64 = 64;
+const MOST_SHARES: u64 = 64;
+/// A score that stands for long is noted in at most so many bins: as many as a chart has columns.
+const MOST_STEPS: u64 = 256;
 
 impl Timeline {
     pub(super) fn new() -> Self {
@@ -55,32 +57,26 @@ impl Timeline {
     /// Adds a flow that has ended.
     pub(super) fn flow(&mut self, flow: &FlowRecord) {
         self.change(flow.first, |bin| bin.flows += 1);
-        let first = flow.first.nanos().div_euclid(self.width_ns);
-        let last = flow
-            .last
-            .nanos()
-            .max(flow.first.nanos())
-            .div_euclid(self.width_ns);
-        let bins = i128::from(last) - i128::from(first) + 1;
-        let shares = bins.min(i128::from(MOST_SHARES));
-        let total = i128::from(flow.bytes());
-        let width = i128::from(self.width_ns);
-        for share in 0..shares {
-            let bytes = total * (share + 1) / shares - total * share / shares;
-            let bin = i128::from(first) + share * bins / shares;
-            let (Ok(time), Ok(bytes)) = (i64::try_from(bin * width), u64::try_from(bytes)) else {
-                continue;
-            };
+        let total = u128::from(flow.bytes());
+        let mut given = 0;
+        for (time, (share, shares)) in self.shares(flow.first, flow.last, MOST_SHARES) {
+            let up_to = total * u128::from(share + 1) / u128::from(shares);
+            let bytes = u64::try_from(up_to - given).unwrap_or(u64::MAX);
+            given = up_to;
             if bytes > 0 {
-                self.change(Timestamp::from_nanos(time), |bin| {
-                    bin.bytes = bin.bytes.saturating_add(bytes)
-                });
+                self.change(time, |bin| bin.bytes = bin.bytes.saturating_add(bytes));
             }
         }
     }
 
-    /// Notes the score of a verdict at the time it was drawn or updated.
-    pub(super) fn score(&mut self, verdict: &Verdict) {
+    /// Notes the score of a verdict from the time it was drawn or updated. Until then, the score it had `before`
+    /// stood.
+    pub(super) fn score(&mut self, before: Option<(Timestamp, f64)>, verdict: &Verdict) {
+        if let Some((since, score)) = before.filter(|(_, score)| score.is_finite()) {
+            for (time, _) in self.shares(since, verdict.updated, MOST_STEPS) {
+                self.change(time, |bin| bin.raise(score));
+            }
+        }
         if verdict.score.is_finite() {
             self.change(verdict.updated, |bin| bin.raise(verdict.score));
         }
@@ -136,6 +132,26 @@ impl Timeline {
         }
         let inside: u64 = self.bins.range(near..=far).map(|(_, bin)| bin.flows).sum();
         Some((near, far, all.flows - inside))
+    }
+
+    /// Times from `first` to `last`, one in each bin, or at most `most` evenly apart; with the number of each time
+    /// and of all.
+    fn shares(
+        &self,
+        first: Timestamp,
+        last: Timestamp,
+        most: u64,
+    ) -> impl Iterator<Item = (Timestamp, (u64, u64))> + use<> {
+        let width = i128::from(self.width_ns);
+        let first = i128::from(first.nanos());
+        let last = i128::from(last.nanos()).max(first);
+        let bins = u64::try_from(last.div_euclid(width) - first.div_euclid(width) + 1).unwrap_or(u64::MAX);
+        let shares = bins.min(most).max(1);
+        (0..shares).map(move |share| {
+            let bin = first.div_euclid(width) + i128::from(bins) * i128::from(share) / i128::from(shares);
+            let nanos = i64::try_from((bin * width).max(first)).unwrap_or(i64::MAX);
+            (Timestamp::from_nanos(nanos), (share, shares))
+        })
     }
 
     fn change(&mut self, time: Timestamp, change: impl FnOnce(&mut Bin)) {
@@ -206,7 +222,7 @@ mod tests {
         let mut timeline = Timeline::new();
         timeline.flow(&flow(0, 9, 1003));
         let columns = timeline.columns(10);
-        assert_eq!(columns.bins.len(), 10);
+        assert_eq!(columns.bins.len(), 10, "{columns:?}");
         assert_eq!(columns.bins.iter().map(|bin| bin.bytes).sum::<u64>(), 1003);
         assert!(columns.bins.iter().all(|bin| (100..=101).contains(&bin.bytes)));
         assert_eq!(columns.bins[0].flows, 1);
@@ -259,6 +275,45 @@ mod tests {
         timeline.change(Timestamp::from_nanos(1_000_000), |bin| bin.raise(0.9));
         assert_eq!(timeline.columns(1).bins[0].score, Some(0.9));
         assert_eq!(timeline.columns(2).bins[0].score, Some(0.4));
+    }
+
+    #[test]
+    fn a_score_stands_until_the_next_and_not_beyond() {
+        let mut timeline = Timeline::new();
+        timeline.flow(&flow(0, 0, 1));
+        timeline.flow(&flow(999, 999, 1));
+        let verdict = crate::report::tests::verdict(1, 0.9, "Scan");
+        let at = |ms: i64| Timestamp::from_nanos(ms * 1_000_000);
+        timeline.score(
+            None,
+            &Verdict {
+                updated: at(100),
+                score: 0.4,
+                ..verdict.clone()
+            },
+        );
+        timeline.score(
+            Some((at(100), 0.4)),
+            &Verdict {
+                updated: at(600),
+                ..verdict
+            },
+        );
+        let scores: Vec<_> = timeline.columns(10).bins.iter().map(|bin| bin.score).collect();
+        // Columns of 128 ms.
+        assert_eq!(
+            scores,
+            [
+                Some(0.4),
+                Some(0.4),
+                Some(0.4),
+                Some(0.4),
+                Some(0.9),
+                None,
+                None,
+                None
+            ]
+        );
     }
 
     #[test]
