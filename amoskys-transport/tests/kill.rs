@@ -14,7 +14,9 @@ use amoskys_core::{Class, Offset, Open, Wal};
 use common::{assert_clean, read_all, seal};
 
 const DIR: &str = "AMOSKYS_TEST_KILLED_IN";
+/// How often, if the environment does not say so.
 const KILLS: usize = 25;
+const KILLS_WANTED: &str = "AMOSKYS_TEST_KILLS";
 
 fn open(dir: &Path) -> amoskys_transport::Log {
     common::open(dir)
@@ -60,7 +62,10 @@ fn killed_at_any_moment_nothing_durable_is_lost() {
         .unwrap()
         .subsec_nanos();
     println!("seed {seed}");
-    for kill in 0..KILLS {
+    let wanted = std::env::var(KILLS_WANTED)
+        .ok()
+        .and_then(|kills| kills.parse().ok());
+    for kill in 0..wanted.unwrap_or(KILLS) {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "child", "--nocapture", "--test-threads=1"])

@@ -12,6 +12,7 @@ use super::heads::Heads;
 use crate::key::{KeyId, Signer, TrustMap};
 use crate::seal::Head;
 use crate::seal::header::{class_code, sha256};
+use crate::wal::format::MAX_OFFSET;
 use crate::wal::segment::sync_dir;
 
 /// Name of the anchor in the log's directory.
@@ -150,6 +151,9 @@ impl StoredAnchor {
         fields.byte()?;
         let (generation, written) = (fields.u64()?, fields.u64()?);
         let (floor, end) = (fields.u64()?, fields.u64()?);
+        if floor > end || end > MAX_OFFSET {
+            return Err(AnchorFault::Damaged("its offsets are out of range"));
+        }
         let epoch = fields.epoch()?;
         let streams = fields.u32()?;
         let key = KeyId(fields.array()?);

@@ -105,6 +105,12 @@ impl Log {
     }
 }
 
+impl From<Log> for LogParts {
+    fn from(log: Log) -> Self {
+        log.into_parts()
+    }
+}
+
 fn file_signer(path: &Path) -> Result<Arc<dyn Signer>, LogError> {
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         create_dir(dir)?;

@@ -23,5 +23,6 @@ mod tests;
 pub use self::compress::Compression;
 pub use self::header::{RecordKind, SealedHeader};
 pub use self::opener::{Check, Opener};
+#[cfg(any(feature = "sled", test))]
 pub(crate) use self::sealer::seal_gap;
 pub use self::sealer::{Head, Sealer};

@@ -74,6 +74,16 @@ impl Sealer {
         self.heads.get(&class).copied().unwrap_or_default()
     }
 
+    /// Seals the statement that events are missing, to stand in the log in their place. It is no link of the chain,
+    /// so the streams go on as if it were not there.
+    ///
+    /// # Errors
+    ///
+    /// If the gap ends before it begins, or cannot be signed.
+    pub fn gap(&self, gap: &Gap) -> Result<Sealed, SealError> {
+        seal_gap(gap, &*self.signer)
+    }
+
     /// The agent whose events it seals.
     #[must_use]
     pub fn agent(&self) -> &Name {

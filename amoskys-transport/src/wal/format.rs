@@ -12,6 +12,9 @@ pub(crate) const RECORD_HEADER: usize = 32;
 /// Records begin at multiples of this.
 pub(crate) const ALIGN: u64 = 8;
 
+/// No log comes this far; a number beyond it is damage, and counting on from it must not overflow.
+pub(crate) const MAX_OFFSET: u64 = 1 << 62;
+
 const MAGIC: [u8; 8] = *b"AMOSSEG\0";
 
 /// What stands at the beginning of a segment file.
@@ -108,13 +111,14 @@ impl RecordHeader {
         if u32_at(bytes, 0) != mark || crc32fast::hash(&bytes[..28]) != u32_at(bytes, 28) {
             return None;
         }
-        Some(Self {
+        let header = Self {
             len: u32_at(bytes, 4),
             offset: u64_at(bytes, 8),
             group: u32_at(bytes, 16),
             flags: u32_at(bytes, 20),
             crc: u32_at(bytes, 24),
-        })
+        };
+        (header.offset <= MAX_OFFSET).then_some(header)
     }
 
     /// Bytes it takes in the file, with header and padding.
@@ -136,7 +140,9 @@ pub(crate) fn segment_name(first: u64) -> String {
 /// The offset in a segment's file name; `None` if it is not one.
 pub(crate) fn parse_segment_name(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
-    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+    let first =
+        (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?;
+    first.filter(|first| *first <= MAX_OFFSET)
 }
 
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
