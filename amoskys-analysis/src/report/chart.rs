@@ -82,11 +82,9 @@ pub(super) fn draw(timeline: &Timeline, alerts: &[Numbered<'_>], size: Size) -> 
                 line.grid x1=(px(LEFT)) x2=(px(axis.to)) y1=(px(score_y(level))) y2=(px(score_y(level))) {}
                 text.tick x=(px(LEFT - 8.0)) y=(px(score_y(level) + 4.0)) text-anchor="end" { (level) }
             }
-            @for (x, bin) in axis.bins(&columns) {
-                @if let Some(score) = bin.score {
-                    rect.bar.(Severity::of_score(score).as_str()) x=(px(x)) y=(px(score_y(score)))
-                        width=(px(axis.column)) height=(px(score_base - score_y(score))) {}
-                }
+            @for (x, width, score) in axis.scores(&columns) {
+                rect.bar.(Severity::of_score(score).as_str()) x=(px(x)) y=(px(score_y(score))) width=(px(width))
+                    height=(px(score_base - score_y(score))) {}
             }
             line.threshold x1=(px(LEFT)) x2=(px(axis.to)) y1=(px(score_y(Verdict::ALERT_SCORE)))
                 y2=(px(score_y(Verdict::ALERT_SCORE))) {}
@@ -160,6 +158,21 @@ impl Axis {
         } else {
             self.column
         }
+    }
+
+    /// Place, width and score of adjacent columns with one score. Drawn apart, they would show seams.
+    fn scores(&self, columns: &Columns) -> Vec<(f64, f64, f64)> {
+        let mut runs: Vec<(f64, f64, f64)> = Vec::new();
+        let mut last = None;
+        for (x, bin) in self.bins(columns) {
+            match (bin.score, runs.last_mut()) {
+                (Some(score), Some((_, width, _))) if last == Some(score) => *width += self.column,
+                (Some(score), _) => runs.push((x, self.column, score)),
+                (None, _) => {}
+            }
+            last = bin.score;
+        }
+        runs
     }
 
     fn bins<'a>(&self, columns: &'a Columns) -> impl Iterator<Item = (f64, &'a Bin)> {
