@@ -8,12 +8,14 @@
 mod capture;
 
 use std::error::Error;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use amoskys_analysis::{Baseline, BaselineBuilder, Detection, DetectionConfig};
 use amoskys_core::event::Verdict;
-use amoskys_core::{Analyzer, Observation, Timestamp};
-use capture::{events_of, latest};
+use amoskys_core::{Analyzer, BoxExtractor, Observation, Timestamp};
+use amoskys_features::extract::{ExtractConfig, Hosts, NetworkExtractor};
+use amoskys_features::window::WindowSpec;
+use capture::{latest, show_events};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut files = Vec::new();
@@ -34,27 +36,30 @@ fn main() -> Result<(), Box<dyn Error>> {
     let baseline = fit(&config, &honest)?;
     let (mut events, mut seconds) = (0_u64, 0.0);
     for file in &files {
-        let recorded = events_of(file)?;
-        let mut detection = Detection::new(config.clone(), Vec::new())?;
+        let mut detection = Detection::new(config.clone(), if baseline.is_some() { extractors()? } else { Vec::new() })?;
         if let Some(baseline) = &baseline {
             detection = detection.with_baseline(baseline);
         }
-        let began = Instant::now();
-        let mut verdicts = Vec::new();
-        for event in &recorded {
-            detection.observe(Observation::Event(event), &mut verdicts)?;
-        }
-        seconds += began.elapsed().as_secs_f64();
-        events += recorded.len() as u64;
+        let (mut verdicts, mut start, mut count) = (Vec::new(), None, 0_u64);
+        show_events(file, |event| {
+            start.get_or_insert(event.event.time);
+            count += 1;
+            let began = Instant::now();
+            let result = detection.observe(Observation::Event(event), &mut verdicts);
+            seconds += began.elapsed().as_secs_f64();
+            if let Err(error) = result {
+                eprintln!("{error}");
+            }
+        })?;
+        events += count;
         let latest = latest(verdicts);
         let name = file.rsplit('/').next().unwrap_or(file);
         let alerts = latest.iter().filter(|verdict| verdict.is_alert()).count();
         if !quiet || alerts > 0 {
-            println!("{name}: {} events, {alerts} alerts", recorded.len());
+            println!("{name}: {count} events, {alerts} alerts, {} entries forgotten", detection.evicted());
         }
-        let start = recorded.first().map_or(Timestamp::default(), |r| r.event.time);
         for verdict in latest.iter().filter(|verdict| verdict.score >= min) {
-            print(verdict, start, evidence);
+            print(verdict, start.unwrap_or_default(), evidence);
         }
     }
     #[expect(clippy::cast_precision_loss, reason = "for people")]
@@ -67,15 +72,19 @@ fn fit(config: &DetectionConfig, files: &[String]) -> Result<Option<Baseline>, B
     if files.is_empty() {
         return Ok(None);
     }
-    let mut builder = BaselineBuilder::new(config)?;
+    let mut builder = BaselineBuilder::new(config, extractors()?)?;
     for file in files {
-        for event in events_of(file)? {
-            builder.observe(&event);
-        }
+        show_events(file, |event| builder.observe(event))?;
     }
     let baseline = builder.finish();
     println!("baseline: {} events over {:.0} s", baseline.events(), baseline.seconds());
     Ok(Some(baseline))
+}
+
+/// Windows of hosts: a minute long, one every ten seconds.
+fn extractors() -> Result<Vec<BoxExtractor>, Box<dyn Error>> {
+    let minute = WindowSpec::sliding(Duration::from_secs(60), Duration::from_secs(10))?;
+    Ok(vec![Box::new(NetworkExtractor::new(ExtractConfig::default()).with::<Hosts>(minute))])
 }
 
 fn print(verdict: &Verdict, start: Timestamp, evidence: bool) {

@@ -68,6 +68,8 @@ pub struct Priors {
     pub channel: f64,
     /// ICMP echoes between two hosts carry a tunnel.
     pub echo_tunnel: f64,
+    /// A large upload takes stolen data away.
+    pub volume: f64,
     /// Many short connections to a login service are guesses.
     pub guessing: f64,
     /// Many equal calls to a remote service are an exploit at work.
@@ -87,6 +89,7 @@ impl Default for Priors {
             spoofing: RARE,
             channel: RARE,
             echo_tunnel: RARE,
+            volume: RARE,
             guessing: RARE,
             calls: RARE,
             name_tunnel: RARE,
@@ -97,14 +100,14 @@ impl Default for Priors {
 
 /// How many of each kind are remembered. Beyond, the one unused for longest is forgotten and counted.
 ///
-/// With the defaults the whole detection needs at most about 30 MB, most of it under a flood.
+/// With the defaults the whole detection needs at most about 20 MB, most of it under a flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Capacity {
-    /// Open flows, about 250 bytes each. Default 32,768.
+    /// Open flows, about 220 bytes each. Default 16,384.
     pub flows: usize,
-    /// Hosts, in each table by host, about 200 bytes each. Default 8,192.
+    /// Hosts, in each table by host, about 200 bytes each. Default 4,096.
     pub hosts: usize,
     /// Pairs of hosts, or of a host and a service, in each table of those; 200 to 2,000 bytes each. Default
     /// 4,096.
@@ -115,7 +118,7 @@ pub struct Capacity {
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { flows: 32_768, hosts: 8_192, pairs: 4_096, incidents: 1_024 }
+        Self { flows: 16_384, hosts: 4_096, pairs: 4_096, incidents: 1_024 }
     }
 }
 
@@ -134,6 +137,7 @@ impl DetectionConfig {
             ("priors.spoofing", priors.spoofing),
             ("priors.channel", priors.channel),
             ("priors.echo_tunnel", priors.echo_tunnel),
+            ("priors.volume", priors.volume),
             ("priors.guessing", priors.guessing),
             ("priors.calls", priors.calls),
             ("priors.name_tunnel", priors.name_tunnel),

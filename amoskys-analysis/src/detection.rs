@@ -176,7 +176,11 @@ impl Detection {
         incidents.absorb(finding, opinions, &self.fusion, &signature, verdicts);
     }
 
-    fn features(&mut self, _vector: &FeatureVector) {}
+    fn features(&mut self, vector: &FeatureVector) {
+        if let Some(normal) = &self.normal {
+            self.state.engine.temporal.features(vector, normal);
+        }
+    }
 }
 
 /// Which layer [`Detection::of_layer`] is to be.

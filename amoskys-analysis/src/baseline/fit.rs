@@ -1,8 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
-use amoskys_core::{Recorded, Timestamp};
+use amoskys_core::{BoxExtractor, Extractor, FeatureVector, Recorded, Timestamp};
 
+use super::windows::{Windows, is_of_host};
 use super::{Baseline, Behaviour};
 use crate::config::{ConfigError, DetectionConfig};
 use crate::engine::Engine;
@@ -15,15 +17,19 @@ use crate::temporal::Usual;
 /// Behaviours, edges and hosts a baseline holds, each. Those that come after are left out, and were not normal
 /// enough to come early.
 const ENTRIES: usize = 100_000;
+/// Kinds of windows of hosts that are learned.
+const SCHEMAS: usize = 8;
 /// Seconds between two looks at a host's rate.
 const LOOK: f64 = 10.0;
 /// Looks at the rate of one host that are kept.
 const LOOKS: usize = 512;
 
 /// Fits a [`Baseline`] from honest events.
-#[derive(Debug)]
 pub struct BaselineBuilder {
     engine: Engine,
+    extractors: Vec<BoxExtractor>,
+    vectors: Vec<FeatureVector>,
+    windows: Vec<Windows>,
     familiar: BTreeMap<(Detector, IpAddr, Target), f64>,
     highest: BTreeMap<Detector, f64>,
     edges: BTreeSet<(IpAddr, IpAddr, u8, u16)>,
@@ -35,12 +41,13 @@ pub struct BaselineBuilder {
 }
 
 impl BaselineBuilder {
-    /// A builder for detectors of this configuration.
+    /// A builder for detectors of this configuration. `extractors` are those of the detection the baseline is for; without any,
+    /// nothing is learned about windows.
     ///
     /// # Errors
     ///
     /// If the configuration is out of range.
-    pub fn new(config: &DetectionConfig) -> Result<Self, ConfigError> {
+    pub fn new(config: &DetectionConfig, extractors: Vec<BoxExtractor>) -> Result<Self, ConfigError> {
         config.validate()?;
         // The detectors are to speak long before anybody would be alarmed.
         let config = DetectionConfig { report_score: probability(super::UNREMARKABLE), ..config.clone() };
@@ -48,6 +55,9 @@ impl BaselineBuilder {
         engine.behavioral.outcomes.learning = true;
         Ok(Self {
             engine,
+            extractors,
+            vectors: Vec::new(),
+            windows: Vec::new(),
             familiar: BTreeMap::new(),
             highest: BTreeMap::new(),
             edges: BTreeSet::new(),
@@ -63,6 +73,7 @@ impl BaselineBuilder {
     pub fn observe(&mut self, recorded: &Recorded) {
         self.events = self.events.saturating_add(1);
         self.advance(recorded.event.time);
+        self.extract(recorded);
         let (edges, mut hosts) = (&mut self.edges, Vec::new());
         let step = self.engine.step(recorded, |sighting| {
             if let Sighting::Opened { contact, .. } = sighting {
@@ -102,7 +113,25 @@ impl BaselineBuilder {
             edges: self.edges.into_iter().collect(),
             rates,
             outcomes: self.engine.behavioral.outcomes.chain.clone(),
+            windows: self.windows.into_iter().filter_map(Windows::fit).collect(),
         }
+    }
+
+    fn extract(&mut self, recorded: &Recorded) {
+        let mut vectors = std::mem::take(&mut self.vectors);
+        for extractor in &mut self.extractors {
+            extractor.observe(recorded, &mut vectors);
+        }
+        for vector in vectors.drain(..).filter(is_of_host) {
+            let digest = vector.schema.digest();
+            if !self.windows.iter().any(|windows| windows.schema() == digest) && self.windows.len() < SCHEMAS {
+                self.windows.push(Windows::new(vector.schema.clone()));
+            }
+            if let Some(windows) = self.windows.iter_mut().find(|windows| windows.schema() == digest) {
+                windows.add(&vector);
+            }
+        }
+        self.vectors = vectors;
     }
 
     /// Adds up the time that has passed, leaving out leaps, and looks at all rates every ten seconds.
@@ -123,6 +152,16 @@ impl BaselineBuilder {
                 looks.push(rate.ln());
             }
         }
+    }
+}
+
+impl fmt::Debug for BaselineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BaselineBuilder")
+            .field("seconds", &self.seconds)
+            .field("events", &self.events)
+            .field("extractors", &self.extractors.len())
+            .finish_non_exhaustive()
     }
 }
 

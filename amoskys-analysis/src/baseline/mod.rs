@@ -20,15 +20,17 @@
 
 mod fit;
 mod store;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use amoskys_core::Digest;
+use amoskys_core::{Digest, FeatureVector};
 use serde::{Deserialize, Serialize};
 
 pub use self::fit::BaselineBuilder;
 pub use self::store::BaselineError;
+use self::windows::{WindowModel, is_of_host};
 use crate::behavioral::Chain;
 use crate::finding::{Card, Detector, Feature, Finding, Target};
 use crate::temporal::Usual;
@@ -59,6 +61,8 @@ pub struct Baseline {
     pub(crate) rates: Vec<(IpAddr, Usual)>,
     /// Outcomes of all hosts' attempts to connect.
     pub(crate) outcomes: Chain,
+    /// What windows of hosts look like, by schema.
+    pub(crate) windows: Vec<WindowModel>,
 }
 
 /// What a host did to a target, and how suspicious it looked.
@@ -103,6 +107,7 @@ pub(crate) struct Normal {
     highest: BTreeMap<Detector, f64>,
     edges: std::collections::BTreeSet<(IpAddr, IpAddr, u8, u16)>,
     rates: BTreeMap<IpAddr, Usual>,
+    windows: Vec<WindowModel>,
     trust: f64,
 }
 
@@ -113,6 +118,7 @@ impl Normal {
             highest: baseline.highest.iter().copied().collect(),
             edges: baseline.edges.iter().copied().collect(),
             rates: baseline.rates.iter().copied().collect(),
+            windows: baseline.windows.clone(),
             trust: baseline.trust(),
         }
     }
@@ -136,6 +142,13 @@ impl Normal {
     /// What is usual of the host's rate of new connections.
     pub(crate) fn usual(&self, host: IpAddr) -> Usual {
         self.rates.get(&host).copied().unwrap_or_default()
+    }
+
+    /// How rare a host's window is among honest ones; `None` for windows of another kind.
+    pub(crate) fn rarity(&self, vector: &FeatureVector) -> Option<f64> {
+        let digest = vector.schema.digest();
+        let model = self.windows.iter().find(|model| model.schema == digest && is_of_host(vector))?;
+        model.rarity(vector)
     }
 
     /// What a known or new edge says about a channel.

@@ -198,7 +198,7 @@ impl Series {
         let interval = median(&mut intervals(&recent));
         let card = Card::new(prior)
             .with(Feature::SameCalls, amount, 3.0 * (amount / 4.0).log2())
-            .with(Feature::LoginService, 0.0, 1.5)
+            .with(Feature::RemoteService, 1.0, 1.5)
             .with(Feature::AttemptInterval, interval, if interval < 2.0 { 1.0 } else { 0.0 });
         (card, count)
     }

@@ -12,7 +12,7 @@
 //! bits +1.5 (host names: 3.5 to 4.1). Types without addresses (NULL, TXT, CNAME, MX, private ones): above half of the
 //! queries +2.5, above a fifth +1.5. Mean answer above 80 bytes +1. Names asked again and again: -1.5. Answers within
 //! 127.0.0.0/8 are those of block lists and reputation services, which put what they are asked about into names too (RFC
-//! 5782): -5. Reverse lookups (`arpa`) are left out, and multicast DNS, and hosts that answer for the domain themselves:
+//! 5782): -5. Reverse lookups (`arpa`) and reversed addresses are left out, and multicast DNS, and hosts that answer for the domain themselves:
 //! a resolver that passes a tunnel on is not its author.
 //!
 //! **Fails** for tunnels that ask seldom (fewer than twenty names an hour), and over encrypted DNS. Accuses wrongly services
@@ -96,6 +96,9 @@ impl Names {
         // Resolvers vary the case at random as a protection against forged answers.
         name.bytes.make_ascii_lowercase();
         let Some((below, domain)) = name.split() else { return };
+        if is_reversed_address(below) {
+            return;
+        }
         let hash = hash_bytes(domain);
         self.answerers.entry(&(server, hash), || ());
         let entry = self.domains.entry(&(client, hash), Domain::default);
@@ -195,6 +198,14 @@ impl Domain {
     }
 }
 
+/// Whether a name begins with the four numbers of an IPv4 address, or the digits of an IPv6 one, as block lists are asked.
+fn is_reversed_address(below: &[u8]) -> bool {
+    let labels = || below.split(|byte| *byte == b'.');
+    let numbers = labels().take_while(|label| (1..=3).contains(&label.len()) && label.iter().all(u8::is_ascii_digit));
+    let digits = labels().take_while(|label| label.len() == 1 && label[0].is_ascii_hexdigit());
+    numbers.count() == 4 || digits.count() >= 32
+}
+
 /// Shannon entropy of the characters, in bits.
 fn entropy(counts: &[u32]) -> f64 {
     let total: f64 = counts.iter().map(|count| f64::from(*count)).sum();
@@ -284,6 +295,8 @@ mod tests {
         assert_eq!(parts("example.com"), pair(b"", b"example.com"));
         assert_eq!(parts("x.example.co.uk"), pair(b"x", b"example.co.uk"));
         assert_eq!(parts(r"q\.\255\046z.t.example"), pair(b"q.\xff.z", b"t.example"));
+        assert!(is_reversed_address(b"4.3.2.1.zen") && is_reversed_address(&b"f.".repeat(32)));
+        assert!(!is_reversed_address(b"4.3.x.1") && !is_reversed_address(b"a1"));
         assert_eq!(parts("1.0.0.10.in-addr.arpa"), None);
         assert_eq!(parts("printer.local"), None);
         assert_eq!(parts("localhost"), None);

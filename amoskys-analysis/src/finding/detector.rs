@@ -12,6 +12,7 @@ pub(crate) enum Detector {
     Beacon,
     RepeatedUpload,
     EchoTunnel,
+    VolumeOut,
     PasswordGuessing,
     RepeatedCalls,
     NameTunnel,
@@ -26,6 +27,7 @@ pub(crate) enum Family {
     Spoofing,
     Channel,
     EchoTunnel,
+    Volume,
     NameTunnel,
     Guessing,
     Calls,
@@ -33,7 +35,8 @@ pub(crate) enum Family {
 }
 
 impl Detector {
-    pub(crate) const ALL: [Self; 12] = [
+    #[cfg(test)]
+    const ALL: [Self; 13] = [
         Self::PortScan,
         Self::HostSweep,
         Self::ArpSweep,
@@ -42,6 +45,7 @@ impl Detector {
         Self::Beacon,
         Self::RepeatedUpload,
         Self::EchoTunnel,
+        Self::VolumeOut,
         Self::PasswordGuessing,
         Self::RepeatedCalls,
         Self::NameTunnel,
@@ -54,7 +58,7 @@ impl Detector {
             Self::PortScan | Self::HostSweep | Self::ArpSweep | Self::HalfOpenFlood | Self::ArpSpoofing => {
                 Layer::Geometric
             }
-            Self::Beacon | Self::RepeatedUpload | Self::EchoTunnel => Layer::Temporal,
+            Self::Beacon | Self::RepeatedUpload | Self::EchoTunnel | Self::VolumeOut => Layer::Temporal,
             Self::PasswordGuessing | Self::RepeatedCalls | Self::NameTunnel | Self::TlsHandshake => {
                 Layer::Behavioral
             }
@@ -69,6 +73,7 @@ impl Detector {
             Self::ArpSpoofing => Family::Spoofing,
             Self::Beacon | Self::RepeatedUpload => Family::Channel,
             Self::EchoTunnel => Family::EchoTunnel,
+            Self::VolumeOut => Family::Volume,
             Self::NameTunnel => Family::NameTunnel,
             Self::PasswordGuessing => Family::Guessing,
             Self::RepeatedCalls => Family::Calls,
@@ -91,6 +96,8 @@ impl Detector {
             Self::Beacon => "T1071.001",
             // Exfiltration Over C2 Channel.
             Self::RepeatedUpload => "T1041",
+            // Exfiltration Over Alternative Protocol.
+            Self::VolumeOut => "T1048",
             // Non-Application Layer Protocol.
             Self::EchoTunnel => "T1095",
             // Brute Force: Password Guessing.

@@ -63,10 +63,13 @@ features! {
     EchoSizeSpread = "echo_size_spread", "bytes", "standard deviation of the payload of ICMP echoes";
     EchoBytes = "echo_bytes", "bytes", "payload carried in ICMP echoes";
     StartRate = "start_rate", "1/s", "connections the host begins per second, over about ten seconds";
-    HostSurprise = "host_surprise", "", "how far out the host's behaviour in a window lies, of all windows of the baseline";
+    HostRarity = "host_window_rarity", "", "p-value of the host's rarest window in five minutes, among the windows of the baseline";
+    VolumeSent = "volume_sent", "bytes", "payload sent to one outside server, with a memory of ten minutes";
+    VolumeSurprise = "volume_surprise", "", "standard deviations of what the host sends outside in a minute above its own history";
     // Behavioral.
     Attempts = "attempts", "", "short connections to one service in ten minutes";
     LoginService = "login_service", "", "1 if the service asks for a login, by its port or its greeting";
+    RemoteService = "remote_service", "", "1 if the service runs procedures or shares files of an operating system";
     AttemptSpread = "attempt_spread", "", "spread of the bytes per attempt around their median, as a share of it";
     AttemptInterval = "attempt_interval", "s", "median time between the starts of attempts";
     LongSessions = "long_sessions", "", "connections of the same client to the service that were no short attempts";

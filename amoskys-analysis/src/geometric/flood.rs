@@ -11,7 +11,7 @@
 //! unfinished connections on, the layer is sure.
 //!
 //! **Fails** against floods of completed connections and of requests, and slow ones (less than about 10 a second).
-//! If senders are forged, the most frequent one is named though it may be innocent; the title says so.
+//! If senders are forged, one of the most frequent is named though it may be innocent; the title says so.
 //!
 //! **Cost.** One table look-up for each TCP flow that begins, and one when its outcome is known; about 500 bytes for each
 //! service.
@@ -59,6 +59,8 @@ struct Attempts {
     sources: Distinct,
     /// The most frequent sources (Misra and Gries 1982): every one with more than a ninth of all is among them.
     frequent: Vec<(IpAddr, u32)>,
+    /// Who was accused first: the accusation does not move while the flood goes on.
+    accused: Option<IpAddr>,
     span: Option<Span>,
     gate: Gate,
 }
@@ -172,11 +174,12 @@ impl Attempts {
             .with(Feature::Sources, sources.round(), outage)
     }
 
-    fn finding(&self, (server, port): Service, card: Card, span: Span) -> Option<Finding> {
-        let (accused, _) = self.frequent.iter().copied().max_by_key(|(source, count)| (*count, *source))?;
+    fn finding(&mut self, (server, port): Service, card: Card, span: Span) -> Option<Finding> {
+        let (most, _) = self.frequent.iter().copied().max_by_key(|(source, count)| (*count, *source))?;
+        let accused = *self.accused.get_or_insert(most);
         let sources = self.sources.estimate();
         let from = if sources > FEW_SOURCES {
-            format!("about {} addresses, probably forged, {accused} the most frequent", sources.round())
+            format!("about {} addresses, probably forged, {accused} among the first", sources.round())
         } else {
             accused.to_string()
         };

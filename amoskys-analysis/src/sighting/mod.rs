@@ -139,7 +139,12 @@ impl Outcome {
             };
         }
         let Some(tcp) = &flow.tcp else {
-            return if both { Some(Self::Answered) } else { ended.then_some(Self::Unanswered) };
+            // Whoever goes on sending knows that somebody listens: a stream, not a question.
+            return match both {
+                true => Some(Self::Answered),
+                false if flow.forward.packets > STREAM_PACKETS => None,
+                false => ended.then_some(Self::Unanswered),
+            };
         };
         let data = flow.forward.data_packets + flow.backward.data_packets > 0;
         match tcp.state {
@@ -164,6 +169,9 @@ impl Outcome {
         !matches!(self, Self::Answered)
     }
 }
+
+/// Unanswered packets of a conversation without handshake beyond which it is no attempt; resolvers and probers give up before.
+const STREAM_PACKETS: u64 = 4;
 
 /// A TCP packet that opens nothing and that no honest stack sends to begin with: no SYN, ACK or RST (the NULL,
 /// FIN and Xmas scans).

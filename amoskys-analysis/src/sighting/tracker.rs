@@ -37,6 +37,8 @@ struct Memo {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Clock {
     second: i64,
+    /// Whether its flows are reported when they start.
+    starts: bool,
     waiting: VecDeque<(Timestamp, FlowId)>,
 }
 
@@ -65,13 +67,17 @@ impl Tracker {
 
     fn flow(&mut self, id: FlowId, flow: &FlowRecord, mark: Mark, show: &mut impl FnMut(Sighting<'_>)) {
         let ended = matches!(flow.phase, FlowPhase::End(_));
-        let mut opened = false;
+        let mut new = false;
         let limit = self.flows.limit();
+        let clock = &mut self.clocks[mark.stream as usize];
+        clock.starts |= flow.phase == FlowPhase::Start;
         let memo = self.flows.entry(&id, || {
-            opened = true;
+            new = true;
             Memo { contact: Contact::of(flow), began: mark, judged: None, so_far: None, seen: Growth::default() }
         });
         let contact = memo.contact;
+        // A flow that was forgotten begins no second time.
+        let opened = new && (flow.phase == FlowPhase::Start || !clock.starts);
         if opened {
             show(Sighting::Opened { contact, flow });
         }
@@ -88,7 +94,6 @@ impl Tracker {
             if let Some(outcome) = memo.judged {
                 show(Sighting::Judged { contact, outcome, began });
             } else if opened && memo.so_far.is_some() {
-                let clock = &mut self.clocks[mark.stream as usize];
                 if clock.waiting.len() >= limit {
                     clock.waiting.pop_front();
                 }

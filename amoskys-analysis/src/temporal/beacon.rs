@@ -6,7 +6,7 @@
 //! intervals happens one time in six. Jitter of up to a quarter therefore does no harm, and neither does a missed
 //! beat. The latest 32 connections count.
 //!
-//! Timers are mostly honest, so regularity alone never suffices (at most +5). What distinguishes: it goes outside, the
+//! Timers are mostly honest, so regularity alone never suffices (at most +6). What distinguishes: it goes outside, the
 //! exchange is small and always of the same size, the connection is closed between the beats, the service is not a common one,
 //! and the client does not poll several services alike, as monitors do. The geometric layer adds how many others use
 //! the server.
@@ -18,8 +18,8 @@
 //! Uploads of the very same size, beside a nearly silent connection to the same service that is kept open, are how a
 //! remote-access trojan ships screen shots or files.
 //!
-//! **Priors.** +0.8 for each interval that keeps to the period, -1.05 for each that does not (half the logarithm of the
-//! ratio of chances 0.9 : 0.17 and 0.1 : 0.83, because honest programs have timers too).
+//! **Priors.** +0.5 for each interval that keeps to the period, -0.8 for each that does not: about a third of the logarithm
+//! of the ratio of chances, 0.9 : 0.17 and 0.1 : 0.83, because honest programs have timers too.
 //!
 //! **Fails** with jitter far above a quarter, fewer than six connections, domain fronting through busy servers, and beacons
 //! inside one connection. Accuses wrongly a lone program that polls an outside server every few seconds
@@ -203,8 +203,8 @@ impl Series {
         let flag = |set: bool| f64::from(u8::from(set));
         let score = |set: bool, by: f64| if set { by } else { 0.0 };
         let mut card = Card::new(prior)
-            .with(Feature::Regular, f64::from(rhythm.kept), (0.8 * f64::from(rhythm.kept)).min(5.0))
-            .with(Feature::Irregular, f64::from(rhythm.missed), -1.05 * f64::from(rhythm.missed))
+            .with(Feature::Regular, f64::from(rhythm.kept), (0.5 * f64::from(rhythm.kept)).min(6.0))
+            .with(Feature::Irregular, f64::from(rhythm.missed), -0.8 * f64::from(rhythm.missed))
             .with(Feature::SizeSpread, rhythm.size_spread, alike)
             .with(Feature::Busy, rhythm.busy, score(rhythm.busy > 0.5, -3.0))
             .with(Feature::PeerOutside, flag(outside), score(outside, 1.5))

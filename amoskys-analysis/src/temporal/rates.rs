@@ -73,7 +73,8 @@ impl Rates {
         self.starts.peek(&host).map_or(0.0, |rate| rate.peak.read(now, 6.0 * MEMORY) / MEMORY)
     }
 
-    pub(crate) fn opinion(&self, finding: &Finding, normal: Option<&Normal>) -> Option<Card> {
+    /// The rate of the finding's host, as a term.
+    pub(crate) fn judge(&self, finding: &Finding, normal: Option<&Normal>, card: Card) -> Card {
         let concerned = matches!(
             finding.detector.family(),
             Family::Scan | Family::Flood | Family::Guessing | Family::Calls
@@ -82,9 +83,9 @@ impl Rates {
         let rate = self.rate(finding.accused, finding.span.latest);
         let surprise = (rate.max(1e-9).ln() - usual.center) / usual.spread;
         if !concerned || surprise <= 1.5 {
-            return None;
+            return card;
         }
         let by = (1.2 * (surprise - 1.5)).min(4.0);
-        Some(Card::opinion().with(Feature::StartRate, rate, by))
+        card.with(Feature::StartRate, rate, by)
     }
 }
