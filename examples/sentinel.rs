@@ -19,7 +19,8 @@ use amoskys_core::event::{Verdict, VerdictId};
 use amoskys_core::ledger::LedgerSnapshot;
 use amoskys_core::pipeline::{Pipeline, Retention};
 use amoskys_core::{
-    Analyzer, BoxError, BoxExtractor, Class, Collector, Epoch, Observation, Opened, Payload, ReadLogError,
+    Analyzer, BoxError, BoxExtractor, Class, Collector, Epoch, Observation, Offset, Opened, Payload,
+    ReadLogError,
 };
 use amoskys_core::{Recorded, Seq, Shutdown, StreamId, read_log};
 use amoskys_features::extract::{ExtractConfig, NetworkExtractor};
@@ -205,13 +206,13 @@ impl Review {
     /// Takes events and verdicts from the log; with a detection, draws the verdicts anew.
     fn read(
         &mut self,
-        log: impl Iterator<Item = Result<Opened, ReadLogError>>,
+        log: impl Iterator<Item = Result<(Offset, Opened), ReadLogError>>,
         mut detection: Option<&mut Detection>,
     ) -> Result<(), Box<dyn Error>> {
         let mut drawn = Vec::new();
         for opened in log {
             let mut opened = match opened {
-                Ok(opened) => opened,
+                Ok((_, opened)) => opened,
                 Err(ReadLogError::Record(error)) => {
                     self.failures.push(("log".to_owned(), error));
                     continue;

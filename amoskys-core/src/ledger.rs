@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::batch::Position;
+
 /// Why something was dropped. A drop without a reason cannot be written down.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DropReason(Cow<'static, str>);
@@ -95,6 +97,9 @@ impl Account {
 pub struct LedgerSnapshot {
     /// Account by stage.
     pub accounts: BTreeMap<String, Account>,
+    /// How far each source had come, by its name: filled in where a ledger is sealed into a log, so that the last
+    /// record alone says where every source goes on.
+    pub positions: BTreeMap<String, Position>,
 }
 
 impl LedgerSnapshot {
@@ -195,6 +200,7 @@ impl Ledger {
     pub fn snapshot(&self) -> LedgerSnapshot {
         LedgerSnapshot {
             accounts: self.lock().clone(),
+            positions: BTreeMap::new(),
         }
     }
 

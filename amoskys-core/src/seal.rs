@@ -74,17 +74,15 @@ pub trait Open: Send + Sync {
 pub fn read_log<'a>(
     wal: &'a dyn crate::Wal,
     open: &'a dyn Open,
-) -> impl Iterator<Item = Result<Opened, ReadLogError>> + 'a {
+) -> impl Iterator<Item = Result<(crate::Offset, Opened), ReadLogError>> + 'a {
     let end = wal.durable();
     let mut from = wal.first();
     let mut records: std::vec::IntoIter<(crate::Offset, Bytes)> = Vec::new().into_iter();
     std::iter::from_fn(move || {
         loop {
-            if let Some((_, record)) = records.next() {
-                return Some(
-                    open.open(&record)
-                        .map_err(|error| ReadLogError::Record(error.into())),
-                );
+            if let Some((offset, record)) = records.next() {
+                let opened = open.open(&record).map(|opened| (offset, opened));
+                return Some(opened.map_err(|error| ReadLogError::Record(error.into())));
             }
             if from >= end {
                 return None;

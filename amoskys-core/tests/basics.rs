@@ -115,6 +115,7 @@ fn an_account_of_the_largest_numbers_does_not_overflow() {
     };
     let ledger = LedgerSnapshot {
         accounts: [("stage".to_owned(), account)].into(),
+        ..LedgerSnapshot::default()
     };
     assert_eq!(ledger.unbalanced(), ["stage"]);
 }

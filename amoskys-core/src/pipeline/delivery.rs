@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -24,6 +25,10 @@ struct State {
     failed: bool,
     /// Position of each reader: records below it are dealt with.
     readers: Vec<Offset>,
+    /// The last record. A restart learns from it how far the sources had come.
+    last: Offset,
+    /// The first record of each source that a restart needs to know what is ahead of the source's position.
+    unpositioned: BTreeMap<String, Offset>,
 }
 
 /// How far a reader may go for now.
@@ -54,6 +59,8 @@ impl Delivery {
                 log_end: None,
                 failed: false,
                 readers: positions,
+                last: Offset(log.wal.durable().0.saturating_sub(1)),
+                unpositioned: BTreeMap::new(),
             }),
             changed: Notify::new(),
         });
@@ -117,6 +124,16 @@ impl Delivery {
         }
     }
 
+    /// Notes what a restart will need of the log: the last record, and those of `source` from `unpositioned` on.
+    pub(super) fn needed(&self, source: &str, unpositioned: Option<Offset>, last: Offset) {
+        let mut state = self.lock();
+        state.last = state.last.max(last);
+        match unpositioned {
+            Some(from) => drop(state.unpositioned.insert(source.to_owned(), from)),
+            None => drop(state.unpositioned.remove(source)),
+        }
+    }
+
     /// Makes room in a full log: forgets the older half of what every reader has dealt with.
     pub(super) fn make_room(&self, log: &LogReader) -> Result<(), WalError> {
         let first = log.wal.first().0;
@@ -131,7 +148,16 @@ impl Delivery {
     }
 
     fn dealt_with(&self) -> Option<Offset> {
-        self.lock().readers.iter().copied().min()
+        let state = self.lock();
+        let dealt_with = state.readers.iter().copied().min()?;
+        let needed = state
+            .unpositioned
+            .values()
+            .copied()
+            .min()
+            .unwrap_or(state.last)
+            .min(state.last);
+        Some(dealt_with.min(needed))
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {

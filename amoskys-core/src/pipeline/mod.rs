@@ -39,6 +39,7 @@
 //! `analysis` in events, and `sink/NAME` in events.
 
 mod analysis;
+mod buffer;
 mod builder;
 mod collect;
 mod consumer;

@@ -30,6 +30,8 @@ pub(super) struct SourceRecovery {
     /// Events behind the position that are in the log already: what the source handed over is sealed in parts,
     /// of which only the last carries the position, and not all became durable.
     pub(super) ahead: HashSet<EventId>,
+    /// The first record that holds some of them.
+    pub(super) unpositioned: Option<Offset>,
 }
 
 impl Recovery {
@@ -38,7 +40,7 @@ impl Recovery {
         let mut recovery = Self::default();
         for opened in read_log(&*log.wal, &*log.open) {
             match opened {
-                Ok(opened) => recovery.take(opened),
+                Ok((offset, opened)) => recovery.take(offset, opened),
                 Err(ReadLogError::Storage(error)) => return Err(error),
                 Err(ReadLogError::Record(error)) => {
                     tracing::warn!(error = %Chain(&*error), "a record of the log cannot be read and is passed over");
@@ -49,8 +51,11 @@ impl Recovery {
         Ok(recovery)
     }
 
-    fn take(&mut self, opened: Opened) {
+    fn take(&mut self, offset: Offset, opened: Opened) {
         if let Some(ledger) = opened.ledger {
+            for (source, position) in &ledger.positions {
+                self.sources.entry(source.as_str().into()).or_default().position = Some(position.clone());
+            }
             self.ledger = ledger;
         }
         for event in &opened.events {
@@ -63,7 +68,9 @@ impl Recovery {
         if opened.position.is_some() {
             source.position = opened.position;
             source.ahead.clear();
+            source.unpositioned = None;
         } else {
+            source.unpositioned.get_or_insert(offset);
             source.ahead.extend(opened.events.iter().map(|event| event.id));
         }
     }
@@ -118,7 +125,10 @@ impl Bookmark {
     pub(super) fn encode(&self, name: &str) -> Vec<u8> {
         let accounts = BTreeMap::from([(name.to_owned(), self.account.clone())]);
         let mut value = self.offset.0.to_le_bytes().to_vec();
-        value.extend(crate::wire::encode_ledger(&LedgerSnapshot { accounts }));
+        value.extend(crate::wire::encode_ledger(&LedgerSnapshot {
+            accounts,
+            ..LedgerSnapshot::default()
+        }));
         value
     }
 

@@ -16,11 +16,12 @@ use crate::sink::Sink;
 use crate::wal::{Wal, WalError};
 
 use super::analysis::{self, Analysis};
+use super::buffer::Buffer;
 use super::collect::collect;
 use super::consumer::Consumer;
 use super::delivery::Delivery;
 use super::recovery::{Bookmark, Recovery};
-use super::writer::{Buffer, Writer};
+use super::writer::Writer;
 use super::{Pipeline, exporter};
 
 /// Batches on their way from the collectors to the writer.
@@ -137,10 +138,14 @@ impl Pipeline {
             ledger,
             name,
         };
+        for buffer in &buffers {
+            buffer.hold(&shared.delivery);
+        }
         let (to_writer, batches) = mpsc::channel(BATCH_QUEUE);
         let (verdict_sender, verdicts) = mpsc::channel(VERDICT_QUEUE);
         let writer = Writer {
             next: shared.log.wal.durable(),
+            positions: std::mem::take(&mut recovery.ledger.positions),
             seal: parts.seal,
             transforms,
             limits: self.limits,
@@ -278,8 +283,15 @@ async fn resume(
             read_again.insert(collector.source().to_owned());
         } else {
             source.ahead.clear();
+            source.unpositioned = None;
         }
-        buffers.push(Buffer::new(collector.source(), source.ahead));
+        let replayable = collector.is_replayable();
+        buffers.push(Buffer::new(
+            collector.source(),
+            replayable,
+            source.ahead,
+            source.unpositioned,
+        ));
     }
     recovery.settle(ledger, &read_again);
     Ok(buffers)

@@ -1,5 +1,5 @@
-use std::collections::{HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -7,12 +7,13 @@ use tokio::sync::{mpsc, oneshot};
 use crate::batch::{Batch, Position, Tally};
 use crate::error::Chain;
 use crate::event::{Class, Event};
-use crate::id::{EventId, Name, Offset};
+use crate::id::Offset;
 use crate::ledger::DropReason;
 use crate::seal::{Seal, SealError, Unsealed};
 use crate::transform::{Outcome, Transform};
 use crate::wal::WalError;
 
+use super::buffer::{Buffer, End};
 use super::collect::Collected;
 use super::run::Shared;
 use super::{BatchLimits, analysis};
@@ -34,38 +35,9 @@ pub(super) struct Writer {
     pub(super) transforms: Vec<Box<dyn Transform>>,
     pub(super) limits: BatchLimits,
     pub(super) next: Offset,
+    /// How far each source has come; sealed into every record, because the log may forget older ones.
+    pub(super) positions: BTreeMap<String, Position>,
     pub(super) shared: Shared,
-}
-
-/// Events of one source that are not sealed yet.
-pub(super) struct Buffer {
-    source: Name,
-    collect_stage: String,
-    log_stage: String,
-    events: VecDeque<Event>,
-    position: Option<Position>,
-    tally: Tally,
-    oldest: Option<Instant>,
-    ahead: HashSet<EventId>,
-}
-
-impl Buffer {
-    pub(super) fn new(source: &str, ahead: HashSet<EventId>) -> Self {
-        Self {
-            source: source.into(),
-            collect_stage: format!("collect/{source}"),
-            log_stage: format!("log/{source}"),
-            events: VecDeque::new(),
-            position: None,
-            tally: Tally::default(),
-            oldest: None,
-            ahead,
-        }
-    }
-
-    fn has_something(&self) -> bool {
-        !self.events.is_empty() || self.position.is_some() || !self.tally.is_empty()
-    }
 }
 
 impl Writer {
@@ -77,7 +49,7 @@ impl Writer {
         mut batches: mpsc::Receiver<Collected>,
         mut verdicts: mpsc::Receiver<FromAnalysis>,
     ) -> Result<Offset, WalError> {
-        let mut analysis = Buffer::new(analysis::SOURCE, HashSet::new());
+        let mut analysis = Buffer::new(analysis::SOURCE, false, HashSet::new(), None);
         let (mut collecting, mut analyzing) = (true, true);
         while collecting || analyzing {
             let due = collectors
@@ -153,30 +125,25 @@ struct Appending<'a> {
 
 impl Appending<'_> {
     fn take(&mut self, buffer: &mut Buffer, batch: Batch) -> Result<(), WalError> {
-        let mut received = 0;
-        for mut event in batch.events {
-            if !buffer.ahead.is_empty() && buffer.ahead.remove(&event.id) {
-                continue;
-            }
-            received += 1;
-            match self.transform(&mut event) {
-                Outcome::Keep => buffer.events.push_back(event),
+        let mut events = batch.events;
+        if !buffer.ahead.is_empty() {
+            events.retain(|event| !buffer.ahead.remove(&event.id));
+        }
+        self.writer
+            .shared
+            .ledger
+            .received(&buffer.log_stage, events.len() as u64);
+        if !self.writer.transforms.is_empty() {
+            events.retain_mut(|event| match self.transform(event) {
+                Outcome::Keep => true,
                 Outcome::Drop(reason) => {
-                    self.writer.shared.ledger.received(&buffer.log_stage, 1);
                     self.writer.shared.ledger.dropped(&buffer.log_stage, reason, 1);
-                    received -= 1;
+                    false
                 }
-            }
+            });
         }
-        self.writer.shared.ledger.received(&buffer.log_stage, received);
-        buffer.tally.add(&batch.tally);
-        if batch.position.is_some() {
-            buffer.position = batch.position;
-        }
-        if buffer.oldest.is_none() && buffer.has_something() {
-            buffer.oldest = Some(Instant::now());
-        }
-        while buffer.events.len() >= self.writer.limits.max_events {
+        buffer.push(events, batch.position, &batch.tally);
+        while buffer.len() >= self.writer.limits.max_events {
             self.seal_front(buffer)?;
         }
         Ok(())
@@ -204,90 +171,65 @@ impl Appending<'_> {
     }
 
     fn flush(&mut self, buffer: &mut Buffer) -> Result<(), WalError> {
-        while !buffer.events.is_empty() {
+        while buffer.len() > 0 {
             self.seal_front(buffer)?;
         }
-        // A tally without events waits for the next ones, in the ledger of this process meanwhile.
-        self.enter_tally(buffer);
-        buffer.oldest = None;
+        buffer.enter_rest(&self.writer.shared.ledger);
         Ok(())
     }
 
-    /// Seals the first events of the buffer, up to the first of another class: so the log keeps the order of
-    /// the source across classes, wherever batches end. The record that empties the buffer carries the source's
-    /// position and, in the ledger, its tally: so after a crash either both are there or neither.
     fn seal_front(&mut self, buffer: &mut Buffer) -> Result<(), WalError> {
-        let Some(class) = buffer.events.front().map(|event| event.class) else {
-            return Ok(());
-        };
-        let mut bytes = 0;
-        let mut events = Vec::new();
-        while let Some(event) = buffer.events.front() {
-            bytes += size_hint(event);
-            let full = events.len() >= self.writer.limits.max_events || bytes > self.writer.limits.max_bytes;
-            if event.class != class || (full && !events.is_empty()) {
-                break;
-            }
-            events.extend(buffer.events.pop_front());
-        }
-        self.seal(buffer, class, &events, buffer.events.is_empty())?;
-        buffer.oldest = if buffer.has_something() {
-            Some(Instant::now())
-        } else {
-            None
-        };
-        Ok(())
-    }
-
-    fn enter_tally(&mut self, buffer: &mut Buffer) {
-        let tally = std::mem::take(&mut buffer.tally);
-        if tally.is_empty() {
-            return;
-        }
-        let ledger = &self.writer.shared.ledger;
-        ledger.received(&buffer.collect_stage, tally.seen());
-        ledger.delivered(&buffer.collect_stage, tally.used);
-        for (reason, count) in tally.dropped {
-            ledger.dropped(&buffer.collect_stage, reason, count);
+        match buffer.next_chunk(&self.writer.limits) {
+            Some(chunk) => self.seal(buffer, chunk.class, &chunk.events, chunk.end),
+            None => Ok(()),
         }
     }
 
+    /// Seals events into one record. It carries the source's position and, in the ledger, the source's tally, if
+    /// a batch of the source ends here: so after a crash either all of that is there or nothing.
     fn seal(
         &mut self,
         buffer: &mut Buffer,
         class: Class,
         events: &[Event],
-        empties: bool,
+        mut end: Option<End>,
     ) -> Result<(), WalError> {
-        if empties {
-            self.enter_tally(buffer);
+        // First of all, because verdicts may be sealed while this waits.
+        self.wait_for_room(class)?;
+        if let Some(end) = &mut end {
+            buffer.enter(end, &self.writer.shared.ledger);
         }
+        let position = end.as_ref().and_then(|end| end.position.as_ref());
         let count = events.len() as u64;
         let mut ledger = self.writer.shared.ledger.snapshot();
         let account = ledger.accounts.entry(buffer.log_stage.clone()).or_default();
         account.delivered += count;
         account.pending = account.pending.wrapping_sub(count);
-        self.wait_for_room(class)?;
+        ledger.positions.clone_from(&self.writer.positions);
+        if let Some(position) = position {
+            ledger
+                .positions
+                .insert(buffer.source.to_string(), position.clone());
+        }
         let sealed = self.writer.seal.seal(Unsealed {
             class,
             source: &buffer.source,
             events,
-            position: buffer.position.as_ref().filter(|_| empties),
+            position,
             ledger: Some(&ledger),
         });
         match sealed {
             Ok(sealed) => {
-                self.append(sealed.record)?;
+                let offset = self.append(sealed.record)?;
                 self.writer.shared.ledger.delivered(&buffer.log_stage, count);
-                if empties {
-                    buffer.position = None;
-                }
+                buffer.sealed(offset, position.is_some(), &self.writer.shared.delivery);
+                self.writer.positions = ledger.positions;
                 Ok(())
             }
             Err(SealError::Batch { .. }) if events.len() > 1 => {
                 let (front, back) = events.split_at(events.len() / 2);
-                self.seal(buffer, class, front, false)?;
-                self.seal(buffer, class, back, empties)
+                self.seal(buffer, class, front, None)?;
+                self.seal(buffer, class, back, end)
             }
             Err(error @ SealError::Sign { .. }) => Err(WalError::Failed {
                 action: "was sealing a batch",
@@ -295,10 +237,11 @@ impl Appending<'_> {
             }),
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), count, "events are dropped because they cannot be sealed");
-                self.writer
-                    .shared
-                    .ledger
-                    .dropped(&buffer.log_stage, DropReason::SEAL_FAILED, count);
+                let ledger = &self.writer.shared.ledger;
+                ledger.dropped(&buffer.log_stage, DropReason::SEAL_FAILED, count);
+                if let Some(end) = end {
+                    buffer.give_back(end);
+                }
                 Ok(())
             }
         }
@@ -327,12 +270,12 @@ impl Appending<'_> {
         Ok(())
     }
 
-    fn append(&mut self, record: bytes::Bytes) -> Result<(), WalError> {
+    fn append(&mut self, record: bytes::Bytes) -> Result<Offset, WalError> {
         loop {
             match self.writer.shared.log.wal.append(record.clone()) {
                 Ok(offset) => {
                     self.writer.next = offset.next();
-                    return Ok(());
+                    return Ok(offset);
                 }
                 Err(error @ WalError::Full { .. }) => {
                     if self.writer.shared.give_up.is_triggered() {
@@ -363,10 +306,7 @@ impl Appending<'_> {
                     .shared
                     .ledger
                     .received(&self.analysis.log_stage, events.len() as u64);
-                self.analysis.events.extend(events);
-                if self.analysis.oldest.is_none() {
-                    self.analysis.oldest = Some(Instant::now());
-                }
+                self.analysis.push(events, None, &Tally::default());
                 Ok(())
             }
             FromAnalysis::Sync(answer) => {
@@ -379,22 +319,10 @@ impl Appending<'_> {
     }
 
     fn flush_analysis(&mut self) -> Result<(), WalError> {
-        let mut buffer = std::mem::replace(self.analysis, Buffer::new(analysis::SOURCE, HashSet::new()));
+        let mut buffer = std::mem::replace(
+            self.analysis,
+            Buffer::new(analysis::SOURCE, false, HashSet::new(), None),
+        );
         self.flush(&mut buffer)
     }
-}
-
-/// A rough size of an event when encoded, to end a batch before it grows too large.
-fn size_hint(event: &Event) -> usize {
-    use crate::event::Payload;
-    let payload = match &event.payload {
-        Payload::Flow(flow) => 400 + 8 * flow.sequence.len(),
-        Payload::Log(log) => log.message.len(),
-        Payload::Unknown { bytes, .. } => bytes.len(),
-        Payload::Syscall(calls) => 2 * calls.numbers.len(),
-        Payload::Process(process) => process.arguments.iter().map(String::len).sum(),
-        _ => 128,
-    };
-    let attributes = event.attributes.keys().map(|key| key.len() + 16).sum::<usize>();
-    64 + payload + attributes + event.unknown.event.len() + event.unknown.payload.len()
 }

@@ -8,11 +8,13 @@ use super::error::Fault;
 use super::message::message;
 use super::primitive::{put_delimited, put_key, skip, take_delimited, take_key};
 use super::scalar::{Field, Held, Present};
+use crate::batch::Position;
 use crate::ledger::{Account, DropReason, LedgerSnapshot};
 
 message! {
     LedgerSnapshot = Self::default(), "Ledger";
     1 accounts, repeated;
+    2 positions, repeated;
 }
 
 message! {
@@ -21,6 +23,31 @@ message! {
     2 delivered;
     3 pending;
     4 dropped, repeated;
+}
+
+/// Opaque bytes.
+impl Field for Position {
+    fn write(&self, number: u32, out: &mut Vec<u8>) {
+        if !self.0.is_empty() {
+            self.write_present(number, out);
+        }
+    }
+
+    fn read(&mut self, _: u32, wire: WireType, input: &mut &[u8], _: &mut Vec<u8>) -> Result<Held, Fault> {
+        self.0 = bytes::Bytes::copy_from_slice(take_delimited(wire, input)?);
+        Ok(Held::Yes)
+    }
+}
+
+impl Present for Position {
+    fn empty() -> Self {
+        Self::default()
+    }
+
+    fn write_present(&self, number: u32, out: &mut Vec<u8>) {
+        put_key(number, WireType::LengthDelimited, out);
+        super::scalar::put_bytes(&self.0, out);
+    }
 }
 
 /// The key of a map: text on the wire.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use amoskys_core::Position;
 use amoskys_core::event::*;
 use amoskys_core::id::{Digest, Epoch, EventId, Name, Seq, StreamId};
 use amoskys_core::ledger::{Account, DropReason, LedgerSnapshot};
@@ -522,5 +523,10 @@ prop_compose! {
 
 /// A ledger.
 pub(crate) fn ledger() -> impl Strategy<Value = LedgerSnapshot> {
-    btree_map(text(), account(), 0..4).prop_map(|accounts| LedgerSnapshot { accounts })
+    let position = prop::collection::vec(any::<u8>(), 0..20).prop_map(|bytes| Position(bytes.into()));
+    (
+        btree_map(text(), account(), 0..4),
+        btree_map(text(), position, 0..3),
+    )
+        .prop_map(|(accounts, positions)| LedgerSnapshot { accounts, positions })
 }

@@ -653,7 +653,11 @@ pub(crate) fn ledger(ledger: &LedgerSnapshot) -> Fields {
         (stage.clone(), Node::Message(says.0))
     });
     let accounts = Node::Map(accounts.collect());
+    let positions = ledger.positions.iter();
+    let positions = positions.map(|(source, position)| (source.clone(), Node::Bytes(position.0.to_vec())));
+    let positions = Node::Map(positions.collect());
     Says::default()
         .put_if(!ledger.accounts.is_empty(), "accounts", accounts)
+        .put_if(!ledger.positions.is_empty(), "positions", positions)
         .0
 }

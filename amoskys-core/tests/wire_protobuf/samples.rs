@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use amoskys_core::Position;
 use amoskys_core::event::*;
 use amoskys_core::id::{Digest, Epoch, EventId, Name, Seq, StreamId};
 use amoskys_core::ledger::{Account, DropReason, LedgerSnapshot};
@@ -355,7 +356,9 @@ pub(crate) fn ledger() -> LedgerSnapshot {
         ("pcap/packets".to_owned(), account),
         ("log/events".to_owned(), Account::default()),
     ];
+    let positions = [("flow".to_owned(), Position(vec![1, 2, 0xff].into()))];
     LedgerSnapshot {
         accounts: accounts.into(),
+        positions: positions.into(),
     }
 }
