@@ -69,6 +69,7 @@ impl DnsDecoder {
             if usize::from(n) < MAX_KEPT {
                 let mut question = self.spare.pop().unwrap_or_default();
                 question.name.clear();
+                (question.qtype, question.qclass) = (0, 0);
                 let read = read_question(bytes, &mut at, &mut question);
                 if read.is_some() || !question.name.is_empty() {
                     self.record.questions.push(question);
@@ -245,6 +246,16 @@ mod tests {
         let record = decoder.decode(&bytes, 0);
         assert!(record.malformed);
         assert_eq!(record.questions[0].name, "secret.exam");
+    }
+
+    /// Found by fuzzing: type and class of a message before were left in a question that broke off.
+    #[test]
+    fn a_question_that_breaks_off_has_nothing_of_an_earlier_one() {
+        let mut decoder = DnsDecoder::new();
+        decoder.decode(&message(0x0100, [1, 0, 0, 0], b"\x01a\x00\x00\x10\x00\x01"), 0);
+        let cut = message(0x0100, [1, 0, 0, 0], b"\x01b\x00");
+        let question = decoder.decode(&cut, 0).questions[0].clone();
+        assert_eq!((question.name.as_str(), question.qtype, question.qclass), ("b", 0, 0));
     }
 
     #[test]
