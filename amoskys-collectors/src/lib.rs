@@ -1,4 +1,46 @@
-//! Collectors of security telemetry.
+//! Collectors of security telemetry: one module and one feature for each kind of source.
+//!
+//! Today there is one: packets, from capture files and live interfaces, metered into flows.
+//!
+//! - [`capture`] reads packets: pcap and pcapng files, damaged ones included, and Linux interfaces.
+//! - [`packet`] decodes them: link layers, IP, TCP, UDP, ICMP, ARP, DNS. Pure functions over bytes that may be
+//!   anything.
+//! - [`flow`] meters them: [`FlowMeter`](flow::FlowMeter) is the flow table, to be driven by hand;
+//!   [`FlowCollector`](flow::FlowCollector) is the source for a pipeline; [`RowWriter`](flow::RowWriter) writes CSV
+//!   and JSON.
+//!
+//! It is *not* a detector, and carries nothing anywhere: those are `amoskys-features` and `amoskys-analysis`, and
+//! `amoskys-transport`. This crate depends on `amoskys-core` alone.
+//!
+//! ```
+//! use amoskys_collectors::flow::{FlowCollector, FlowConfig};
+//! use amoskys_core::{Collector, Payload};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut flows = FlowCollector::from_files(["monday.pcap"])?.with_config(FlowConfig::default())?;
+//! while let Some(batch) = flows.next_batch().await? {
+//!     for event in batch.events {
+//!         if let Payload::Flow(flow) = event.payload {
+//!             println!("{} {:?} {} bytes", flow.key, flow.phase, flow.bytes());
+//!         }
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | what it turns on |
+//! |---|---|---|
+//! | `flow` | yes | [`capture`], [`packet`] and [`flow`]; uses the channel of tokio inside, which needs no reactor |
+//!
+//! # Platforms and privileges
+//!
+//! Files are read anywhere. Live capture needs Linux and the capability `CAP_NET_RAW`; elsewhere opening an interface
+//! is an error. No C library is needed.
+//!
+//! All unsafe code is in one file, `src/capture/afpacket.rs`: the ring of memory shared with the kernel.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 

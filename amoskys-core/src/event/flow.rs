@@ -11,7 +11,8 @@ use crate::time::Timestamp;
 /// one flow carry the same [`flow`](Self::flow) number, and their counters are cumulative: the latest record
 /// of a flow replaces the earlier ones, and the difference of two of them is what happened in between.
 ///
-/// The key is taken from the outermost IP header. "Forward" is the direction of the flow's first packet.
+/// The key is taken from the outermost IP header. "Forward" is the direction of the flow's first packet; where a TCP
+/// connection goes on after a flow of it ended by a time-out, that of the connection's first packet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FlowRecord {
     /// Number of the flow in its source, from 0 in order of first packets.
@@ -31,9 +32,9 @@ pub struct FlowRecord {
     pub vlan: Option<u16>,
     /// Second VLAN id of the first packet, if it was tagged twice (802.1ad).
     pub inner_vlan: Option<u16>,
-    /// Hardware address that sent the first packet, where the link has such addresses.
+    /// Hardware address of the source in the first packet, where the link has such addresses.
     pub source_mac: Option<MacAddr>,
-    /// Hardware address the first packet was sent to, where the link has such addresses.
+    /// Hardware address of the destination in the first packet, where the link has such addresses.
     pub destination_mac: Option<MacAddr>,
     /// Packets from [`FlowKey::source`] to [`FlowKey::destination`].
     pub forward: FlowDirection,
@@ -308,7 +309,7 @@ pub enum TcpState {
     Closing,
     /// Both sides sent FIN.
     Closed,
-    /// A connection that was established, or of unknown beginning, was reset.
+    /// It was reset after a SYN+ACK, or its beginning was not seen.
     Reset,
     /// A SYN was answered with RST: the port is closed, or a firewall says so.
     Refused,
@@ -348,9 +349,9 @@ pub struct TcpDirection {
     pub mss: Option<u16>,
     /// Window scale announced with the SYN.
     pub window_scale: Option<u8>,
-    /// Data packets whose bytes, all or in part, had been sent before.
+    /// Data packets with bytes that lie before the latest byte seen: sent again, or overtaken on the way.
     pub retransmitted: u64,
-    /// Data packets that came before bytes preceding them: lost on the way or overtaken.
+    /// Data packets that left a gap before them: bytes lost on the way, or overtaken.
     pub out_of_order: u64,
     /// Packets that announced a window of 0 without RST or SYN: the receiver is overwhelmed.
     pub zero_windows: u64,
