@@ -255,7 +255,10 @@ mod tests {
         decoder.decode(&message(0x0100, [1, 0, 0, 0], b"\x01a\x00\x00\x10\x00\x01"), 0);
         let cut = message(0x0100, [1, 0, 0, 0], b"\x01b\x00");
         let question = decoder.decode(&cut, 0).questions[0].clone();
-        assert_eq!((question.name.as_str(), question.qtype, question.qclass), ("b", 0, 0));
+        assert_eq!(
+            (question.name.as_str(), question.qtype, question.qclass),
+            ("b", 0, 0)
+        );
     }
 
     #[test]
