@@ -3,10 +3,16 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use serde::{Deserialize, Serialize};
+
 /// Marks the end of the list.
 const NONE: u32 = u32::MAX;
 
-/// A map of bounded size that forgets the entry unused for longest when it is full.
+/// A map of bounded size that forgets the entry unused for longest, or nearly, when it is full.
+///
+/// An entry moves to the new end of the order when it is used, unless it has moved within the last quarter of the
+/// capacity: to move it at each use would touch four entries instead of one. So an entry is not forgotten before
+/// entries of at least three quarters of the capacity have been used after it.
 ///
 /// What it holds and forgets depends on the calls alone, never on the order of a hash table. Entries lie side by
 /// side, because closing windows goes over all of them.
@@ -16,6 +22,8 @@ pub(crate) struct Lru<K, V> {
     slots: Vec<Slot<K, V>>,
     oldest: u32,
     newest: u32,
+    /// Counts insertions and moves.
+    clock: u64,
 }
 
 struct Slot<K, V> {
@@ -23,6 +31,34 @@ struct Slot<K, V> {
     value: V,
     older: u32,
     newer: u32,
+    /// When it was inserted or moved last.
+    moved: u64,
+}
+
+/// An [`Lru`] in a form that can be stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LruState<K, V> {
+    /// Each entry with the time it moved last, in the order of being forgotten.
+    entries: Vec<(K, u64, V)>,
+    clock: u64,
+}
+
+impl<K, V> LruState<K, V> {
+    /// The same entries with other values, unless one cannot be made.
+    pub(crate) fn try_map<T, E>(self, mut make: impl FnMut(V) -> Result<T, E>) -> Result<LruState<K, T>, E> {
+        let entry = |(key, moved, value)| make(value).map(|value| (key, moved, value));
+        Ok(LruState {
+            entries: self.entries.into_iter().map(entry).collect::<Result<_, E>>()?,
+            clock: self.clock,
+        })
+    }
+}
+
+impl<K, V, E> LruState<K, Result<V, E>> {
+    /// The entries, unless a value is an error.
+    pub(crate) fn transpose(self) -> Result<LruState<K, V>, E> {
+        self.try_map(|value| value)
+    }
 }
 
 impl<K: Clone + Eq + Hash, V> Lru<K, V> {
@@ -35,21 +71,50 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
             slots: Vec::new(),
             oldest: NONE,
             newest: NONE,
+            clock: 0,
         }
+    }
+
+    /// The entries as they are, each value in the form `store` gives it.
+    pub(crate) fn state<T>(&self, mut store: impl FnMut(&K, &V) -> T) -> LruState<K, T> {
+        let entry = |slot: &Slot<K, V>| (slot.key.clone(), slot.moved, store(&slot.key, &slot.value));
+        LruState {
+            entries: self.slots_by_age().map(entry).collect(),
+            clock: self.clock,
+        }
+    }
+
+    /// Goes on from a state. The capacity stays; what is above it is left out.
+    pub(crate) fn restore(&mut self, state: LruState<K, V>) {
+        self.clear();
+        for (key, moved, value) in state.entries {
+            self.clock = moved;
+            self.get_or_insert(&key, || value);
+            if let Some(slot) = self.slots.get_mut(self.newest as usize) {
+                slot.moved = moved;
+            }
+        }
+        self.clock = state.clock;
     }
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// The entry, which thereby becomes the newest.
+    /// The entry, which is thereby used.
     pub(crate) fn get(&mut self, key: &K) -> Option<&mut V> {
         let slot = *self.index.get(key)?;
         self.renew(slot);
         Some(&mut self.slots[slot as usize].value)
     }
 
-    /// The entry, inserted if absent, as the newest; and the entry that had to go for it.
+    /// The entry, without using it.
+    pub(crate) fn peek_mut(&mut self, key: &K) -> Option<&mut V> {
+        let slot = *self.index.get(key)?;
+        Some(&mut self.slots[slot as usize].value)
+    }
+
+    /// The entry, which is thereby used, inserted if absent; and the entry that had to go for it.
     pub(crate) fn get_or_insert(&mut self, key: &K, make: impl FnOnce() -> V) -> (&mut V, Option<(K, V)>) {
         if let Some(&slot) = self.index.get(key) {
             self.renew(slot);
@@ -67,6 +132,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
             value: make(),
             older: NONE,
             newer: NONE,
+            moved: 0,
         });
         self.index.insert(key.clone(), slot);
         self.append(slot);
@@ -89,7 +155,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     pub(crate) fn clear(&mut self) {
         self.index.clear();
         self.slots.clear();
-        (self.oldest, self.newest) = (NONE, NONE);
+        (self.oldest, self.newest, self.clock) = (NONE, NONE, 0);
     }
 
     /// All entries in an order without meaning, but always the same after the same calls.
@@ -97,24 +163,18 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         self.slots.iter().map(|slot| (&slot.key, &slot.value))
     }
 
-    /// All entries, unused for longest first.
-    pub(crate) fn iter_by_age(&self) -> impl Iterator<Item = (&K, &V)> {
+    fn slots_by_age(&self) -> impl Iterator<Item = &Slot<K, V>> {
         let mut at = self.oldest;
         std::iter::from_fn(move || {
             let slot = self.slots.get(at as usize)?;
             at = slot.newer;
-            Some((&slot.key, &slot.value))
+            Some(slot)
         })
     }
 
-    /// Changes an entry without making it newer.
-    pub(crate) fn peek_mut(&mut self, key: &K) -> Option<&mut V> {
-        let slot = *self.index.get(key)?;
-        Some(&mut self.slots[slot as usize].value)
-    }
-
     fn renew(&mut self, slot: u32) {
-        if self.newest != slot {
+        let recent = (self.capacity / 4) as u64;
+        if self.newest != slot && self.clock.wrapping_sub(self.slots[slot as usize].moved) >= recent {
             self.unlink(slot);
             self.append(slot);
         }
@@ -122,8 +182,9 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
 
     fn append(&mut self, slot: u32) {
         let before = self.newest;
+        self.clock = self.clock.wrapping_add(1);
         let entry = &mut self.slots[slot as usize];
-        (entry.older, entry.newer) = (before, NONE);
+        (entry.older, entry.newer, entry.moved) = (before, NONE, self.clock);
         match self.slots.get_mut(before as usize) {
             Some(entry) => entry.newer = slot,
             None => self.oldest = slot,
@@ -172,37 +233,67 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The map behaves like a list kept in order of use.
+        /// The map behaves like a list kept by the same rule, also across storing and restoring.
         #[test]
-        fn behaves_like_a_list(capacity in 1_usize..6, calls in proptest::collection::vec((0_u8..3, 0_u8..9), 0..200)) {
+        fn behaves_like_a_list(
+            capacity in 1_usize..14,
+            calls in proptest::collection::vec((0_u8..4, 0_u8..18), 0..300),
+        ) {
             let mut map = Lru::new(capacity);
-            let mut list: Vec<(u8, u32)> = Vec::new();
+            let (mut list, mut clock): (Vec<(u8, u32, u64)>, u64) = (Vec::new(), 0);
             for (number, (call, key)) in calls.into_iter().enumerate() {
                 let number = u32::try_from(number).unwrap();
-                let at = list.iter().position(|(k, _)| *k == key);
+                let at = list.iter().position(|entry| entry.0 == key);
+                let mut using = |list: &mut Vec<(u8, u32, u64)>, at: usize| {
+                    let last = at + 1 == list.len();
+                    if !last && clock - list[at].2 >= capacity as u64 / 4 {
+                        clock += 1;
+                        let entry = list.remove(at);
+                        list.push((entry.0, entry.1, clock));
+                    }
+                };
                 match call {
                     0 => {
                         let (value, evicted) = map.get_or_insert(&key, || number);
                         let found = *value;
-                        let entry = at.map_or((key, number), |at| list.remove(at));
-                        prop_assert_eq!(found, entry.1);
-                        let gone = (at.is_none() && list.len() == capacity).then(|| list.remove(0));
-                        prop_assert_eq!(evicted, gone);
-                        list.push(entry);
+                        if let Some(at) = at {
+                            prop_assert_eq!((found, evicted), (list[at].1, None));
+                            using(&mut list, at);
+                        } else {
+                            let gone = (list.len() == capacity).then(|| list.remove(0));
+                            prop_assert_eq!((found, evicted), (number, gone.map(|entry| (entry.0, entry.1))));
+                            clock += 1;
+                            list.push((key, number, clock));
+                        }
                     }
-                    1 => {
-                        prop_assert_eq!(map.remove(&key), at.map(|at| list.remove(at).1));
+                    1 => prop_assert_eq!(map.remove(&key), at.map(|at| list.remove(at).1)),
+                    2 => {
+                        prop_assert_eq!(map.get(&key).copied(), at.map(|at| list[at].1));
+                        if let Some(at) = at {
+                            using(&mut list, at);
+                        }
                     }
                     _ => {
-                        let expected = at.map(|at| list.remove(at));
-                        list.extend(expected);
-                        prop_assert_eq!(map.get(&key).copied(), expected.map(|entry| entry.1));
+                        let state = map.state(|_, value| *value);
+                        map = Lru::new(capacity);
+                        map.restore(state);
                     }
                 }
-                let by_age: Vec<_> = map.iter_by_age().map(|(k, v)| (*k, *v)).collect();
+                let by_age: Vec<_> = map.slots_by_age().map(|slot| (slot.key, slot.value, slot.moved)).collect();
                 prop_assert_eq!(&by_age, &list);
-                prop_assert_eq!(map.len(), list.len());
+                prop_assert_eq!((map.len(), map.clock), (list.len(), clock));
             }
         }
+    }
+
+    #[test]
+    fn what_is_in_use_is_kept() {
+        let mut map = Lru::new(100);
+        for n in 1..10_000_u32 {
+            map.get_or_insert(&n, || ());
+            map.get_or_insert(&0, || ());
+            assert!(map.peek_mut(&n.saturating_sub(74)).is_some(), "used 74 entries ago");
+        }
+        assert_eq!(map.len(), 100);
     }
 }

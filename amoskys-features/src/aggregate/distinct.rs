@@ -1,4 +1,5 @@
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::Aggregate;
 use crate::hash::KeyHash;
@@ -21,8 +22,8 @@ pub struct Distinct(Form);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Form {
-    /// The keys themselves, sorted.
-    Exact(Vec<KeyHash>),
+    /// The keys themselves, sorted. Most sets are small, and need no memory of their own.
+    Exact(SmallVec<[KeyHash; 3]>),
     Sketch(Registers),
 }
 
@@ -33,7 +34,7 @@ struct Registers(Vec<u8>);
 
 impl Default for Distinct {
     fn default() -> Self {
-        Self(Form::Exact(Vec::new()))
+        Self(Form::Exact(SmallVec::new()))
     }
 }
 

@@ -1,4 +1,5 @@
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::{Aggregate, Distinct};
 use crate::hash::KeyHash;
@@ -21,12 +22,15 @@ pub struct Frequencies {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Form {
-    /// Each key with its count, sorted by key.
-    Exact(Vec<(KeyHash, u64)>),
-    Sketch {
-        buckets: Buckets,
-        distinct: Distinct,
-    },
+    /// Each key with its count, sorted by key. Most sets are small, and need no memory of their own.
+    Exact(SmallVec<[(KeyHash, u64); 2]>),
+    Sketch(Box<Sketch>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Sketch {
+    buckets: Buckets,
+    distinct: Distinct,
 }
 
 /// Counts per bucket: always [`BUCKETS`] of them.
@@ -36,7 +40,7 @@ struct Buckets(Vec<u64>);
 
 impl Default for Form {
     fn default() -> Self {
-        Self::Exact(Vec::new())
+        Self::Exact(SmallVec::new())
     }
 }
 
@@ -60,10 +64,7 @@ impl Frequencies {
                     self.sketch_if_large();
                 }
             },
-            Form::Sketch { buckets, distinct } => {
-                buckets.add(key, count);
-                distinct.add(key);
-            }
+            Form::Sketch(sketch) => sketch.add(key, count),
         }
     }
 
@@ -79,7 +80,7 @@ impl Frequencies {
     pub fn distinct(&self) -> f64 {
         match &self.form {
             Form::Exact(keys) => keys.len() as f64,
-            Form::Sketch { distinct, .. } => distinct.count(),
+            Form::Sketch(sketch) => sketch.distinct.count(),
         }
     }
 
@@ -114,7 +115,7 @@ impl Frequencies {
     fn shares(&self) -> impl Iterator<Item = f64> {
         let (keys, buckets): (&[(KeyHash, u64)], &[u64]) = match &self.form {
             Form::Exact(keys) => (keys, &[]),
-            Form::Sketch { buckets, .. } => (&[], &buckets.0),
+            Form::Sketch(sketch) => (&[], &sketch.buckets.0),
         };
         let counts = keys.iter().map(|entry| entry.1).chain(buckets.iter().copied());
         counts
@@ -126,36 +127,37 @@ impl Frequencies {
         if let Form::Exact(keys) = &self.form
             && keys.len() > EXACT
         {
-            let mut buckets = Buckets(vec![0; BUCKETS]);
-            let mut distinct = Distinct::default();
-            for &(key, count) in keys {
-                buckets.add(key, count);
-                distinct.add(key);
-            }
-            self.form = Form::Sketch { buckets, distinct };
+            let mut sketch = Sketch {
+                buckets: Buckets(vec![0; BUCKETS]),
+                distinct: Distinct::default(),
+            };
+            keys.iter().for_each(|&(key, count)| sketch.add(key, count));
+            self.form = Form::Sketch(Box::new(sketch));
         }
     }
 }
 
 impl Aggregate for Frequencies {
     fn merge(&mut self, later: &Self) {
-        match &later.form {
-            Form::Exact(keys) => keys.iter().for_each(|&(key, count)| self.add_times(key, count)),
-            Form::Sketch {
-                buckets: others,
-                distinct: more,
-            } => match &mut self.form {
-                Form::Sketch { buckets, distinct } => {
-                    buckets.merge(others);
-                    distinct.merge(more);
-                    self.total = self.total.saturating_add(later.total);
-                }
-                Form::Exact(_) => {
-                    let mine = std::mem::replace(self, later.clone());
-                    self.merge(&mine);
-                }
-            },
+        match (&mut self.form, &later.form) {
+            (_, Form::Exact(keys)) => keys.iter().for_each(|&(key, count)| self.add_times(key, count)),
+            (Form::Sketch(sketch), Form::Sketch(others)) => {
+                sketch.buckets.merge(&others.buckets);
+                sketch.distinct.merge(&others.distinct);
+                self.total = self.total.saturating_add(later.total);
+            }
+            (Form::Exact(_), Form::Sketch(_)) => {
+                let mine = std::mem::replace(self, later.clone());
+                self.merge(&mine);
+            }
         }
+    }
+}
+
+impl Sketch {
+    fn add(&mut self, key: KeyHash, count: u64) {
+        self.buckets.add(key, count);
+        self.distinct.add(key);
     }
 }
 

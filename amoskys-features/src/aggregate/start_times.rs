@@ -1,5 +1,6 @@
 use amoskys_core::Timestamp;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::Aggregate;
 
@@ -15,15 +16,11 @@ const GAPS: usize = 1024;
 /// times hardly move them, so that a beacon shows through other traffic.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StartTimes {
-    /// Runs of successive times without omissions between them.
-    runs: Vec<Run>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Run {
-    /// In order.
-    times: Vec<Timestamp>,
-    /// Later times of the pane were left out.
+    /// In order between breaks.
+    times: SmallVec<[Timestamp; 2]>,
+    /// Places in `times` before which some were left out.
+    breaks: Vec<u32>,
+    /// Later times of the last pane were left out.
     cut: bool,
 }
 
@@ -43,30 +40,30 @@ pub struct Regularity {
 impl StartTimes {
     /// Takes a time.
     pub fn add(&mut self, time: Timestamp) {
-        if self.runs.is_empty() {
-            self.runs.push(Run::default());
+        let run = self.last_run();
+        let at = run + self.times[run..].partition_point(|&earlier| earlier <= time);
+        if at - run < KEPT {
+            self.times.insert(at, time);
         }
-        if let Some(run) = self.runs.last_mut() {
-            let at = run.times.partition_point(|&earlier| earlier <= time);
-            if at < KEPT {
-                run.times.insert(at, time);
-            }
-            if at >= KEPT || run.times.len() > KEPT {
-                run.times.truncate(KEPT);
-                run.cut = true;
-            }
+        if at - run >= KEPT || self.times.len() - run > KEPT {
+            self.times.truncate(run + KEPT);
+            self.cut = true;
         }
     }
 
     /// Statistics of the gaps; `None` for fewer than two.
     #[must_use]
     pub fn regularity(&self) -> Option<Regularity> {
-        let runs = self.runs.iter();
-        let gaps = runs.flat_map(|run| {
-            run.times
-                .windows(2)
-                .map(|pair| pair[1].since(pair[0]).as_secs_f64())
-        });
+        let ends = self
+            .breaks
+            .iter()
+            .map(|&at| at as usize)
+            .chain([self.times.len()]);
+        let starts = std::iter::once(0).chain(self.breaks.iter().map(|&at| at as usize));
+        let runs = starts
+            .zip(ends)
+            .filter_map(|(start, end)| self.times.get(start..end));
+        let gaps = runs.flat_map(|run| run.windows(2).map(|pair| pair[1].since(pair[0]).as_secs_f64()));
         let mut gaps: Vec<f64> = gaps.take(GAPS).collect();
         if gaps.len() < 2 {
             return None;
@@ -86,23 +83,45 @@ impl StartTimes {
     }
 }
 
+impl StartTimes {
+    /// Where the last run of times without a break begins.
+    fn last_run(&self) -> usize {
+        self.breaks
+            .last()
+            .map_or(0, |&at| at as usize)
+            .min(self.times.len())
+    }
+}
+
 impl Aggregate for StartTimes {
     fn merge(&mut self, later: &Self) {
-        for next in &later.runs {
-            match self.runs.last_mut() {
-                Some(run) if !run.cut => {
-                    // A pane may hold a time before the last of the pane before: times are those of the
-                    // events' content, panes go by when they were reported.
-                    let ordered = run.times.last() <= next.times.first();
-                    run.times.extend_from_slice(&next.times);
-                    if !ordered {
-                        run.times.sort_unstable();
-                    }
-                    run.cut = next.cut;
-                }
-                _ => self.runs.push(next.clone()),
-            }
+        if later.times.is_empty() {
+            return;
         }
+        let offset = self.times.len();
+        // A window has at most 1024 panes of 64 times.
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        if self.cut {
+            self.breaks.push(place(offset));
+        }
+        self.times.extend_from_slice(&later.times);
+        // A pane may hold a time before the last of the pane before: times are those of the events' content, panes
+        // go by when they were reported.
+        let (run, joined) = (
+            self.last_run(),
+            later
+                .breaks
+                .first()
+                .map_or(self.times.len(), |&at| offset + at as usize),
+        );
+        if let Some(run) = self.times.get_mut(run..joined)
+            && !run.is_sorted()
+        {
+            run.sort_unstable();
+        }
+        self.breaks
+            .extend(later.breaks.iter().map(|&at| place(offset + at as usize)));
+        self.cut = later.cut;
     }
 }
 

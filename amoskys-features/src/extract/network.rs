@@ -15,7 +15,7 @@ use super::pairs::Pairs;
 use super::services::Services;
 use super::tracker::{FlowTracker, TrackerConfig, TrackerCounters, TrackerState};
 use super::window_set::{CatalogPlan, Plan, WindowSet};
-use crate::lru::Lru;
+use crate::lru::{Lru, LruState};
 use crate::snapshot;
 use crate::window::{
     ClockConfig, ClockCounters, Limits, SpecError, StreamClock, Tick, WindowCounters, WindowSpec,
@@ -114,7 +114,6 @@ struct Stream {
 
 #[derive(Serialize, Deserialize)]
 struct StreamState {
-    stream: StreamId,
     clock: StreamClock,
     tracker: TrackerState,
     sets: Vec<Vec<u8>>,
@@ -123,8 +122,7 @@ struct StreamState {
 
 #[derive(Serialize, Deserialize)]
 struct ExtractorState {
-    /// Unused for longest first.
-    streams: Vec<StreamState>,
+    streams: LruState<StreamId, StreamState>,
     past: ExtractCounters,
     streams_evicted: u64,
 }
@@ -249,13 +247,12 @@ impl Extractor for NetworkExtractor {
     }
 
     fn snapshot(&self) -> Result<Vec<u8>, AnalyzerError> {
-        let streams: Result<Vec<StreamState>, postcard::Error> = self
-            .streams
-            .iter_by_age()
-            .map(|(id, stream)| stream.state(id))
-            .collect();
         let state = ExtractorState {
-            streams: streams.map_err(unwritten)?,
+            streams: self
+                .streams
+                .state(|_, stream| stream.state())
+                .transpose()
+                .map_err(unwritten)?,
             past: self.past,
             streams_evicted: self.streams_evicted,
         };
@@ -264,14 +261,11 @@ impl Extractor for NetworkExtractor {
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), AnalyzerError> {
         let state: ExtractorState = snapshot::decode(self.identity()?, snapshot)?;
-        let mut streams = Lru::new(self.config.max_streams);
-        for stream in state.streams {
-            let id = stream.stream.clone();
+        let restored = state.streams.try_map(|stream| {
             let mut restored = Self::new_stream(&self.config, &self.plans);
-            restored.restore(stream)?;
-            streams.get_or_insert(&id, || restored);
-        }
-        self.streams = streams;
+            restored.restore(stream).map(|()| restored)
+        })?;
+        self.streams.restore(restored);
         self.past = state.past;
         self.streams_evicted = state.streams_evicted;
         Ok(())
@@ -348,9 +342,8 @@ impl Stream {
         }
     }
 
-    fn state(&self, id: &StreamId) -> Result<StreamState, postcard::Error> {
+    fn state(&self) -> Result<StreamState, postcard::Error> {
         Ok(StreamState {
-            stream: id.clone(),
             clock: self.clock.clone(),
             tracker: self.tracker.state(),
             sets: self.sets.iter().map(|set| set.save()).collect::<Result<_, _>>()?,

@@ -9,7 +9,7 @@ use super::domain::registered_domain;
 use super::fact::{At, AttemptOutcome, Fact, Novelty, Traffic};
 use super::seen::{Seen, SeenState};
 use crate::hash::KeyHash;
-use crate::lru::Lru;
+use crate::lru::{Lru, LruState};
 
 /// Limits of what is remembered about flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ type Key = (std::net::IpAddr, u16, std::net::IpAddr, u16, u8);
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct TrackerState {
-    flows: Vec<(FlowId, FlowState)>,
+    flows: LruState<FlowId, FlowState>,
     anchor: Option<Timestamp>,
     pairs: SeenState,
     services: SeenState,
@@ -255,11 +255,7 @@ impl FlowTracker {
 
     pub(crate) fn state(&self) -> TrackerState {
         TrackerState {
-            flows: self
-                .flows
-                .iter_by_age()
-                .map(|(id, flow)| (*id, flow.clone()))
-                .collect(),
+            flows: self.flows.state(|_, flow| flow.clone()),
             anchor: self.anchor,
             pairs: self.pairs.state(),
             services: self.services.state(),
@@ -271,12 +267,12 @@ impl FlowTracker {
 
     pub(crate) fn restore(&mut self, state: TrackerState) {
         self.forget_flows(None);
-        for (id, flow) in state.flows {
-            if let Some(deadline) = flow.deadline {
-                self.deadlines.insert((deadline, id));
-            }
-            self.flows.get_or_insert(&id, || flow);
-        }
+        self.flows.restore(state.flows);
+        let deadlines = self
+            .flows
+            .iter()
+            .filter_map(|(id, flow)| Some((flow.deadline?, *id)));
+        self.deadlines = deadlines.collect();
         self.anchor = state.anchor;
         self.pairs.restore(state.pairs);
         self.services.restore(state.services);

@@ -32,7 +32,6 @@
 //! #         last: Seq(0),
 //! #     },
 //! # };
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let training = [vector(1.0), vector(2.0), vector(5.0)];
 //! let fitted = Normalizer::MinMax { clip: false }.fit(&training)?;
 //! let stored = fitted.to_bytes()?;
@@ -41,8 +40,7 @@
 //! let mut item = vector(3.0);
 //! again.transform(&mut item)?;
 //! assert_eq!(item.values, [0.5]);
-//! # Ok(())
-//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod column;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::WindowSpec;
 use crate::aggregate::Aggregate;
-use crate::lru::Lru;
+use crate::lru::{Lru, LruState};
 
 /// Panes an entity may hold that are not closed yet, beyond those of one window.
 const OPEN_PANES: usize = 64;
@@ -25,8 +25,8 @@ pub enum LatePolicy {
 /// Limits of a set of windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Limits {
-    /// How many entities are kept at once; when one more comes, the one without events for longest is
-    /// forgotten, and counted. Default 16 384.
+    /// How many entities are kept at once; when one more comes, the one without events for longest, or nearly, is
+    /// forgotten, and counted. Default 4096.
     pub max_entities: usize,
     /// What is done with late events. Default: they are dropped.
     pub late: LatePolicy,
@@ -35,7 +35,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_entities: 16_384,
+            max_entities: 4096,
             late: LatePolicy::Drop,
         }
     }
@@ -117,8 +117,7 @@ struct Pane<A> {
 /// The state of a set of windows between two events, to be stored and restored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WindowState<K, A> {
-    /// By age, because the age decides who is forgotten.
-    entities: Vec<(K, VecDeque<Pane<A>>)>,
+    entities: LruState<K, VecDeque<Pane<A>>>,
     open: Option<i64>,
     counters: WindowCounters,
 }
@@ -154,38 +153,43 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
                 }
             }
         }
-        let (panes, evicted) = self.entities.get_or_insert(key, VecDeque::new);
+        // Nearly always the entity's last pane.
+        if let Some(panes) = self.entities.get(key)
+            && let Some(pane) = panes.iter_mut().rfind(|pane| pane.index <= index)
+            && pane.index == index
+        {
+            pane.first = pane.first.min(seq);
+            pane.last = pane.last.max(seq);
+            change(&mut pane.aggregate);
+            self.counters.accepted += 1;
+            return true;
+        }
+        self.update_new_pane(key, index, seq, change)
+    }
+
+    fn update_new_pane(&mut self, key: &K, index: i64, seq: Seq, change: impl FnOnce(&mut A)) -> bool {
+        let (panes, evicted) = self.entities.get_or_insert(key, || VecDeque::with_capacity(1));
         self.counters.evicted += u64::from(evicted.is_some());
-        // Nearly always the last pane, or a new one after it.
-        let place = panes.iter().rposition(|pane| pane.index <= index);
-        let at = match place {
-            Some(at) if panes[at].index == index => at,
-            _ => {
-                // A window's panes are few: at most 1024.
-                let most = usize::try_from(self.spec.panes())
-                    .unwrap_or(usize::MAX)
-                    .saturating_add(OPEN_PANES);
-                if panes.len() >= most {
-                    self.counters.ahead_dropped += 1;
-                    return false;
-                }
-                let at = place.map_or(0, |at| at + 1);
-                panes.insert(
-                    at,
-                    Pane {
-                        index,
-                        first: seq,
-                        last: seq,
-                        aggregate: A::default(),
-                    },
-                );
-                at
-            }
+        // A window's panes are few: at most 1024.
+        let most = usize::try_from(self.spec.panes())
+            .unwrap_or(usize::MAX)
+            .saturating_add(OPEN_PANES);
+        if panes.len() >= most {
+            self.counters.ahead_dropped += 1;
+            return false;
+        }
+        let at = panes
+            .iter()
+            .rposition(|pane| pane.index < index)
+            .map_or(0, |at| at + 1);
+        let mut pane = Pane {
+            index,
+            first: seq,
+            last: seq,
+            aggregate: A::default(),
         };
-        let pane = &mut panes[at];
-        pane.first = pane.first.min(seq);
-        pane.last = pane.last.max(seq);
         change(&mut pane.aggregate);
+        panes.insert(at, pane);
         self.counters.accepted += 1;
         true
     }
@@ -240,13 +244,8 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
     /// The state, to be given to [`restore`](Self::restore) of windows of the same specification and limits.
     #[must_use]
     pub fn state(&self) -> WindowState<K, A> {
-        let entities = self
-            .entities
-            .iter_by_age()
-            .map(|(key, panes)| (key.clone(), panes.clone()))
-            .collect();
         WindowState {
-            entities,
+            entities: self.entities.state(|_, panes| panes.clone()),
             open: self.open,
             counters: self.counters,
         }
@@ -254,10 +253,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
 
     /// Goes on from a state. What follows is the same as if the windows had never stopped.
     pub fn restore(&mut self, state: WindowState<K, A>) {
-        self.entities.clear();
-        for (key, panes) in state.entities {
-            self.entities.get_or_insert(&key, || panes);
-        }
+        self.entities.restore(state.entities);
         self.open = state.open;
         self.counters = state.counters;
     }
