@@ -1,114 +1,82 @@
-use std::fs::File;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 use super::Baseline;
+use crate::finding::evidence_schema;
+use crate::model::{ModelFile, ModelFileError, Origin};
 
-/// Version of the file format.
-const FORMAT: u32 = 1;
-/// Bytes a baseline file may have.
-const LIMIT: u64 = 256 << 20;
-
-/// The file: JSON with a header that says what it is.
-#[derive(Serialize, Deserialize)]
-struct Document<B> {
-    kind: String,
-    format: u32,
-    baseline: B,
-}
-
-/// The header alone, read first.
-#[derive(Deserialize)]
-struct Header {
-    kind: String,
-    format: u32,
-}
-
-/// What a baseline file calls itself.
-const KIND: &str = "amoskys-baseline";
+/// What a baseline's model file is called.
+const NAME: &str = "amoskys-baseline";
+/// Layout of its content. It changes whenever [`Baseline`] does.
+const LAYOUT: &str = "1";
+/// The part of the model file that holds it.
+const PART: &str = "baseline";
 
 impl Baseline {
-    /// The baseline as JSON. Reading it back gives the same baseline, bit for bit.
+    /// The baseline as a [model file](crate::model).
     ///
     /// # Errors
     ///
     /// Does not fail for baselines that were fitted or loaded.
-    pub fn to_json(&self) -> Result<String, BaselineError> {
-        let document = Document { kind: KIND.to_owned(), format: FORMAT, baseline: self };
-        serde_json::to_string(&document).map_err(|source| BaselineError::Content { source: source.into() })
+    pub fn to_model(&self) -> Result<ModelFile, BaselineError> {
+        let origin = Origin { training_rows: self.events, ..Origin::default() };
+        let mut model = ModelFile::new(NAME, LAYOUT, (*evidence_schema()).clone(), origin);
+        model.put(PART, self)?;
+        Ok(model)
     }
 
-    /// Reads a baseline from JSON.
+    /// Reads a baseline from a model file.
     ///
     /// # Errors
     ///
-    /// [`BaselineError::Content`] if it is no baseline or damaged, [`BaselineError::Format`] if it is of another version.
-    pub fn from_json(text: &str) -> Result<Self, BaselineError> {
-        let content = |source: serde_json::Error| BaselineError::Content { source: source.into() };
-        let header: Header = serde_json::from_str(text).map_err(content)?;
-        if header.kind != KIND {
-            return Err(BaselineError::Content { source: format!("it is of kind {:?}", header.kind).into() });
+    /// If it holds no baseline, one of another layout, or a damaged one.
+    pub fn from_model(model: &ModelFile) -> Result<Self, BaselineError> {
+        if model.name != NAME {
+            return Err(BaselineError::Kind { found: model.name.clone() });
         }
-        if header.format != FORMAT {
-            return Err(BaselineError::Format { found: header.format, supported: FORMAT });
+        if model.version != LAYOUT {
+            return Err(BaselineError::Layout { found: model.version.clone(), supported: LAYOUT });
         }
-        let document: Document<Self> = serde_json::from_str(text).map_err(content)?;
-        Ok(document.baseline)
+        model.part(PART)?.ok_or_else(|| BaselineError::Kind { found: model.name.clone() })
     }
 
     /// Writes the baseline to a file, in place of any that was there, or not at all.
     ///
     /// # Errors
     ///
-    /// [`BaselineError::File`] if it cannot be written.
+    /// If it cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), BaselineError> {
-        let text = self.to_json()?;
-        let failed = |source| BaselineError::File { path: path.to_owned(), source };
-        let new = path.with_extension("new");
-        let mut file = File::create(&new).map_err(failed)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&new, path).map_err(failed)
+        Ok(self.to_model()?.save(path)?)
     }
 
-    /// Reads a baseline from a file.
+    /// Reads a baseline from a file. Reading back what [`save`](Self::save) wrote gives the same baseline, bit for bit.
     ///
     /// # Errors
     ///
-    /// [`BaselineError::File`] if it cannot be read, and those of [`from_json`](Self::from_json).
+    /// If it cannot be read, and those of [`from_model`](Self::from_model).
     pub fn load(path: &Path) -> Result<Self, BaselineError> {
-        let failed = |source| BaselineError::File { path: path.to_owned(), source };
-        let mut text = String::new();
-        File::open(path).map_err(failed)?.take(LIMIT).read_to_string(&mut text).map_err(failed)?;
-        Self::from_json(&text)
+        Self::from_model(&ModelFile::load(path)?)
     }
 }
 
-/// Why a baseline could not be saved or loaded.
+/// Why a baseline could not be saved or loaded. If it cannot be loaded, fit it anew.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BaselineError {
-    /// The file cannot be read or written.
-    #[error("baseline file {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
+    /// The model file cannot be read or written, or is damaged.
+    #[error("the baseline cannot be read or written")]
+    File(#[from] ModelFileError),
+    /// It is a model, but not a baseline.
+    #[error("the model {found:?} is no baseline")]
+    Kind {
+        /// Its name.
+        found: String,
     },
-    /// It is not a baseline, or damaged. Fit it anew.
-    #[error("this is no usable baseline")]
-    Content {
-        /// The cause.
-        source: amoskys_core::BoxError,
-    },
-    /// It is of another version of the format. Fit it anew.
-    #[error("the baseline has format {found}, this version reads format {supported}")]
-    Format {
-        /// Its format.
-        found: u32,
-        /// The format this version reads.
-        supported: u32,
+    /// It is of another version.
+    #[error("the baseline has layout {found}, this version reads layout {supported}")]
+    Layout {
+        /// Its layout.
+        found: String,
+        /// The layout this version reads.
+        supported: &'static str,
     },
 }

@@ -3,6 +3,10 @@
 //! A server used by one host only, while others are at work, is where a single infected machine calls home; one that
 //! several use is a service. Whether it lies outside matters as well: control servers do, as a rule.
 //!
+//! **Priors.** Three users or more: -3; an outbreak that reached three machines before anybody looked is missed by this. The only
+//! user where at least four local hosts call outside: +1. Outside: +0.7. A baseline adds -2 for an edge it knows, and up to +1 for one
+//! it does not.
+//!
 //! **Cost.** One look-up for each flow that begins; about 180 bytes for each server.
 
 use std::net::IpAddr;
@@ -51,7 +55,7 @@ impl Edges {
         }
         let clients = self.clients_of.peek(&server).map_or(0.0, Distinct::estimate).round();
         let by_clients = match (clients, self.callers.estimate().round()) {
-            (n, _) if n >= 3.0 => -2.0,
+            (n, _) if n >= 3.0 => -3.0,
             // Others had the occasion and did not use it.
             (n, callers) if n <= 1.0 && callers >= 4.0 => 1.0,
             _ => 0.0,
@@ -61,7 +65,7 @@ impl Edges {
         let card = Card::opinion()
             .with(Feature::EdgeKnown, known, by_edge)
             .with(Feature::PeerClients, clients, by_clients)
-            .with(Feature::PeerOutside, f64::from(u8::from(outside)), if outside { 0.7 } else { 0.0 });
+            .with(Feature::PeerOutside, f64::from(u8::from(outside)), if outside && clients < 3.0 { 0.7 } else { 0.0 });
         (card.log_odds() != 0.0).then_some(card)
     }
 }

@@ -146,7 +146,7 @@ impl Outcome {
                 false => ended.then_some(Self::Unanswered),
             };
         };
-        let data = flow.forward.data_packets + flow.backward.data_packets > 0;
+        let data = flow.forward.data_packets > 0 || flow.backward.data_packets > 0;
         match tcp.state {
             TcpState::Refused => Some(Self::Refused),
             // Where the sensor sees one direction only, the client's going on shows that it was answered.
@@ -178,7 +178,7 @@ const STREAM_PACKETS: u64 = 4;
 fn is_stealth_probe(flow: &FlowRecord) -> bool {
     flow.tcp.as_ref().is_some_and(|tcp| {
         let flags = &tcp.forward.flags;
-        flags.syn + flags.ack + flags.rst == 0 && flow.forward.packets <= 2 && flow.forward.data_packets == 0
+        flags.syn == 0 && flags.ack == 0 && flags.rst == 0 && flow.forward.packets <= 2 && flow.forward.data_packets == 0
     })
 }
 

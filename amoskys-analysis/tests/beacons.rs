@@ -1,0 +1,85 @@
+//! Timers that call outside are beacons; people, monitors and timekeepers are not.
+
+mod traffic;
+
+use traffic::{Ending, Traffic, alerts, inside, outside, summary};
+
+/// Numbers between 0 and 1 that look random and are always the same.
+fn noise(n: u32) -> f64 {
+    f64::from((n.wrapping_mul(2_654_435_761) >> 8) % 10_000) / 10_000.0
+}
+
+/// Other hosts at work, so that the client is not alone.
+fn office(traffic: &mut Traffic, seconds: u32) {
+    let mut at = 0.0;
+    for n in 0.. {
+        at += -(1.0 - noise(n)).ln() * 4.0;
+        if at > f64::from(seconds) {
+            return;
+        }
+        let host = inside(100 + u16::try_from(n % 6).unwrap());
+        let size = 1_000 + u64::from(n * 7919 % 97) * 400;
+        traffic.tcp(at, host, outside(u8::try_from(n % 20).unwrap()), 443, Ending::Data(700, size, 0.4));
+    }
+}
+
+#[test]
+fn a_beacon_with_jitter_and_gaps_is_seen() {
+    for (period, jitter) in [(7.0, 0.1), (30.0, 0.2), (60.0, 0.1)] {
+        let mut traffic = Traffic::default();
+        office(&mut traffic, 1_200);
+        let mut at = 3.0;
+        for n in 0..18 {
+            at += period * (1.0 + jitter * (2.0 * noise(n + 7) - 1.0)) * if n == 9 { 2.0 } else { 1.0 };
+            traffic.tcp(at, inside(66), outside(66), 443, Ending::Data(420, 900, 0.2));
+        }
+        assert_eq!(summary(&alerts(traffic)), [("T1071.001".to_owned(), inside(66))], "every {period} s");
+    }
+}
+
+#[test]
+fn regular_uploads_beside_a_quiet_connection_are_seen() {
+    let mut traffic = Traffic::default();
+    office(&mut traffic, 300);
+    traffic.tcp(5.0, inside(66), outside(66), 4433, Ending::Data(300, 100, 200.0));
+    for n in 0..10_u32 {
+        traffic.tcp(40.0 + 10.0 * f64::from(n), inside(66), outside(66), 4433, Ending::Data(85_000 + u64::from(n % 3) * 100, 14, 0.1));
+    }
+    assert_eq!(summary(&alerts(traffic)), [("T1041".to_owned(), inside(66))]);
+}
+
+#[test]
+fn honest_regularity_is_no_beacon() {
+    let mut traffic = Traffic::default();
+    office(&mut traffic, 1_200);
+    for n in 0..80 {
+        let at = f64::from(n) * 15.0;
+        // A monitor that polls its servers.
+        for server in 20..26 {
+            traffic.tcp(at + f64::from(server) * 0.1, inside(5), inside(server), 443, Ending::Data(200, 300, 0.05));
+        }
+        // Timekeeping, and an industrial controller asked by UDP.
+        traffic.udp(at, inside(6), outside(123), 123, true, 64);
+        traffic.udp(at, inside(7), inside(30), 161, true, 64);
+        // A page that is loaded anew by everybody, as a dashboard on the wall.
+        for client in 100..106 {
+            traffic.tcp(at + f64::from(client), inside(client), outside(200), 443, Ending::Data(500, 700, 0.1));
+        }
+    }
+    assert_eq!(summary(&alerts(traffic)), []);
+}
+
+#[test]
+fn people_are_no_beacons() {
+    let mut traffic = Traffic::default();
+    for person in 0..20_u16 {
+        let mut at = 0.0;
+        for n in 0..60 {
+            let draw = (noise(n + u32::from(person) * 100) + noise(n * 3 + u32::from(person)) - 1.0) * 2.5;
+            at += 9.0 * draw.exp();
+            let size = 500 + u64::from((n * 7919 + u32::from(person)) % 113) * 300;
+            traffic.tcp(at, inside(person), outside(u8::try_from(person).unwrap()), 443, Ending::Data(600, size, 0.3));
+        }
+    }
+    assert_eq!(summary(&alerts(traffic)), []);
+}

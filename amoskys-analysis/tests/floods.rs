@@ -1,0 +1,49 @@
+//! Connections begun and not completed are a flood; a busy service and a dead one are not.
+
+mod traffic;
+
+use traffic::{Ending, Traffic, alerts, inside, outside, summary};
+
+#[test]
+fn a_short_burst_is_seen_while_it_lasts() {
+    let mut traffic = Traffic::default();
+    for n in 0..1200 {
+        traffic.tcp(f64::from(n) * 0.001, inside(5), inside(20), 80, Ending::HalfOpen);
+    }
+    let alerts = alerts(traffic);
+    assert_eq!(summary(&alerts), [("T1499.001".to_owned(), inside(5))]);
+    assert_eq!(alerts[0].peers[0].host(), Some(inside(20)));
+    assert!(alerts[0].time < traffic::time(5.0));
+}
+
+#[test]
+fn a_steady_trickle_that_is_never_completed_is_seen() {
+    let mut traffic = Traffic::default();
+    for n in 0..1500 {
+        traffic.tcp(f64::from(n) * 0.04, outside(5), inside(20), 443, Ending::Silent);
+    }
+    assert_eq!(summary(&alerts(traffic)), [("T1499.001".to_owned(), outside(5))]);
+}
+
+#[test]
+fn a_flood_from_forged_addresses_is_one_alert() {
+    let mut traffic = Traffic::default();
+    for n in 0..4000_u16 {
+        traffic.tcp(f64::from(n) * 0.0005, inside(1000 + n), inside(20), 80, Ending::Silent);
+    }
+    let alerts = alerts(traffic);
+    assert_eq!(alerts.len(), 1);
+    assert_eq!(alerts[0].peers[0].host(), Some(inside(20)));
+}
+
+#[test]
+fn a_benchmark_and_a_dead_service_are_no_flood() {
+    let mut traffic = Traffic::default();
+    for n in 0..3000_u16 {
+        traffic.tcp(f64::from(n) * 0.002, inside(5), inside(20), 80, Ending::Data(200, 900, 0.01));
+    }
+    for n in 0..200_u16 {
+        traffic.tcp(f64::from(n) * 0.25, inside(6 + n % 30), inside(21), 443, Ending::Silent);
+    }
+    assert_eq!(summary(&alerts(traffic)), []);
+}
