@@ -53,7 +53,11 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         verifier = verifier.key(key);
     }
     let report = verifier.run()?;
-    let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
+    let text = if args.json {
+        serde_json::to_string_pretty(&report)?
+    } else {
+        report.to_string()
+    };
     match writeln!(std::io::stdout(), "{text}") {
         // Whoever reads has seen enough, for example `verify DIR | head`; the status still says how it is.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),

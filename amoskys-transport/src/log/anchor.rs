@@ -270,3 +270,94 @@ fn signed_message(digest: &Digest) -> [u8; SIGNED_AS.len() + 32] {
     message[SIGNED_AS.len()..].copy_from_slice(&digest.0);
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::FileSigner;
+
+    fn stream(agent: &str, class: Class) -> StreamId {
+        StreamId {
+            agent: agent.into(),
+            epoch: Epoch {
+                counter: 1,
+                random: 5,
+            },
+            class,
+        }
+    }
+
+    fn sample() -> Anchor {
+        let head = |next: u64, byte: u8| Head {
+            next: Seq(next),
+            digest: Digest([byte; 32]),
+        };
+        let base = [(stream("a", Class::Telemetry), head(10, 1))];
+        let heads = [
+            (stream("a", Class::Telemetry), head(30, 2)),
+            (stream("a", Class::Audit), head(4, 3)),
+            (stream("another", Class::Bulk), head(9, 4)),
+        ];
+        Anchor {
+            agent: "a".into(),
+            epoch: Epoch {
+                counter: 1,
+                random: 5,
+            },
+            generation: 7,
+            written: Timestamp::from_secs(1_700_000_000),
+            floor: 100,
+            end: 250,
+            base: Heads(base.into()),
+            heads: Heads(heads.into()),
+        }
+    }
+
+    fn signer(dir: &tempfile::TempDir) -> FileSigner {
+        FileSigner::open_or_create(dir.path().join("key")).unwrap()
+    }
+
+    #[test]
+    fn comes_back_as_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let signer = signer(&dir);
+        let anchor = sample();
+        anchor.write(dir.path(), &signer).unwrap();
+        let stored = StoredAnchor::read(dir.path()).unwrap();
+        assert_eq!(stored.anchor, anchor);
+        assert!(stored.is_signed(&TrustMap::new().allow("a", signer.public_key())));
+        assert!(!stored.is_signed(&TrustMap::new().allow("b", signer.public_key())));
+    }
+
+    #[test]
+    fn what_a_newer_version_adds_is_passed_over_and_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let signer = signer(&dir);
+        let old = sample().encode(&signer).unwrap();
+        let mut bytes = old[..old.len() - SIGNATURE - CRC].to_vec();
+        bytes[5] = 2;
+        bytes.extend_from_slice(b"something new");
+        let signature = signer.sign(&signed_message(&sha256(&bytes))).unwrap();
+        bytes.extend_from_slice(&signature);
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        let stored = StoredAnchor::decode(&bytes).unwrap();
+        assert_eq!(stored.anchor, sample());
+        assert!(stored.is_signed(&TrustMap::new().allow("a", signer.public_key())));
+    }
+
+    #[test]
+    fn cut_off_anywhere_it_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = sample().encode(&signer(&dir)).unwrap();
+        for cut in 0..bytes.len() {
+            assert!(StoredAnchor::decode(&bytes[..cut]).is_err());
+            // Also with a checksum that is right; without only its own, it is whole.
+            let cut = cut.min(bytes.len() - CRC - 1);
+            let mut short = bytes[..cut].to_vec();
+            short.extend_from_slice(&crc32fast::hash(&short).to_le_bytes());
+            let believed = StoredAnchor::decode(&short)
+                .is_ok_and(|stored| stored.is_signed(&TrustMap::new().allow("a", signer(&dir).public_key())));
+            assert!(!believed, "cut to {cut}");
+        }
+    }
+}
