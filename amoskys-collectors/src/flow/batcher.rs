@@ -13,7 +13,7 @@ use crate::packet::SkipReason;
 /// A batch of so many events is sent after the packet that completed it.
 const BATCH_EVENTS: usize = 512;
 /// A batch of so many is sent at once: a leap in time may end all flows with one packet.
-const MAX_BATCH_EVENTS: usize = 2048;
+const MAX_BATCH_EVENTS: usize = 1024;
 /// Packets that cause no events are reported after so many.
 const BATCH_PACKETS: u64 = 65_536;
 /// The clock is stated whenever it has moved on by this much.

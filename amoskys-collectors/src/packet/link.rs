@@ -195,13 +195,22 @@ fn mpls(bytes: &[u8]) -> Result<(Next, &[u8]), SkipReason> {
     if label & 0x100 == 0 {
         return Ok((Next::Mpls, rest));
     }
-    // The stack does not say what it carries; the first nibble does (RFC 4928).
+    // The stack does not say what it carries; the first nibble does, more or less (RFC 4928).
     match rest.first().ok_or(SkipReason::Truncated)? >> 4 {
         4 | 6 => Ok((Next::Ip, rest)),
-        // A pseudo-wire's control word, then an Ethernet frame.
-        0 => Ok((Next::Ethernet, after(rest, 4)?)),
+        // A pseudo-wire's control word and an Ethernet frame, or the frame alone (RFC 4448).
+        0 if rest.get(4..).is_some_and(is_ethernet) => Ok((Next::Ethernet, &rest[4..])),
+        _ if is_ethernet(rest) => Ok((Next::Ethernet, rest)),
         _ => Err(SkipReason::NonIp),
     }
+}
+
+/// Whether bytes look like an Ethernet frame that carries something known here.
+fn is_ethernet(bytes: &[u8]) -> bool {
+    matches!(
+        be16(bytes, 12),
+        Some(IPV4 | IPV6 | ARP | 0x8100 | 0x88a8 | 0x8847 | 0x8848 | 0x8864)
+    )
 }
 
 fn wlan<'a>(bytes: &'a [u8], link: &mut Link<'a>) -> Result<(Next, &'a [u8]), SkipReason> {

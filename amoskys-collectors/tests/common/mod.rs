@@ -143,38 +143,56 @@ pub(crate) fn traffic(hosts: u8, secs: i64) -> Vec<Frame> {
     frames
 }
 
-/// A pcapng file with nanoseconds.
+/// A pcapng file of Ethernet frames.
 pub(crate) fn pcapng(frames: &[Frame]) -> Vec<u8> {
-    let block = |kind: u32, body: &[u8]| {
-        let total = u32::try_from(12 + body.len().next_multiple_of(4))
-            .unwrap()
-            .to_le_bytes();
-        let mut block = kind.to_le_bytes().to_vec();
-        block.extend(total);
-        block.extend(body);
-        block.resize(8 + body.len().next_multiple_of(4), 0);
-        block.extend(total);
-        block
-    };
+    pcapng_of(&[LinkType::ETHERNET], frames.iter().map(|frame| (0, frame)))
+}
+
+/// A pcapng file with interfaces of these link types, and frames with the number of their interface. Times are
+/// nanoseconds.
+pub(crate) fn pcapng_of<'a>(
+    links: &[LinkType],
+    frames: impl IntoIterator<Item = (usize, &'a Frame)>,
+) -> Vec<u8> {
     let mut file = block(
         0x0a0d_0d0a,
         &[
             0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255,
         ],
     );
-    // Ethernet, no snap length, time stamps of 10^-9 s.
-    file.extend(block(
-        1,
-        &[1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0],
-    ));
-    for frame in frames {
+    for link in links {
+        // No snap length; time stamps of 10^-9 s.
+        let [low, high] = link.0.to_le_bytes();
+        file.extend(block(
+            1,
+            &[low, high, 0, 0, 0, 0, 0, 0, 9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0],
+        ));
+    }
+    for (interface, frame) in frames {
         let len = frame.bytes.len() as i64;
         let mut body = Vec::new();
-        for field in [0, frame.nanos >> 32, frame.nanos & 0xffff_ffff, len, len] {
+        for field in [
+            interface as i64,
+            frame.nanos >> 32,
+            frame.nanos & 0xffff_ffff,
+            len,
+            len,
+        ] {
             body.extend(u32::try_from(field).unwrap().to_le_bytes());
         }
         body.extend(&frame.bytes);
         file.extend(block(6, &body));
     }
     file
+}
+
+fn block(kind: u32, body: &[u8]) -> Vec<u8> {
+    let padded = body.len().next_multiple_of(4);
+    let total = u32::try_from(12 + padded).unwrap().to_le_bytes();
+    let mut block = kind.to_le_bytes().to_vec();
+    block.extend(total);
+    block.extend(body);
+    block.resize(8 + padded, 0);
+    block.extend(total);
+    block
 }
