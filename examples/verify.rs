@@ -60,7 +60,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     };
     match writeln!(std::io::stdout(), "{text}") {
         // Whoever reads has seen enough, for example `verify DIR | head`; the status still says how it is.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(report.is_clean()),
     }
 }

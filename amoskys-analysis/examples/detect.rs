@@ -36,7 +36,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let baseline = fit(&config, &honest)?;
     let (mut events, mut seconds) = (0_u64, 0.0);
     for file in &files {
-        let mut detection = Detection::new(config.clone(), if baseline.is_some() { extractors()? } else { Vec::new() })?;
+        let mut detection = Detection::new(
+            config.clone(),
+            if baseline.is_some() {
+                extractors()?
+            } else {
+                Vec::new()
+            },
+        )?;
         if let Some(baseline) = &baseline {
             detection = detection.with_baseline(baseline);
         }
@@ -56,7 +63,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let name = file.rsplit('/').next().unwrap_or(file);
         let alerts = latest.iter().filter(|verdict| verdict.is_alert()).count();
         if !quiet || alerts > 0 {
-            println!("{name}: {count} events, {alerts} alerts, {} entries forgotten", detection.evicted());
+            println!(
+                "{name}: {count} events, {alerts} alerts, {} entries forgotten",
+                detection.evicted()
+            );
         }
         for verdict in latest.iter().filter(|verdict| verdict.score >= min) {
             print(verdict, start.unwrap_or_default(), evidence);
@@ -77,18 +87,27 @@ fn fit(config: &DetectionConfig, files: &[String]) -> Result<Option<Baseline>, B
         show_events(file, |event| builder.observe(event))?;
     }
     let baseline = builder.finish();
-    println!("baseline: {} events over {:.0} s", baseline.events(), baseline.seconds());
+    println!(
+        "baseline: {} events over {:.0} s",
+        baseline.events(),
+        baseline.seconds()
+    );
     Ok(Some(baseline))
 }
 
 /// Windows of hosts: a minute long, one every ten seconds.
 fn extractors() -> Result<Vec<BoxExtractor>, Box<dyn Error>> {
     let minute = WindowSpec::sliding(Duration::from_secs(60), Duration::from_secs(10))?;
-    Ok(vec![Box::new(NetworkExtractor::new(ExtractConfig::default()).with::<Hosts>(minute))])
+    Ok(vec![Box::new(
+        NetworkExtractor::new(ExtractConfig::default()).with::<Hosts>(minute),
+    )])
 }
 
 fn print(verdict: &Verdict, start: Timestamp, evidence: bool) {
-    let technique = verdict.technique.as_ref().map_or("", |technique| technique.as_str());
+    let technique = verdict
+        .technique
+        .as_ref()
+        .map_or("", |technique| technique.as_str());
     println!(
         "  {:7.1} s  {:.3} {:8} {:9} {} (rev {})",
         verdict.time.since(start).as_secs_f64(),
@@ -100,7 +119,10 @@ fn print(verdict: &Verdict, start: Timestamp, evidence: bool) {
     );
     if evidence {
         for term in &verdict.evidence {
-            println!("             {:+.2}  {} = {:.3}", term.contribution, term.feature, term.value);
+            println!(
+                "             {:+.2}  {} = {:.3}",
+                term.contribution, term.feature, term.value
+            );
         }
     }
 }

@@ -22,7 +22,12 @@ pub struct DetectionConfig {
 
 impl Default for DetectionConfig {
     fn default() -> Self {
-        Self { weights: Weights::default(), priors: Priors::default(), capacity: Capacity::default(), report_score: 0.3 }
+        Self {
+            weights: Weights::default(),
+            priors: Priors::default(),
+            capacity: Capacity::default(),
+            report_score: 0.3,
+        }
     }
 }
 
@@ -44,7 +49,11 @@ pub struct Weights {
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { geometric: 0.33, temporal: 0.33, behavioral: 0.34 }
+        Self {
+            geometric: 0.33,
+            temporal: 0.33,
+            behavioral: 0.34,
+        }
     }
 }
 
@@ -118,7 +127,12 @@ pub struct Capacity {
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { flows: 16_384, hosts: 4_096, pairs: 4_096, incidents: 1_024 }
+        Self {
+            flows: 16_384,
+            hosts: 4_096,
+            pairs: 4_096,
+            incidents: 1_024,
+        }
     }
 }
 
@@ -129,7 +143,12 @@ impl DetectionConfig {
     ///
     /// The first setting out of range, with its name and what is allowed.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let Self { weights, priors, capacity, report_score } = self;
+        let Self {
+            weights,
+            priors,
+            capacity,
+            report_score,
+        } = self;
         let shares = [
             ("report_score", *report_score),
             ("priors.scan", priors.scan),
@@ -145,14 +164,25 @@ impl DetectionConfig {
         ];
         for (setting, value) in shares {
             if !(value > 0.0 && value < 1.0) {
-                return Err(ConfigError { setting, value: value.to_string(), allowed: "above 0 and below 1" });
+                return Err(ConfigError {
+                    setting,
+                    value: value.to_string(),
+                    allowed: "above 0 and below 1",
+                });
             }
         }
-        let weights =
-            [("weights.geometric", weights.geometric), ("weights.temporal", weights.temporal), ("weights.behavioral", weights.behavioral)];
+        let weights = [
+            ("weights.geometric", weights.geometric),
+            ("weights.temporal", weights.temporal),
+            ("weights.behavioral", weights.behavioral),
+        ];
         for (setting, value) in weights {
             if !(0.0..=1.0).contains(&value) {
-                return Err(ConfigError { setting, value: value.to_string(), allowed: "0 to 1" });
+                return Err(ConfigError {
+                    setting,
+                    value: value.to_string(),
+                    allowed: "0 to 1",
+                });
             }
         }
         let sizes = [
@@ -163,7 +193,11 @@ impl DetectionConfig {
         ];
         for (setting, value) in sizes {
             if !(16..=16_777_216).contains(&value) {
-                return Err(ConfigError { setting, value: value.to_string(), allowed: "16 to 16777216" });
+                return Err(ConfigError {
+                    setting,
+                    value: value.to_string(),
+                    allowed: "16 to 16777216",
+                });
             }
         }
         Ok(())

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use amoskys_core::event::{Layer, ModelRef, Verdict};
-use amoskys_core::{Analyzer, AnalyzerError, BoxExtractor, Digest, Extractor, FeatureVector, Name, Observation, Recorded};
+use amoskys_core::{
+    Analyzer, AnalyzerError, BoxExtractor, Digest, Extractor, FeatureVector, Name, Observation, Recorded,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::baseline::{Baseline, Normal};
@@ -68,12 +70,16 @@ struct State {
 
 impl State {
     fn new(config: &DetectionConfig) -> Self {
-        Self { engine: Engine::new(config), incidents: Incidents::new(config.capacity.incidents) }
+        Self {
+            engine: Engine::new(config),
+            incidents: Incidents::new(config.capacity.incidents),
+        }
     }
 }
 
 impl Detection {
-    /// A detection without a baseline. `extractors` turn events into feature windows, in the order given.
+    /// A detection without a baseline. `extractors` turn events into feature windows, in the order given; they are used once a
+    /// [baseline](Self::with_baseline) says what windows look like, and should be those it was fitted with.
     ///
     /// # Errors
     ///
@@ -135,26 +141,37 @@ impl Detection {
         let baseline = self.baseline.unwrap_or_default();
         let schema = evidence_schema().digest();
         let parts: [&[u8]; 4] = [version.as_bytes(), &settings, &baseline.0, &schema.0];
-        ModelRef { name: Name::from("amoskys-detection"), version: Name::from(version), digest: Digest::of_parts(parts) }
+        ModelRef {
+            name: Name::from("amoskys-detection"),
+            version: Name::from(version),
+            digest: Digest::of_parts(parts),
+        }
     }
 
     fn event(&mut self, recorded: &Recorded, verdicts: &mut Vec<Verdict>) {
-        let mut vectors = std::mem::take(&mut self.vectors);
-        for extractor in &mut self.extractors {
-            extractor.observe(recorded, &mut vectors);
+        // Only a baseline knows how to read windows; without one they would be made for nothing.
+        if self.normal.is_some() {
+            let mut vectors = std::mem::take(&mut self.vectors);
+            for extractor in &mut self.extractors {
+                extractor.observe(recorded, &mut vectors);
+            }
+            for vector in vectors.drain(..) {
+                self.features(&vector);
+            }
+            self.vectors = vectors;
         }
-        for vector in vectors.drain(..) {
-            self.features(&vector);
-        }
-        self.vectors = vectors;
         let step = self.state.engine.step(recorded, |_| {});
         for finding in step.findings {
             self.absorb(finding, verdicts);
         }
         if step.tick {
             let State { engine, incidents } = &mut self.state;
-            let signature =
-                Signature { model: &self.model, schema: evidence_schema().digest(), layer: self.layer, streams: &engine.streams };
+            let signature = Signature {
+                model: &self.model,
+                schema: evidence_schema().digest(),
+                layer: self.layer,
+                streams: &engine.streams,
+            };
             incidents.tick(recorded.event.time, step.end, &self.fusion, &signature, verdicts);
         }
     }
@@ -171,8 +188,12 @@ impl Detection {
         if let Some(normal) = &self.normal {
             finding.card = normal.judge(&finding);
         }
-        let signature =
-            Signature { model: &self.model, schema: evidence_schema().digest(), layer: self.layer, streams: &engine.streams };
+        let signature = Signature {
+            model: &self.model,
+            schema: evidence_schema().digest(),
+            layer: self.layer,
+            streams: &engine.streams,
+        };
         incidents.absorb(finding, opinions, &self.fusion, &signature, verdicts);
     }
 
@@ -220,11 +241,19 @@ impl Analyzer for Detection {
         self.model.clone()
     }
 
-    fn observe(&mut self, observation: Observation<'_>, verdicts: &mut Vec<Verdict>) -> Result<(), AnalyzerError> {
+    fn observe(
+        &mut self,
+        observation: Observation<'_>,
+        verdicts: &mut Vec<Verdict>,
+    ) -> Result<(), AnalyzerError> {
         match observation {
             Observation::Event(recorded) => self.event(recorded, verdicts),
             Observation::Features(vector) => self.features(vector),
-            _ => return Err(AnalyzerError::Observation { reason: "of a kind this version does not know".to_owned() }),
+            _ => {
+                return Err(AnalyzerError::Observation {
+                    reason: "of a kind this version does not know".to_owned(),
+                });
+            }
         }
         Ok(())
     }
@@ -237,7 +266,11 @@ impl Analyzer for Detection {
     fn restore(&mut self, bytes: &[u8]) -> Result<(), AnalyzerError> {
         let (state, extractors): (State, Vec<Vec<u8>>) = snapshot::decode(self.model.digest, bytes)?;
         if extractors.len() != self.extractors.len() {
-            let reason = format!("it has {} extractors, this detection {}", extractors.len(), self.extractors.len());
+            let reason = format!(
+                "it has {} extractors, this detection {}",
+                extractors.len(),
+                self.extractors.len()
+            );
             return Err(AnalyzerError::Snapshot { reason, source: None });
         }
         // If one of them refuses, those before it go back to what they were.

@@ -49,7 +49,8 @@ impl Engine {
     pub(crate) fn step(&mut self, recorded: &Recorded, mut look: impl FnMut(&Sighting<'_>)) -> Step {
         let mark = self.streams.mark(recorded);
         let mut step = Step::default();
-        let (geometric, temporal, behavioral) = (&mut self.geometric, &mut self.temporal, &mut self.behavioral);
+        let (geometric, temporal, behavioral) =
+            (&mut self.geometric, &mut self.temporal, &mut self.behavioral);
         self.tracker.observe(&recorded.event, mark, &mut |sighting| {
             look(&sighting);
             if let Sighting::Tick { end } = sighting {
@@ -75,11 +76,18 @@ impl Engine {
                 _ => self.behavioral.opinion(finding, normal),
             }
         };
-        [ask(Geometric::LAYER), ask(Temporal::LAYER), ask(Behavioral::LAYER)]
+        [
+            ask(Geometric::LAYER),
+            ask(Temporal::LAYER),
+            ask(Behavioral::LAYER),
+        ]
     }
 
     /// Entries forgotten because a table was full.
     pub(crate) fn evicted(&self) -> u64 {
-        self.tracker.evicted() + self.geometric.evicted() + self.temporal.evicted() + self.behavioral.evicted()
+        self.tracker.evicted()
+            + self.geometric.evicted()
+            + self.temporal.evicted()
+            + self.behavioral.evicted()
     }
 }

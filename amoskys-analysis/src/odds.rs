@@ -7,7 +7,11 @@ pub const LIMIT: f64 = 12.0;
 #[must_use]
 pub fn logit(probability: f64) -> f64 {
     let odds = (probability / (1.0 - probability)).ln();
-    if odds.is_nan() { 0.0 } else { odds.clamp(-LIMIT, LIMIT) }
+    if odds.is_nan() {
+        0.0
+    } else {
+        odds.clamp(-LIMIT, LIMIT)
+    }
 }
 
 /// The probability of log-odds: the logistic function.

@@ -18,8 +18,8 @@ pub(crate) fn encode(model: Digest, state: &impl Serialize) -> Result<Vec<u8>, A
     let mut bytes = MAGIC.to_vec();
     bytes.extend(VERSION.to_le_bytes());
     bytes.extend(model.0);
-    let mut bytes =
-        postcard::to_extend(state, bytes).map_err(|error| refuse("it cannot be encoded".to_owned(), Some(error.into())))?;
+    let mut bytes = postcard::to_extend(state, bytes)
+        .map_err(|error| refuse("it cannot be encoded".to_owned(), Some(error.into())))?;
     let digest = Digest::of(&bytes);
     bytes.extend(digest.0);
     Ok(bytes)
@@ -34,7 +34,10 @@ pub(crate) fn decode<T: DeserializeOwned>(model: Digest, bytes: &[u8]) -> Result
     }
     let version = u16::from_le_bytes([content[4], content[5]]);
     if version != VERSION {
-        return Err(refuse(format!("it has version {version}, this program reads version {VERSION}"), None));
+        return Err(refuse(
+            format!("it has version {version}, this program reads version {VERSION}"),
+            None,
+        ));
     }
     if Digest::of(content).0 != *digest {
         return Err(damaged());
@@ -69,7 +72,10 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
             assert!(decode::<Vec<(f64, u8)>>(model, &damaged).is_err(), "byte {at}");
-            assert!(decode::<Vec<(f64, u8)>>(model, &bytes[..at]).is_err(), "cut at {at}");
+            assert!(
+                decode::<Vec<(f64, u8)>>(model, &bytes[..at]).is_err(),
+                "cut at {at}"
+            );
         }
     }
 }

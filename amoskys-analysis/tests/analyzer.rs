@@ -1,4 +1,5 @@
 //! The promises of an analyzer: the same input gives the same verdicts, across snapshots too, and no input makes it panic.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod traffic;
 
@@ -7,7 +8,10 @@ use std::time::Duration;
 
 use amoskys_analysis::{BaselineBuilder, Detection, DetectionConfig};
 use amoskys_core::event::*;
-use amoskys_core::{Analyzer, BoxExtractor, Class, Epoch, Event, EventId, Observation, Payload, Recorded, Seq, StreamId, Timestamp};
+use amoskys_core::{
+    Analyzer, BoxExtractor, Class, Epoch, Event, EventId, Observation, Payload, Recorded, Seq, StreamId,
+    Timestamp,
+};
 use amoskys_features::extract::{ExtractConfig, Hosts, NetworkExtractor};
 use amoskys_features::window::WindowSpec;
 use proptest::prelude::*;
@@ -15,7 +19,9 @@ use traffic::{Ending, Traffic, inside, outside, verdicts};
 
 fn extractors() -> Vec<BoxExtractor> {
     let minute = WindowSpec::sliding(Duration::from_secs(60), Duration::from_secs(10)).unwrap();
-    vec![Box::new(NetworkExtractor::new(ExtractConfig::default()).with::<Hosts>(minute))]
+    vec![Box::new(
+        NetworkExtractor::new(ExtractConfig::default()).with::<Hosts>(minute),
+    )]
 }
 
 /// A bit of everything, with attacks.
@@ -28,7 +34,18 @@ fn everything() -> Vec<Recorded> {
         traffic.tcp(at, outside(8), inside(20), 22, Ending::Data(1_500, 2_200, 0.5));
         traffic.udp(at, inside(3), inside(1), 53, n % 4 != 0, 64);
         let name = format!("{}x{n}{}.t.example.com", "abcdefgh".repeat(5), "q7z");
-        traffic.dns(at, inside(4), inside(1), &name, 16, DnsRecord { answers: 1, answer_bytes: 90, ..DnsRecord::default() });
+        traffic.dns(
+            at,
+            inside(4),
+            inside(1),
+            &name,
+            16,
+            DnsRecord {
+                answers: 1,
+                answer_bytes: 90,
+                ..DnsRecord::default()
+            },
+        );
         traffic.arp(at, ArpOperation::Reply, 66, 1, 7);
     }
     traffic.echoes(3.0, inside(5), outside(9), 60, 40, 200.0);
@@ -38,7 +55,10 @@ fn everything() -> Vec<Recorded> {
 #[test]
 fn it_keeps_the_promises_of_an_analyzer() {
     let events = everything();
-    amoskys_core::conformance::analyzer(|| Detection::new(DetectionConfig::default(), Vec::new()).unwrap(), &events);
+    amoskys_core::conformance::analyzer(
+        || Detection::new(DetectionConfig::default(), Vec::new()).unwrap(),
+        &events,
+    );
 }
 
 #[test]
@@ -47,7 +67,11 @@ fn it_keeps_them_with_a_baseline_and_windows() {
     let mut builder = BaselineBuilder::new(&DetectionConfig::default(), extractors()).unwrap();
     events.iter().for_each(|event| builder.observe(event));
     let baseline = builder.finish();
-    let make = || Detection::new(DetectionConfig::default(), extractors()).unwrap().with_baseline(&baseline);
+    let make = || {
+        Detection::new(DetectionConfig::default(), extractors())
+            .unwrap()
+            .with_baseline(&baseline)
+    };
     amoskys_core::conformance::analyzer(make, &events);
 }
 
@@ -66,7 +90,12 @@ fn a_snapshot_of_another_model_is_refused() {
 #[test]
 fn a_detection_too_small_for_the_traffic_forgets_and_counts_it() {
     let mut config = DetectionConfig::default();
-    (config.capacity.flows, config.capacity.hosts, config.capacity.pairs, config.capacity.incidents) = (16, 16, 16, 16);
+    (
+        config.capacity.flows,
+        config.capacity.hosts,
+        config.capacity.pairs,
+        config.capacity.incidents,
+    ) = (16, 16, 16, 16);
     let mut detection = Detection::new(config, Vec::new()).unwrap();
     let mut traffic = Traffic::default();
     for n in 0..2_000 {
@@ -96,66 +125,149 @@ fn count() -> impl Strategy<Value = u64> {
 }
 
 fn series() -> impl Strategy<Value = Summary> {
-    (count(), count(), count(), any::<f64>()).prop_map(|(count, sum, min, std_dev)| Summary { count, sum, min, max: sum, std_dev })
+    (count(), count(), count(), any::<f64>()).prop_map(|(count, sum, min, std_dev)| Summary {
+        count,
+        sum,
+        min,
+        max: sum,
+        std_dev,
+    })
 }
 
 fn direction() -> impl Strategy<Value = FlowDirection> {
-    (count(), count(), series(), series(), proptest::collection::vec(any::<u8>(), 0..16)).prop_map(
-        |(packets, data_packets, lengths, payload, first_bytes)| FlowDirection {
-            packets,
-            data_packets,
-            fragments: packets / 7,
-            lengths,
-            payload,
-            first_bytes,
-            ..FlowDirection::default()
-        },
+    (
+        count(),
+        count(),
+        series(),
+        series(),
+        proptest::collection::vec(any::<u8>(), 0..16),
     )
+        .prop_map(
+            |(packets, data_packets, lengths, payload, first_bytes)| FlowDirection {
+                packets,
+                data_packets,
+                fragments: packets / 7,
+                lengths,
+                payload,
+                first_bytes,
+                ..FlowDirection::default()
+            },
+        )
 }
 
 fn flow() -> impl Strategy<Value = Payload> {
     use TcpState::*;
     let state = prop_oneof![
-        Just(Midstream), Just(SynSent), Just(SynReceived), Just(Established), Just(Closing), Just(Closed), Just(Reset), Just(Refused)
+        Just(Midstream),
+        Just(SynSent),
+        Just(SynReceived),
+        Just(Established),
+        Just(Closing),
+        Just(Closed),
+        Just(Reset),
+        Just(Refused)
     ];
-    let phase = prop_oneof![Just(FlowPhase::Start), Just(FlowPhase::Update), Just(FlowPhase::End(FlowEnd::Finished))];
+    let phase = prop_oneof![
+        Just(FlowPhase::Start),
+        Just(FlowPhase::Update),
+        Just(FlowPhase::End(FlowEnd::Finished))
+    ];
     let ports = prop_oneof![Just(22_u16), Just(135), Just(443), Just(0), any::<u16>()];
     let protocol = prop_oneof![4 => Just(6_u8), 2 => Just(17), 2 => Just(1), 1 => any::<u8>()];
     let key = (address(), address(), ports, protocol);
     let times = (moment(), moment(), proptest::option::of(moment()));
     let samples = proptest::collection::vec((any::<bool>(), any::<u16>(), any::<u32>()), 0..20);
-    ((0_u64..30, phase, state), key, times, (direction(), direction()), (count(), count(), count()), samples).prop_map(
-        |((flow, phase, state), (source, destination, destination_port, protocol), (first, last, syn), (forward, backward), icmp, samples)| {
-            let key = FlowKey { source, source_port: 40_000, destination, destination_port, protocol };
-            let tcp = TcpStats { state, syn: syn.or(Some(first)), syn_ack: syn, ..TcpStats::default() };
-            let (echo_replies, altered_replies, unsolicited_replies) = icmp;
-            let icmp = IcmpStats { first_type: 8, echo_replies, altered_replies, unsolicited_replies, ..IcmpStats::default() };
-            let sample = |(backward, length, gap_us)| PacketSample { backward, length, gap_us };
-            Payload::Flow(Box::new(FlowRecord {
-                flow,
-                phase,
-                key,
-                first,
-                last,
-                forward,
-                backward,
-                tcp: (protocol == 6).then_some(tcp),
-                icmp: (protocol == 1).then_some(icmp),
-                sequence: samples.into_iter().map(sample).collect(),
-                ..FlowRecord::default()
-            }))
-        },
+    (
+        (0_u64..30, phase, state),
+        key,
+        times,
+        (direction(), direction()),
+        (count(), count(), count()),
+        samples,
     )
+        .prop_map(
+            |(
+                (flow, phase, state),
+                (source, destination, destination_port, protocol),
+                (first, last, syn),
+                (forward, backward),
+                icmp,
+                samples,
+            )| {
+                let key = FlowKey {
+                    source,
+                    source_port: 40_000,
+                    destination,
+                    destination_port,
+                    protocol,
+                };
+                let tcp = TcpStats {
+                    state,
+                    syn: syn.or(Some(first)),
+                    syn_ack: syn,
+                    ..TcpStats::default()
+                };
+                let (echo_replies, altered_replies, unsolicited_replies) = icmp;
+                let icmp = IcmpStats {
+                    first_type: 8,
+                    echo_replies,
+                    altered_replies,
+                    unsolicited_replies,
+                    ..IcmpStats::default()
+                };
+                let sample = |(backward, length, gap_us)| PacketSample {
+                    backward,
+                    length,
+                    gap_us,
+                };
+                Payload::Flow(Box::new(FlowRecord {
+                    flow,
+                    phase,
+                    key,
+                    first,
+                    last,
+                    forward,
+                    backward,
+                    tcp: (protocol == 6).then_some(tcp),
+                    icmp: (protocol == 1).then_some(icmp),
+                    sequence: samples.into_iter().map(sample).collect(),
+                    ..FlowRecord::default()
+                }))
+            },
+        )
 }
 
 fn dns() -> impl Strategy<Value = Payload> {
-    (address(), address(), any::<bool>(), "\\PC{0,80}", any::<u16>(), any::<u32>()).prop_map(
-        |(source, destination, response, name, qtype, answer_bytes)| {
-            let key = FlowKey { source, destination, destination_port: 53, protocol: 17, ..FlowKey::default() };
-            let questions = vec![DnsQuestion { name, qtype, qclass: 1 }];
-            Payload::Dns(Box::new(DnsRecord { key, response, questions, answers: 1, answer_bytes, ..DnsRecord::default() }))
-        },
+    (
+        address(),
+        address(),
+        any::<bool>(),
+        "\\PC{0,80}",
+        any::<u16>(),
+        any::<u32>(),
     )
+        .prop_map(|(source, destination, response, name, qtype, answer_bytes)| {
+            let key = FlowKey {
+                source,
+                destination,
+                destination_port: 53,
+                protocol: 17,
+                ..FlowKey::default()
+            };
+            let questions = vec![DnsQuestion {
+                name,
+                qtype,
+                qclass: 1,
+            }];
+            Payload::Dns(Box::new(DnsRecord {
+                key,
+                response,
+                questions,
+                answers: 1,
+                answer_bytes,
+                ..DnsRecord::default()
+            }))
+        })
 }
 
 fn arp() -> impl Strategy<Value = Payload> {
@@ -173,7 +285,8 @@ fn arp() -> impl Strategy<Value = Payload> {
 }
 
 fn payload() -> impl Strategy<Value = Payload> {
-    let clock = (any::<bool>(), count()).prop_map(|(end, lateness_ns)| Payload::Punctuation(Punctuation { lateness_ns, end }));
+    let clock = (any::<bool>(), count())
+        .prop_map(|(end, lateness_ns)| Payload::Punctuation(Punctuation { lateness_ns, end }));
     prop_oneof![6 => flow(), 2 => dns(), 2 => arp(), 1 => clock]
 }
 
@@ -221,7 +334,9 @@ fn features_of_others_are_taken_without_complaint() {
     for event in &everything() {
         extractor.observe(event, &mut vectors);
         for vector in vectors.drain(..) {
-            detection.observe(Observation::Features(&vector), &mut found).unwrap();
+            detection
+                .observe(Observation::Features(&vector), &mut found)
+                .unwrap();
         }
     }
     assert!(found.is_empty());

@@ -1,4 +1,5 @@
 //! Timers that call outside are beacons; people, monitors and timekeepers are not.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod traffic;
 
@@ -19,7 +20,13 @@ fn office(traffic: &mut Traffic, seconds: u32) {
         }
         let host = inside(100 + u16::try_from(n % 6).unwrap());
         let size = 1_000 + u64::from(n * 7919 % 97) * 400;
-        traffic.tcp(at, host, outside(u8::try_from(n % 20).unwrap()), 443, Ending::Data(700, size, 0.4));
+        traffic.tcp(
+            at,
+            host,
+            outside(u8::try_from(n % 20).unwrap()),
+            443,
+            Ending::Data(700, size, 0.4),
+        );
     }
 }
 
@@ -33,7 +40,11 @@ fn a_beacon_with_jitter_and_gaps_is_seen() {
             at += period * (1.0 + jitter * (2.0 * noise(n + 7) - 1.0)) * if n == 9 { 2.0 } else { 1.0 };
             traffic.tcp(at, inside(66), outside(66), 443, Ending::Data(420, 900, 0.2));
         }
-        assert_eq!(summary(&alerts(traffic)), [("T1071.001".to_owned(), inside(66))], "every {period} s");
+        assert_eq!(
+            summary(&alerts(traffic)),
+            [("T1071.001".to_owned(), inside(66))],
+            "every {period} s"
+        );
     }
 }
 
@@ -43,7 +54,13 @@ fn regular_uploads_beside_a_quiet_connection_are_seen() {
     office(&mut traffic, 300);
     traffic.tcp(5.0, inside(66), outside(66), 4433, Ending::Data(300, 100, 200.0));
     for n in 0..10_u32 {
-        traffic.tcp(40.0 + 10.0 * f64::from(n), inside(66), outside(66), 4433, Ending::Data(85_000 + u64::from(n % 3) * 100, 14, 0.1));
+        traffic.tcp(
+            40.0 + 10.0 * f64::from(n),
+            inside(66),
+            outside(66),
+            4433,
+            Ending::Data(85_000 + u64::from(n % 3) * 100, 14, 0.1),
+        );
     }
     assert_eq!(summary(&alerts(traffic)), [("T1041".to_owned(), inside(66))]);
 }
@@ -56,14 +73,26 @@ fn honest_regularity_is_no_beacon() {
         let at = f64::from(n) * 15.0;
         // A monitor that polls its servers.
         for server in 20..26 {
-            traffic.tcp(at + f64::from(server) * 0.1, inside(5), inside(server), 443, Ending::Data(200, 300, 0.05));
+            traffic.tcp(
+                at + f64::from(server) * 0.1,
+                inside(5),
+                inside(server),
+                443,
+                Ending::Data(200, 300, 0.05),
+            );
         }
         // Timekeeping, and an industrial controller asked by UDP.
         traffic.udp(at, inside(6), outside(123), 123, true, 64);
         traffic.udp(at, inside(7), inside(30), 161, true, 64);
         // A page that is loaded anew by everybody, as a dashboard on the wall.
         for client in 100..106 {
-            traffic.tcp(at + f64::from(client), inside(client), outside(200), 443, Ending::Data(500, 700, 0.1));
+            traffic.tcp(
+                at + f64::from(client),
+                inside(client),
+                outside(200),
+                443,
+                Ending::Data(500, 700, 0.1),
+            );
         }
     }
     assert_eq!(summary(&alerts(traffic)), []);
@@ -78,7 +107,13 @@ fn people_are_no_beacons() {
             let draw = (noise(n + u32::from(person) * 100) + noise(n * 3 + u32::from(person)) - 1.0) * 2.5;
             at += 9.0 * draw.exp();
             let size = 500 + u64::from((n * 7919 + u32::from(person)) % 113) * 300;
-            traffic.tcp(at, inside(person), outside(u8::try_from(person).unwrap()), 443, Ending::Data(600, size, 0.3));
+            traffic.tcp(
+                at,
+                inside(person),
+                outside(u8::try_from(person).unwrap()),
+                443,
+                Ending::Data(600, size, 0.3),
+            );
         }
     }
     assert_eq!(summary(&alerts(traffic)), []);

@@ -1,4 +1,5 @@
 //! Connections begun and not completed are a flood; a busy service and a dead one are not.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod traffic;
 
@@ -29,7 +30,13 @@ fn a_steady_trickle_that_is_never_completed_is_seen() {
 fn a_flood_from_forged_addresses_is_one_alert() {
     let mut traffic = Traffic::default();
     for n in 0..4000_u16 {
-        traffic.tcp(f64::from(n) * 0.0005, inside(1000 + n), inside(20), 80, Ending::Silent);
+        traffic.tcp(
+            f64::from(n) * 0.0005,
+            inside(1000 + n),
+            inside(20),
+            80,
+            Ending::Silent,
+        );
     }
     let alerts = alerts(traffic);
     assert_eq!(alerts.len(), 1);
@@ -40,10 +47,22 @@ fn a_flood_from_forged_addresses_is_one_alert() {
 fn a_benchmark_and_a_dead_service_are_no_flood() {
     let mut traffic = Traffic::default();
     for n in 0..3000_u16 {
-        traffic.tcp(f64::from(n) * 0.002, inside(5), inside(20), 80, Ending::Data(200, 900, 0.01));
+        traffic.tcp(
+            f64::from(n) * 0.002,
+            inside(5),
+            inside(20),
+            80,
+            Ending::Data(200, 900, 0.01),
+        );
     }
     for n in 0..200_u16 {
-        traffic.tcp(f64::from(n) * 0.25, inside(6 + n % 30), inside(21), 443, Ending::Silent);
+        traffic.tcp(
+            f64::from(n) * 0.25,
+            inside(6 + n % 30),
+            inside(21),
+            443,
+            Ending::Silent,
+        );
     }
     assert_eq!(summary(&alerts(traffic)), []);
 }

@@ -1,4 +1,5 @@
 //! Forged ARP is seen by its contradictions; address changes are not forgeries. TLS handshakes out of order are seen too.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod traffic;
 
@@ -31,14 +32,26 @@ fn a_station_between_two_others_is_seen() {
 fn a_station_that_asks_for_what_it_claimed_is_seen() {
     let mut traffic = Traffic::default();
     for n in 0..3 {
-        traffic.tcp(f64::from(n), inside(7), outside(9), 443, Ending::Data(100, 100, 0.1));
+        traffic.tcp(
+            f64::from(n),
+            inside(7),
+            outside(9),
+            443,
+            Ending::Data(100, 100, 0.1),
+        );
         traffic.via(1);
     }
     traffic.arp(10.0, Request, 66, 1, 7);
     traffic.arp(10.001, Reply, 7, 7, 1);
     traffic.arp(10.002, Reply, 66, 1, 7);
     for n in 0..3 {
-        traffic.tcp(11.0 + f64::from(n), inside(7), outside(9), 443, Ending::Data(100, 100, 0.1));
+        traffic.tcp(
+            11.0 + f64::from(n),
+            inside(7),
+            outside(9),
+            443,
+            Ending::Data(100, 100, 0.1),
+        );
         traffic.via(66);
     }
     traffic.arp(20.0, Request, 66, 66, 1);
@@ -64,7 +77,11 @@ fn a_question_that_makes_the_server_leak_is_seen() {
     for flights in [[220, 3_600, 8, 16_384], [267, 3_655, 16_373, 16_389]] {
         let mut traffic = Traffic::default();
         traffic.tls(1.0, outside(5), inside(20), 90, &flights, true);
-        assert_eq!(summary(&alerts(traffic)), [("T1190".to_owned(), outside(5))], "{flights:?}");
+        assert_eq!(
+            summary(&alerts(traffic)),
+            [("T1190".to_owned(), outside(5))],
+            "{flights:?}"
+        );
     }
 }
 
@@ -75,10 +92,31 @@ fn honest_handshakes_are_in_order() {
         let at = f64::from(n) * 9.7;
         let client = inside(n);
         // A request after the handshake, a resumed session, an upload under TLS 1.3, and a client certificate.
-        traffic.tls(at, client, outside(1), 90, &[220, 3_600, 130, 51, 700, 30_000], true);
+        traffic.tls(
+            at,
+            client,
+            outside(1),
+            90,
+            &[220, 3_600, 130, 51, 700, 30_000],
+            true,
+        );
         traffic.tls(at + 1.0, client, outside(2), 90, &[517, 150, 400, 9_000], false);
-        traffic.tls(at + 2.0, client, outside(3), 118, &[517, 3_600, 15_000, 16_000], true);
-        traffic.tls(at + 3.0, client, outside(4), 90, &[220, 3_600, 4_200, 300, 500, 500], false);
+        traffic.tls(
+            at + 2.0,
+            client,
+            outside(3),
+            118,
+            &[517, 3_600, 15_000, 16_000],
+            true,
+        );
+        traffic.tls(
+            at + 3.0,
+            client,
+            outside(4),
+            90,
+            &[220, 3_600, 4_200, 300, 500, 500],
+            false,
+        );
     }
     assert_eq!(summary(&alerts(traffic)), []);
 }

@@ -1,4 +1,5 @@
 //! One attack is one alert, however many layers see it; two attacks by one host are two.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod traffic;
 
@@ -10,10 +11,22 @@ use traffic::{Ending, Traffic, alerts, alerts_of, inside, outside, summary, verd
 fn scan_then_guess() -> Traffic {
     let mut traffic = Traffic::default();
     for port in 1..=300 {
-        traffic.tcp(f64::from(port) / 50.0, outside(7), inside(20), port, Ending::Refused);
+        traffic.tcp(
+            f64::from(port) / 50.0,
+            outside(7),
+            inside(20),
+            port,
+            Ending::Refused,
+        );
     }
     for n in 0..20_u32 {
-        traffic.tcp(30.0 + f64::from(n * 3 + n % 2), outside(7), inside(20), 22, Ending::Data(1500, 2200, 2.0));
+        traffic.tcp(
+            30.0 + f64::from(n * 3 + n % 2),
+            outside(7),
+            inside(20),
+            22,
+            Ending::Data(1500, 2200, 2.0),
+        );
     }
     traffic
 }
@@ -23,7 +36,10 @@ fn a_scan_and_then_guesses_are_two() {
     let alerts = alerts(scan_then_guess());
     assert_eq!(
         summary(&alerts),
-        [("T1046".to_owned(), outside(7)), ("T1110.001".to_owned(), outside(7))]
+        [
+            ("T1046".to_owned(), outside(7)),
+            ("T1110.001".to_owned(), outside(7))
+        ]
     );
 }
 
@@ -45,12 +61,22 @@ fn a_scan_of_several_hosts_is_one() {
 fn regular_guesses_are_one_though_two_layers_see_them() {
     let mut traffic = Traffic::default();
     for n in 0..60 {
-        traffic.tcp(f64::from(n) * 4.0, inside(7), outside(20), 22, Ending::Data(1500, 2200, 1.0));
+        traffic.tcp(
+            f64::from(n) * 4.0,
+            inside(7),
+            outside(20),
+            22,
+            Ending::Data(1500, 2200, 1.0),
+        );
     }
     let alerts = alerts(traffic);
     assert_eq!(alerts.len(), 1);
     let named = |name: &str| alerts[0].evidence.iter().any(|e| e.feature.as_str() == name);
-    assert!(named("attempts") && named("regular_intervals"), "{:?}", alerts[0].evidence);
+    assert!(
+        named("attempts") && named("regular_intervals"),
+        "{:?}",
+        alerts[0].evidence
+    );
 }
 
 #[test]
@@ -58,13 +84,21 @@ fn a_verdict_is_complete() {
     let mut detection = Detection::new(DetectionConfig::default(), Vec::new()).unwrap();
     let events = scan_then_guess().record();
     let all = verdicts(&mut detection, &events);
-    assert!(all.len() < 40, "a verdict is not revised for each event: {}", all.len());
+    assert!(
+        all.len() < 40,
+        "a verdict is not revised for each event: {}",
+        all.len()
+    );
     for verdict in &all {
         assert_eq!(verdict.layer, Layer::Fused);
         assert_eq!(verdict.schema, evidence_schema().digest());
         assert_eq!(verdict.model, detection.model());
         for evidence in &verdict.evidence {
-            assert!(evidence_schema().index_of(evidence.feature.as_str()).is_some(), "{}", evidence.feature);
+            assert!(
+                evidence_schema().index_of(evidence.feature.as_str()).is_some(),
+                "{}",
+                evidence.feature
+            );
         }
         let sum: f64 = verdict.evidence.iter().map(|e| e.contribution).sum();
         let log_odds = (verdict.score / (1.0 - verdict.score)).ln();

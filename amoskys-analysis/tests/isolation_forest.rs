@@ -1,5 +1,6 @@
 //! The forest is the same on any number of threads and after a restart, takes any numbers, and explains itself
 //! faithfully.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use std::num::NonZeroUsize;
 

@@ -1,4 +1,5 @@
 //! A model comes back from its file as it was, with its transforms, and refuses what it was not made for.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! Many destinations that do not answer are a scan, at any speed and beside honest work; honest failures are none.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod traffic;
 
@@ -8,7 +9,11 @@ use traffic::{Ending, Traffic, alerts, inside, outside, summary};
 fn a_fast_port_scan_is_one_alert_that_grows() {
     let mut traffic = Traffic::default();
     for port in 1..=1000 {
-        let ending = if port % 100 == 22 { Ending::HalfOpen } else { Ending::Refused };
+        let ending = if port % 100 == 22 {
+            Ending::HalfOpen
+        } else {
+            Ending::Refused
+        };
         traffic.tcp(f64::from(port) / 200.0, outside(7), inside(20), port, ending);
     }
     let alerts = alerts(traffic);
@@ -23,7 +28,13 @@ fn a_fast_port_scan_is_one_alert_that_grows() {
 fn a_scan_of_a_port_every_fifteen_seconds_is_seen() {
     let mut traffic = Traffic::default();
     for port in 1..=40_u16 {
-        traffic.tcp(f64::from(port) * 15.0, inside(9), inside(20), 7 * port, Ending::Silent);
+        traffic.tcp(
+            f64::from(port) * 15.0,
+            inside(9),
+            inside(20),
+            7 * port,
+            Ending::Silent,
+        );
     }
     assert_eq!(summary(&alerts(traffic)), [("T1046".to_owned(), inside(9))]);
 }
@@ -32,10 +43,22 @@ fn a_scan_of_a_port_every_fifteen_seconds_is_seen() {
 fn a_scan_is_seen_beside_honest_work_of_the_same_host() {
     let mut traffic = Traffic::default();
     for n in 0..400_u16 {
-        traffic.tcp(f64::from(n), inside(9), inside(20 + n % 3), [80, 443, 8080][usize::from(n % 3)], Ending::Data(900, 4000, 0.3));
+        traffic.tcp(
+            f64::from(n),
+            inside(9),
+            inside(20 + n % 3),
+            [80, 443, 8080][usize::from(n % 3)],
+            Ending::Data(900, 4000, 0.3),
+        );
     }
     for port in 1..=60_u16 {
-        traffic.tcp(100.0 + f64::from(port) * 2.0, inside(9), inside(20), 1000 + port, Ending::Refused);
+        traffic.tcp(
+            100.0 + f64::from(port) * 2.0,
+            inside(9),
+            inside(20),
+            1000 + port,
+            Ending::Refused,
+        );
     }
     assert_eq!(summary(&alerts(traffic)), [("T1046".to_owned(), inside(9))]);
 }
@@ -44,7 +67,11 @@ fn a_scan_is_seen_beside_honest_work_of_the_same_host() {
 fn a_sweep_over_hosts_is_seen() {
     let mut traffic = Traffic::default();
     for host in 1..=40_u16 {
-        let ending = if host % 20 == 0 { Ending::Data(10, 10, 0.1) } else { Ending::Silent };
+        let ending = if host % 20 == 0 {
+            Ending::Data(10, 10, 0.1)
+        } else {
+            Ending::Silent
+        };
         traffic.tcp(f64::from(host) * 0.3, inside(300), inside(host), 445, ending);
     }
     assert_eq!(summary(&alerts(traffic)), [("T1046".to_owned(), inside(300))]);
@@ -59,12 +86,29 @@ fn failures_of_honest_clients_are_no_scan() {
     }
     // Peer-to-peer software: most peers are gone, on one port; some answer.
     for n in 0..300_u16 {
-        let ending = if n % 3 == 0 { Ending::Data(500, 500, 2.0) } else { Ending::Silent };
-        traffic.tcp(f64::from(n), inside(2), outside(u8::try_from(n % 250).unwrap()), 6881, ending);
+        let ending = if n % 3 == 0 {
+            Ending::Data(500, 500, 2.0)
+        } else {
+            Ending::Silent
+        };
+        traffic.tcp(
+            f64::from(n),
+            inside(2),
+            outside(u8::try_from(n % 250).unwrap()),
+            6881,
+            ending,
+        );
     }
     // A client with a dozen services on one host, some of them down.
-    for (n, port) in [80, 443, 22, 25, 8080, 8443, 3306, 5432, 9090, 9100, 6379, 5672].into_iter().enumerate() {
-        let ending = if n % 4 == 3 { Ending::Refused } else { Ending::Data(300, 300, 0.1) };
+    for (n, port) in [80, 443, 22, 25, 8080, 8443, 3306, 5432, 9090, 9100, 6379, 5672]
+        .into_iter()
+        .enumerate()
+    {
+        let ending = if n % 4 == 3 {
+            Ending::Refused
+        } else {
+            Ending::Data(300, 300, 0.1)
+        };
         traffic.tcp(n as f64 * 9.0, inside(3), inside(60), port, ending);
     }
     assert_eq!(summary(&alerts(traffic)), []);
@@ -74,7 +118,14 @@ fn failures_of_honest_clients_are_no_scan() {
 fn a_traceroute_is_no_scan() {
     let mut traffic = Traffic::default();
     for hop in 0..90_u16 {
-        traffic.udp(f64::from(hop) * 0.05, inside(1), outside(9), 33_434 + hop, false, u8::try_from(hop / 3 + 1).unwrap());
+        traffic.udp(
+            f64::from(hop) * 0.05,
+            inside(1),
+            outside(9),
+            33_434 + hop,
+            false,
+            u8::try_from(hop / 3 + 1).unwrap(),
+        );
     }
     assert_eq!(summary(&alerts(traffic)), []);
 }

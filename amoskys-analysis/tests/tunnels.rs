@@ -1,4 +1,5 @@
 //! Messages in DNS names and in ICMP echoes are tunnels; look-ups and pings are not.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod traffic;
 
@@ -18,18 +19,39 @@ fn encoded(n: u32, length: usize) -> String {
 }
 
 fn answer(bytes: u32) -> DnsRecord {
-    DnsRecord { answers: 1, answer_bytes: bytes, ..DnsRecord::default() }
+    DnsRecord {
+        answers: 1,
+        answer_bytes: bytes,
+        ..DnsRecord::default()
+    }
 }
 
 #[test]
 fn a_tunnel_is_seen_by_any_type_fast_or_slow() {
-    for (qtype, pause, length, answers) in [(10, 0.05, 60, 120), (16, 0.5, 50, 90), (16, 20.0, 60, 60), (5, 0.2, 55, 60), (1, 0.1, 60, 4)] {
+    for (qtype, pause, length, answers) in [
+        (10, 0.05, 60, 120),
+        (16, 0.5, 50, 90),
+        (16, 20.0, 60, 60),
+        (5, 0.2, 55, 60),
+        (1, 0.1, 60, 4),
+    ] {
         let mut traffic = Traffic::default();
         for n in 0..120 {
             let name = format!("{}.t.example.com", encoded(n, length));
-            traffic.dns(f64::from(n) * pause, inside(5), inside(1), &name, qtype, answer(answers));
+            traffic.dns(
+                f64::from(n) * pause,
+                inside(5),
+                inside(1),
+                &name,
+                qtype,
+                answer(answers),
+            );
         }
-        assert_eq!(summary(&alerts(traffic)), [("T1071.004".to_owned(), inside(5))], "type {qtype}, every {pause} s");
+        assert_eq!(
+            summary(&alerts(traffic)),
+            [("T1071.004".to_owned(), inside(5))],
+            "type {qtype}, every {pause} s"
+        );
     }
 }
 
@@ -39,7 +61,14 @@ fn the_resolver_that_passes_a_tunnel_on_is_not_accused() {
     for n in 0..200 {
         let name = format!("{}.t.example.com", encoded(n, 60));
         traffic.dns(f64::from(n) * 0.1, inside(5), inside(1), &name, 10, answer(100));
-        traffic.dns(f64::from(n) * 0.1 + 0.001, inside(1), outside(53), &name, 10, answer(100));
+        traffic.dns(
+            f64::from(n) * 0.1 + 0.001,
+            inside(1),
+            outside(53),
+            &name,
+            10,
+            answer(100),
+        );
     }
     assert_eq!(summary(&alerts(traffic)), [("T1071.004".to_owned(), inside(5))]);
 }
@@ -47,21 +76,57 @@ fn the_resolver_that_passes_a_tunnel_on_is_not_accused() {
 #[test]
 fn honest_lookups_are_no_tunnel() {
     let mut traffic = Traffic::default();
-    let hosts = ["www", "mail", "cdn", "static", "api", "img1", "img2", "login", "m", "news", "shop", "blog", "dev", "docs"];
+    let hosts = [
+        "www", "mail", "cdn", "static", "api", "img1", "img2", "login", "m", "news", "shop", "blog", "dev",
+        "docs",
+    ];
     for n in 0..400_u32 {
         let at = f64::from(n);
         let host = hosts[n as usize % hosts.len()];
-        traffic.dns(at, inside(1), inside(53), &format!("{host}.example.com"), 1, answer(4));
+        traffic.dns(
+            at,
+            inside(1),
+            inside(53),
+            &format!("{host}.example.com"),
+            1,
+            answer(4),
+        );
         // A content network's many hosts.
-        traffic.dns(at, inside(2), inside(53), &format!("r{}---sn-{}.cdn.example.net", n % 9, encoded(n % 60, 8)), 1, answer(4));
+        traffic.dns(
+            at,
+            inside(2),
+            inside(53),
+            &format!("r{}---sn-{}.cdn.example.net", n % 9, encoded(n % 60, 8)),
+            1,
+            answer(4),
+        );
         // A mail server that asks a block list, and for policies.
-        let listed = DnsRecord { answers: 1, answer_bytes: 4, addresses: vec![[127, 0, 0, 2].into()], ..DnsRecord::default() };
+        let listed = DnsRecord {
+            answers: 1,
+            answer_bytes: 4,
+            addresses: vec![[127, 0, 0, 2].into()],
+            ..DnsRecord::default()
+        };
         let reversed = format!("{}.{}.113.203.zen.example.org", n % 250, n / 250);
         traffic.dns(at, inside(3), inside(53), &reversed, 1, listed.clone());
         // A virus scanner that asks about files by their digests.
-        traffic.dns(at, inside(4), inside(53), &format!("{}.avqs.example.biz", encoded(n, 52)), 1, listed);
+        traffic.dns(
+            at,
+            inside(4),
+            inside(53),
+            &format!("{}.avqs.example.biz", encoded(n, 52)),
+            1,
+            listed,
+        );
         // Reverse look-ups.
-        traffic.dns(at, inside(5), inside(53), &format!("{}.{}.0.10.in-addr.arpa", n % 250, n / 250), 12, answer(20));
+        traffic.dns(
+            at,
+            inside(5),
+            inside(53),
+            &format!("{}.{}.0.10.in-addr.arpa", n % 250, n / 250),
+            12,
+            answer(20),
+        );
     }
     assert_eq!(summary(&alerts(traffic)), []);
 }

@@ -210,12 +210,20 @@ impl Pair {
             format!("ip link add {name} type veth peer name inside netns {name}"),
             format!("ip link set {name} up"),
             format!("ip -n {name} link set inside up"),
+        ];
+        made.iter().all(|line| run(line)).then_some(pair)
+    }
+
+    /// Adds an interface for VLAN 5 inside; false if the kernel cannot.
+    fn tag(&self) -> bool {
+        let name = &self.name;
+        let made = [
             format!("ip -n {name} link add link inside name tagged type vlan id 5"),
             format!("ip -n {name} addr add 198.18.5.1/24 dev tagged"),
             format!("ip -n {name} link set tagged up"),
             format!("ip -n {name} neigh add 198.18.5.2 lladdr 02:00:00:00:00:99 dev tagged"),
         ];
-        made.iter().all(|line| run(line)).then_some(pair)
+        made.iter().all(|line| run(line))
     }
 }
 
@@ -239,6 +247,11 @@ fn a_vlan_tag_that_the_kernel_took_out_is_seen() {
     let Some(pair) = Pair::new() else {
         return skip("virtual interfaces cannot be made (needs root and the ip command)");
     };
+    if !pair.tag() {
+        // No package brings it, so this is no missing peer.
+        eprintln!("skipped: this kernel has no VLAN devices");
+        return;
+    }
     let Some(mut capture) = open(&pair.name, &LiveConfig::default()) else {
         return;
     };

@@ -292,7 +292,10 @@ mod tests {
         for n in 1..10_000_u32 {
             map.get_or_insert(&n, || ());
             map.get_or_insert(&0, || ());
-            assert!(map.peek_mut(&n.saturating_sub(74)).is_some(), "used 74 entries ago");
+            assert!(
+                map.peek_mut(&n.saturating_sub(74)).is_some(),
+                "used 74 entries ago"
+            );
         }
         assert_eq!(map.len(), 100);
     }

@@ -17,7 +17,13 @@ fn sentinel() -> Command {
 
 fn on_lab(dir: &Path, alerts: &Path) -> Command {
     let mut command = sentinel();
-    command.arg("--read").arg(data("lab.pcap")).arg("--data-dir").arg(dir).arg("--alerts").arg(alerts);
+    command
+        .arg("--read")
+        .arg(data("lab.pcap"))
+        .arg("--data-dir")
+        .arg(dir)
+        .arg("--alerts")
+        .arg(alerts);
     command
 }
 
@@ -32,8 +38,11 @@ fn finds_the_five_attacks_of_the_laboratory_and_accuses_their_hosts() {
     let labels = std::fs::read_to_string(data("labels.csv")).expect("read the labels");
     let mut found = 0;
     for label in labels.lines().skip(1) {
-        let [start, end, host, _peer, technique, name] =
-            label.split(',').collect::<Vec<_>>().try_into().expect("six columns");
+        let [start, end, host, _peer, technique, name] = label
+            .split(',')
+            .collect::<Vec<_>>()
+            .try_into()
+            .expect("six columns");
         let tactic = |id: &str| id.split('.').next().unwrap_or_default().to_owned();
         let matching = alerts.iter().find(|alert| {
             let time = alert["time_ns"].as_i64().expect("a time");
@@ -47,14 +56,20 @@ fn finds_the_five_attacks_of_the_laboratory_and_accuses_their_hosts() {
         found += 1;
     }
     assert_eq!(found, 5);
-    assert!(alerts.len() <= found + 1, "more than one other alert: {alerts:#?}");
+    assert!(
+        alerts.len() <= found + 1,
+        "more than one other alert: {alerts:#?}"
+    );
     for alert in &alerts {
         assert_is_complete(alert);
     }
 
     let page = std::fs::read_to_string(page).expect("read the report");
     for alert in &alerts {
-        assert!(page.contains(alert["host"].as_str().expect("a host")), "the report names who is accused");
+        assert!(
+            page.contains(alert["host"].as_str().expect("a host")),
+            "the report names who is accused"
+        );
     }
     for outside in ["http://", "https://", "src=\"//", "@import"] {
         assert!(!page.contains(outside), "the report needs a network: {outside}");
@@ -88,7 +103,14 @@ fn the_same_capture_gives_the_same_alerts_again_and_from_the_log() {
     succeed(&mut on_lab(&path("data-1"), &path("first")));
     succeed(&mut on_lab(&path("data-2"), &path("second")));
     let replay = |from: &str, to: &str| {
-        succeed(sentinel().arg("--replay").arg("--data-dir").arg(path(from)).arg("--alerts").arg(path(to)));
+        succeed(
+            sentinel()
+                .arg("--replay")
+                .arg("--data-dir")
+                .arg(path(from))
+                .arg("--alerts")
+                .arg(path(to)),
+        );
     };
     replay("data-1", "replayed");
     let read = |name: &str| std::fs::read(path(name)).expect("read alerts");
@@ -111,7 +133,10 @@ fn killed_twenty_times_and_started_again_it_ends_the_same() {
     let whole = started.elapsed();
     let reference = std::fs::read(&reference).expect("read alerts");
 
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_nanos() as u64;
+    let seed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a clock")
+        .as_nanos() as u64;
     println!("seed {seed}");
     let mut random = seed | 1;
     let mut kills = 0;
@@ -138,7 +163,11 @@ fn killed_twenty_times_and_started_again_it_ends_the_same() {
         }
         let output = succeed(&mut on_lab(&data_dir, &file));
         assert_balanced(&output);
-        assert_eq!(std::fs::read(&file).expect("read alerts"), reference, "after {kills} kills, seed {seed}");
+        assert_eq!(
+            std::fs::read(&file).expect("read alerts"),
+            reference,
+            "after {kills} kills, seed {seed}"
+        );
         let verified = succeed(program("verify").arg(&data_dir));
         assert!(!verified.stdout.is_empty());
         if kills >= 20 {
@@ -151,7 +180,10 @@ fn killed_twenty_times_and_started_again_it_ends_the_same() {
 fn what_is_wrong_is_said_and_nothing_is_left_behind() {
     let dir = tempfile::tempdir().expect("a directory");
     let (code, text) = fail(sentinel().arg("--read").arg(dir.path().join("missing.pcap")));
-    assert!(code == Some(2) && text.contains("missing.pcap"), "{code:?}: {text}");
+    assert!(
+        code == Some(2) && text.contains("missing.pcap"),
+        "{code:?}: {text}"
+    );
     let other = dir.path().join("no-capture");
     std::fs::write(&other, "this is no capture").expect("write");
     let (code, text) = fail(sentinel().arg("--read").arg(&other));
@@ -159,7 +191,10 @@ fn what_is_wrong_is_said_and_nothing_is_left_behind() {
     let (code, _) = fail(&mut sentinel());
     assert_eq!(code, Some(2));
     let (code, text) = fail(sentinel().args(["--interface", "no-such-interface"]));
-    assert!(code.is_some() && text.contains("no-such-interface"), "{code:?}: {text}");
+    assert!(
+        code.is_some() && text.contains("no-such-interface"),
+        "{code:?}: {text}"
+    );
 }
 
 #[test]

@@ -51,14 +51,25 @@ impl AlertFile {
     /// If it cannot be read or written, or holds something else than alerts.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, AlertFileError> {
         let path = path.into();
-        let fail = |doing| move |path: &Path, source| AlertFileError::Io { doing, path: path.to_owned(), source };
+        let fail = |doing| {
+            move |path: &Path, source| AlertFileError::Io {
+                doing,
+                path: path.to_owned(),
+                source,
+            }
+        };
         let file = OpenOptions::new()
             .read(true)
             .append(true)
             .create(true)
             .open(&path)
             .map_err(|source| fail("open")(&path, source))?;
-        let mut opened = Self { path, file, alerts: BTreeMap::new(), untidy: false };
+        let mut opened = Self {
+            path,
+            file,
+            alerts: BTreeMap::new(),
+            untidy: false,
+        };
         opened.read()?;
         if opened.untidy {
             opened.tidy()?;
@@ -94,11 +105,20 @@ impl AlertFile {
             return Ok(());
         }
         let alert = Alert::from(verdict);
-        let text = alert.to_line().map_err(|source| AlertFileError::Encode { source })?;
-        let line = Line { last: alert.events.last, text };
+        let text = alert
+            .to_line()
+            .map_err(|source| AlertFileError::Encode { source })?;
+        let line = Line {
+            last: alert.events.last,
+            text,
+        };
         let key = (alert.time_ns, alert.id);
         // After a crash older revisions come again; what is already known to go further stays.
-        if self.alerts.get(&key).is_some_and(|known| known.last > line.last || *known == line) {
+        if self
+            .alerts
+            .get(&key)
+            .is_some_and(|known| known.last > line.last || *known == line)
+        {
             return Ok(());
         }
         let ordered = self.alerts.last_key_value().is_none_or(|(last, _)| *last < key);
@@ -117,7 +137,10 @@ impl AlertFile {
     /// If it cannot be written. The file is then as it was.
     pub fn tidy(&mut self) -> Result<(), AlertFileError> {
         if !self.untidy {
-            return self.file.sync_data().map_err(|source| self.failed("sync", source));
+            return self
+                .file
+                .sync_data()
+                .map_err(|source| self.failed("sync", source));
         }
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(".new");
@@ -134,7 +157,11 @@ impl AlertFile {
             std::fs::rename(&new, &self.path)?;
             // The new name is safe once its directory is.
             if let Some(folder) = self.path.parent() {
-                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+                let folder = if folder.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    folder
+                };
                 File::open(folder)?.sync_all()?;
             }
             OpenOptions::new().read(true).append(true).open(&self.path)
@@ -145,7 +172,10 @@ impl AlertFile {
     }
 
     fn read(&mut self) -> Result<(), AlertFileError> {
-        let file = self.file.try_clone().map_err(|source| self.failed("read", source))?;
+        let file = self
+            .file
+            .try_clone()
+            .map_err(|source| self.failed("read", source))?;
         let mut lines = BufReader::new(file);
         for number in 1_u64.. {
             let mut text = Vec::new();
@@ -168,7 +198,10 @@ impl AlertFile {
             let key = (alert.time_ns, alert.id);
             let ordered = self.alerts.last_key_value().is_none_or(|(last, _)| *last < key);
             self.untidy |= !ordered;
-            let line = Line { last: alert.events.last, text: String::from_utf8_lossy(text).into_owned() };
+            let line = Line {
+                last: alert.events.last,
+                text: String::from_utf8_lossy(text).into_owned(),
+            };
             if self.alerts.get(&key).is_none_or(|known| known.last <= line.last) {
                 self.alerts.insert(key, line);
             }
@@ -177,7 +210,11 @@ impl AlertFile {
     }
 
     fn failed(&self, doing: &'static str, source: io::Error) -> AlertFileError {
-        AlertFileError::Io { doing, path: self.path.clone(), source }
+        AlertFileError::Io {
+            doing,
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 

@@ -64,7 +64,11 @@ pub struct AlertEvents {
 
 impl From<&Verdict> for Alert {
     fn from(verdict: &Verdict) -> Self {
-        let name = |entity: &Entity| entity.host().map_or_else(|| entity.to_string(), |host: IpAddr| host.to_string());
+        let name = |entity: &Entity| {
+            entity
+                .host()
+                .map_or_else(|| entity.to_string(), |host: IpAddr| host.to_string())
+        };
         let stream = &verdict.events.stream;
         Self {
             id: verdict.id,
@@ -78,7 +82,11 @@ impl From<&Verdict> for Alert {
             evidence: verdict
                 .evidence
                 .iter()
-                .map(|e| AlertEvidence { feature: e.feature.clone(), value: e.value, contribution: e.contribution })
+                .map(|e| AlertEvidence {
+                    feature: e.feature.clone(),
+                    value: e.value,
+                    contribution: e.contribution,
+                })
                 .collect(),
             model: verdict.model.digest,
             schema: verdict.schema,

@@ -4,4 +4,4 @@ mod file;
 mod line;
 
 pub use self::file::{AlertFile, AlertFileError};
-pub use self::line::{Alert, AlertEvidence, AlertEvents};
+pub use self::line::{Alert, AlertEvents, AlertEvidence};

@@ -50,7 +50,10 @@ impl BaselineBuilder {
     pub fn new(config: &DetectionConfig, extractors: Vec<BoxExtractor>) -> Result<Self, ConfigError> {
         config.validate()?;
         // The detectors are to speak long before anybody would be alarmed.
-        let config = DetectionConfig { report_score: probability(super::UNREMARKABLE), ..config.clone() };
+        let config = DetectionConfig {
+            report_score: probability(super::UNREMARKABLE),
+            ..config.clone()
+        };
         let mut engine = Engine::new(&config);
         engine.behavioral.outcomes.learning = true;
         Ok(Self {
@@ -103,8 +106,17 @@ impl BaselineBuilder {
     /// The baseline of everything observed.
     #[must_use]
     pub fn finish(self) -> Baseline {
-        let rates = self.rates.into_iter().filter_map(|(host, looks)| Some((host, usual(looks)?))).collect();
-        let behaviour = |((detector, accused, target), log_odds)| Behaviour { detector, accused, target, log_odds };
+        let rates = self
+            .rates
+            .into_iter()
+            .filter_map(|(host, looks)| Some((host, usual(looks)?)))
+            .collect();
+        let behaviour = |((detector, accused, target), log_odds)| Behaviour {
+            detector,
+            accused,
+            target,
+            log_odds,
+        };
         Baseline {
             seconds: self.seconds,
             events: self.events,
@@ -124,7 +136,8 @@ impl BaselineBuilder {
         }
         for vector in vectors.drain(..).filter(is_of_host) {
             let digest = vector.schema.digest();
-            if !self.windows.iter().any(|windows| windows.schema() == digest) && self.windows.len() < SCHEMAS {
+            if !self.windows.iter().any(|windows| windows.schema() == digest) && self.windows.len() < SCHEMAS
+            {
                 self.windows.push(Windows::new(vector.schema.clone()));
             }
             if let Some(windows) = self.windows.iter_mut().find(|windows| windows.schema() == digest) {
@@ -172,7 +185,14 @@ fn usual(mut looks: Vec<f64>) -> Option<Usual> {
         return None;
     }
     let center = median(&mut looks);
-    let above: Vec<f64> = looks.iter().filter(|look| **look >= center).map(|look| look - center).collect();
+    let above: Vec<f64> = looks
+        .iter()
+        .filter(|look| **look >= center)
+        .map(|look| look - center)
+        .collect();
     let spread = 1.4826 * median(&mut above.clone());
-    Some(Usual { center, spread: spread.max(2.0_f64.ln()) })
+    Some(Usual {
+        center,
+        spread: spread.max(2.0_f64.ln()),
+    })
 }

@@ -114,7 +114,11 @@ pub(crate) struct Normal {
 impl Normal {
     pub(crate) fn of(baseline: &Baseline) -> Self {
         Self {
-            familiar: baseline.familiar.iter().map(|b| ((b.detector, b.accused, b.target), b.log_odds)).collect(),
+            familiar: baseline
+                .familiar
+                .iter()
+                .map(|b| ((b.detector, b.accused, b.target), b.log_odds))
+                .collect(),
             highest: baseline.highest.iter().copied().collect(),
             edges: baseline.edges.iter().copied().collect(),
             rates: baseline.rates.iter().copied().collect(),
@@ -126,13 +130,21 @@ impl Normal {
     /// The finding's card, in the light of the baseline.
     pub(crate) fn judge(&self, finding: &Finding) -> Card {
         let card = finding.card;
-        match self.familiar.get(&(finding.detector, finding.accused, finding.target)) {
+        match self
+            .familiar
+            .get(&(finding.detector, finding.accused, finding.target))
+        {
             Some(before) if *before > UNREMARKABLE => {
                 card.with(Feature::Familiar, *before, UNREMARKABLE - *before)
             }
             Some(_) => card,
             None => {
-                let highest = self.highest.get(&finding.detector).copied().unwrap_or(f64::NEG_INFINITY).max(-8.0);
+                let highest = self
+                    .highest
+                    .get(&finding.detector)
+                    .copied()
+                    .unwrap_or(f64::NEG_INFINITY)
+                    .max(-8.0);
                 let quiet = ((UNREMARKABLE + 2.0 - highest) / 4.0).clamp(0.0, 1.0);
                 card.with(Feature::Unfamiliar, highest, UNFAMILIAR * quiet * self.trust)
             }
@@ -147,7 +159,10 @@ impl Normal {
     /// How rare a host's window is among honest ones; `None` for windows of another kind.
     pub(crate) fn rarity(&self, vector: &FeatureVector) -> Option<f64> {
         let digest = vector.schema.digest();
-        let model = self.windows.iter().find(|model| model.schema == digest && is_of_host(vector))?;
+        let model = self
+            .windows
+            .iter()
+            .find(|model| model.schema == digest && is_of_host(vector))?;
         model.rarity(vector)
     }
 

@@ -18,7 +18,10 @@ impl Baseline {
     ///
     /// Does not fail for baselines that were fitted or loaded.
     pub fn to_model(&self) -> Result<ModelFile, BaselineError> {
-        let origin = Origin { training_rows: self.events, ..Origin::default() };
+        let origin = Origin {
+            training_rows: self.events,
+            ..Origin::default()
+        };
         let mut model = ModelFile::new(NAME, LAYOUT, (*evidence_schema()).clone(), origin);
         model.put(PART, self)?;
         Ok(model)
@@ -31,12 +34,19 @@ impl Baseline {
     /// If it holds no baseline, one of another layout, or a damaged one.
     pub fn from_model(model: &ModelFile) -> Result<Self, BaselineError> {
         if model.name != NAME {
-            return Err(BaselineError::Kind { found: model.name.clone() });
+            return Err(BaselineError::Kind {
+                found: model.name.clone(),
+            });
         }
         if model.version != LAYOUT {
-            return Err(BaselineError::Layout { found: model.version.clone(), supported: LAYOUT });
+            return Err(BaselineError::Layout {
+                found: model.version.clone(),
+                supported: LAYOUT,
+            });
         }
-        model.part(PART)?.ok_or_else(|| BaselineError::Kind { found: model.name.clone() })
+        model.part(PART)?.ok_or_else(|| BaselineError::Kind {
+            found: model.name.clone(),
+        })
     }
 
     /// Writes the baseline to a file, in place of any that was there, or not at all.

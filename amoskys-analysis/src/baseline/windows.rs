@@ -41,7 +41,12 @@ pub(crate) struct Windows {
 
 impl Windows {
     pub(crate) fn new(schema: Arc<FeatureSchema>) -> Self {
-        Self { schema, rows: Vec::new(), stride: 1, seen: 0 }
+        Self {
+            schema,
+            rows: Vec::new(),
+            stride: 1,
+            seen: 0,
+        }
     }
 
     /// Takes a window, if it is one of a host and of this schema.
@@ -75,14 +80,28 @@ impl Windows {
         }
         let columns = self.schema.len();
         let half = |which: usize| -> Vec<f64> {
-            self.rows.iter().skip(which).step_by(2).flatten().copied().collect()
+            self.rows
+                .iter()
+                .skip(which)
+                .step_by(2)
+                .flatten()
+                .copied()
+                .collect()
         };
         let (fit, rest) = (half(0), half(1));
         let params = IsolationForest::params();
-        let forest = params.validate().ok()?.fit_rows(Rows::new(&fit, columns).ok()?).ok()?;
+        let forest = params
+            .validate()
+            .ok()?
+            .fit_rows(Rows::new(&fit, columns).ok()?)
+            .ok()?;
         let scores = forest.score(Rows::new(&rest, columns).ok()?).ok()?;
         let normal = Conformal::fit(&scores, PRIOR).ok()?;
-        Some(WindowModel { schema: self.schema.digest(), forest, normal })
+        Some(WindowModel {
+            schema: self.schema.digest(),
+            forest,
+            normal,
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! away and connects again. So: many short connections of one client to one service that asks for a login, with
 //! nearly the same number of bytes, quickly one after the other, and no long session among them. An exploit that
 //! needs many tries against a remote-procedure service (Zerologon needs 256 on average) shows as connections
-//! with exactly the same payload sizes within a minute.
+//! with the same payload sizes, up to a tenth, within a minute.
 //!
 //! **Priors.** Attempts within ten minutes: three are nothing, each doubling adds 2.6, at most 8. A login service adds 2, one of
 //! mail 1, because mail programs connect often. Sizes within 10 % of each other add 1.5, within 25 % half of it; far apart
@@ -83,7 +83,12 @@ impl Guesses {
     }
 
     pub(crate) fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
-        if let Sighting::Closed { contact, flow, outcome: Some(Outcome::Answered), began } = sighting
+        if let Sighting::Closed {
+            contact,
+            flow,
+            outcome: Some(Outcome::Answered),
+            began,
+        } = sighting
             && contact.protocol == TCP
             && contact.certain
         {
@@ -104,8 +109,13 @@ impl Guesses {
         findings: &mut Vec<Finding>,
     ) {
         let (sent, received) = contact.payload(flow);
-        let series = self.series.entry(&(contact.client, contact.server, contact.port), Series::default);
-        if series.span.is_some_and(|span| !(-60.0..WINDOW).contains(&seconds_between(span.latest, mark.time))) {
+        let series = self
+            .series
+            .entry(&(contact.client, contact.server, contact.port), Series::default);
+        if series
+            .span
+            .is_some_and(|span| !(-60.0..WINDOW).contains(&seconds_between(span.latest, mark.time)))
+        {
             *series = Series::default();
         }
         if sent.saturating_add(received) > SESSION.0 || flow.duration().as_secs_f64() > SESSION.1 {
@@ -115,7 +125,11 @@ impl Guesses {
         if sent == 0 || received == 0 {
             return; // Reading the greeting, as monitors do, is no attempt.
         }
-        series.attempts.push(Attempt { start: contact.start, sent, received });
+        series.attempts.push(Attempt {
+            start: contact.start,
+            sent,
+            received,
+        });
         match &mut series.span {
             Some(span) => span.extend(mark),
             none => *none = Some(Span::of(began)),
@@ -128,22 +142,35 @@ impl Guesses {
             }
             _ => {
                 let sessions = series.sessions.read(mark.time, WINDOW);
-                let (card, count) = series.guessing_card(contact.port, sessions, self.guessing_prior, mark.time);
+                let (card, count) =
+                    series.guessing_card(contact.port, sessions, self.guessing_prior, mark.time);
                 (card, Detector::PasswordGuessing, count)
             }
         };
         if card.log_odds() < self.floor || !series.gate.pass(mark.time, card.log_odds()) {
             return;
         }
-        let Contact { client, server, port, .. } = *contact;
+        let Contact {
+            client, server, port, ..
+        } = *contact;
         let title = match detector {
             Detector::RepeatedCalls => {
-                format!("Repeated equal calls: {client} called {server} port {port} {count} times in a minute")
+                format!(
+                    "Repeated equal calls: {client} called {server} port {port} {count} times in a minute"
+                )
             }
             _ => format!("Password guessing: {client} tried to log in at {server} port {port} {count} times"),
         };
         let target = Target::service(server, TCP, port);
-        findings.push(Finding { detector, accused: client, target, peers: vec![server], card, title, span });
+        findings.push(Finding {
+            detector,
+            accused: client,
+            target,
+            peers: vec![server],
+            card,
+            title,
+            span,
+        });
     }
 }
 
@@ -160,7 +187,10 @@ impl Series {
         if amount <= USUAL {
             return (Card::new(prior), count);
         }
-        let mut sizes: Vec<f64> = recent.iter().map(|attempt| float(attempt.sent + attempt.received)).collect();
+        let mut sizes: Vec<f64> = recent
+            .iter()
+            .map(|attempt| float(attempt.sent + attempt.received))
+            .collect();
         let spread = relative_spread(&mut sizes);
         let alike = match spread {
             s if s < 0.1 => 1.5,
@@ -176,9 +206,17 @@ impl Series {
             i if i > 50.0 => -1.5,
             _ => 0.0,
         } - if clockwork { 2.5 } else { 0.0 };
-        let login = if matches!(port, 110 | 143 | 465 | 587 | 993 | 995) { 1.0 } else { 2.0 };
+        let login = if matches!(port, 110 | 143 | 465 | 587 | 993 | 995) {
+            1.0
+        } else {
+            2.0
+        };
         let card = Card::new(prior)
-            .with(Feature::Attempts, amount, (2.6 * (amount / USUAL).log2()).min(8.0))
+            .with(
+                Feature::Attempts,
+                amount,
+                (2.6 * (amount / USUAL).log2()).min(8.0),
+            )
             .with(Feature::LoginService, 1.0, login)
             .with(Feature::AttemptSpread, spread, alike)
             .with(Feature::AttemptInterval, interval, pace)
@@ -188,9 +226,16 @@ impl Series {
 
     fn calls_card(&self, prior: f64, now: Timestamp) -> (Card, usize) {
         let recent = self.recent(now, MINUTE);
-        let mut shapes: Vec<(u64, u64)> = recent.iter().map(|attempt| (attempt.sent, attempt.received)).collect();
-        shapes.sort_unstable();
-        let count = shapes.chunk_by(|a, b| a == b).map(<[_]>::len).max().unwrap_or(0);
+        // Sizes are those of packets, some of which the sensor may have missed or seen twice.
+        let sizes: Vec<f64> = recent
+            .iter()
+            .map(|attempt| float(attempt.sent + attempt.received))
+            .collect();
+        let usual = median(&mut sizes.clone());
+        let count = sizes
+            .iter()
+            .filter(|size| (**size - usual).abs() <= 0.1 * usual)
+            .count();
         let amount = float(count as u64);
         if amount <= 4.0 {
             return (Card::new(prior), count);
@@ -199,7 +244,11 @@ impl Series {
         let card = Card::new(prior)
             .with(Feature::SameCalls, amount, 3.0 * (amount / 4.0).log2())
             .with(Feature::RemoteService, 1.0, 1.5)
-            .with(Feature::AttemptInterval, interval, if interval < 2.0 { 1.0 } else { 0.0 });
+            .with(
+                Feature::AttemptInterval,
+                interval,
+                if interval < 2.0 { 1.0 } else { 0.0 },
+            );
         (card, count)
     }
 }
@@ -210,5 +259,8 @@ const SHORTEST_POLL: f64 = 5.0;
 fn intervals(attempts: &[Attempt]) -> Vec<f64> {
     let mut starts: Vec<Timestamp> = attempts.iter().map(|attempt| attempt.start).collect();
     starts.sort_unstable();
-    starts.windows(2).map(|pair| seconds_between(pair[0], pair[1])).collect()
+    starts
+        .windows(2)
+        .map(|pair| seconds_between(pair[0], pair[1]))
+        .collect()
 }

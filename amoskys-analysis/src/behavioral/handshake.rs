@@ -54,11 +54,16 @@ struct Flights {
 
 impl Handshakes {
     pub(crate) fn new(config: &DetectionConfig) -> Self {
-        Self { prior: logit(config.priors.handshake), floor: config.floor() }
+        Self {
+            prior: logit(config.priors.handshake),
+            floor: config.floor(),
+        }
     }
 
     pub(crate) fn observe(&self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
-        if let Sighting::Closed { contact, flow, began, .. } = sighting
+        if let Sighting::Closed {
+            contact, flow, began, ..
+        } = sighting
             && contact.protocol == TCP
             && contact.certain
             && contact.forward
@@ -67,7 +72,9 @@ impl Handshakes {
         {
             let card = self.card(flow);
             if card.log_odds() >= self.floor {
-                let Contact { client, server, port, .. } = *contact;
+                let Contact {
+                    client, server, port, ..
+                } = *contact;
                 let mut span = Span::of(*began);
                 span.extend(mark);
                 findings.push(Finding {
@@ -76,7 +83,9 @@ impl Handshakes {
                     target: Target::service(server, TCP, port),
                     peers: vec![server],
                     card,
-                    title: format!("Broken TLS handshake: {client} made {server} port {port} answer out of order"),
+                    title: format!(
+                        "Broken TLS handshake: {client} made {server} port {port} answer out of order"
+                    ),
                     span,
                 });
             }
@@ -101,9 +110,21 @@ impl Handshakes {
         let reset = flow.phase == FlowPhase::End(FlowEnd::Reset)
             && flow.tcp.as_ref().is_some_and(|tcp| tcp.forward.flags.rst > 0);
         Card::new(self.prior)
-            .with(Feature::EarlyBytes, float(flights.early), if little { 9.0 } else { 7.0 })
-            .with(Feature::ReplyBytes, float(reply), if large_reply { 1.5 } else { 0.0 })
-            .with(Feature::Reset, f64::from(u8::from(reset)), if reset { 1.0 } else { 0.0 })
+            .with(
+                Feature::EarlyBytes,
+                float(flights.early),
+                if little { 9.0 } else { 7.0 },
+            )
+            .with(
+                Feature::ReplyBytes,
+                float(reply),
+                if large_reply { 1.5 } else { 0.0 },
+            )
+            .with(
+                Feature::Reset,
+                f64::from(u8::from(reset)),
+                if reset { 1.0 } else { 0.0 },
+            )
     }
 }
 
@@ -113,7 +134,11 @@ impl Flights {
         let mut at = 0;
         let mut begun = [false; 2];
         for packet in &flow.sequence {
-            let direction = if packet.backward { &flow.backward } else { &flow.forward };
+            let direction = if packet.backward {
+                &flow.backward
+            } else {
+                &flow.forward
+            };
             // The first packet of each side is its SYN, which carries options instead of data.
             let first = !std::mem::replace(&mut begun[usize::from(packet.backward)], true);
             let payload = payload(packet, direction);
@@ -129,7 +154,12 @@ impl Flights {
             }
         }
         let [hello, certificate, early, answer] = flights;
-        Self { hello, certificate, early, answer }
+        Self {
+            hello,
+            certificate,
+            early,
+            answer,
+        }
     }
 }
 

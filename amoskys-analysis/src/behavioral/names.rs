@@ -90,23 +90,50 @@ impl Names {
         }
     }
 
-    fn message(&mut self, record: &DnsRecord, client: IpAddr, server: IpAddr, mark: Mark, findings: &mut Vec<Finding>) {
-        let Some(question) = record.questions.first() else { return };
+    fn message(
+        &mut self,
+        record: &DnsRecord,
+        client: IpAddr,
+        server: IpAddr,
+        mark: Mark,
+        findings: &mut Vec<Finding>,
+    ) {
+        let Some(question) = record.questions.first() else {
+            return;
+        };
         let mut name = Name::parse(&question.name);
         // Resolvers vary the case at random as a protection against forged answers.
         name.bytes.make_ascii_lowercase();
-        let Some((below, domain)) = name.split() else { return };
+        let Some((below, domain)) = name.split() else {
+            return;
+        };
         if is_reversed_address(below) {
             return;
         }
         let hash = hash_bytes(domain);
         self.answerers.entry(&(server, hash), || ());
         let entry = self.domains.entry(&(client, hash), Domain::default);
-        if entry.span.is_some_and(|span| !(-60.0..FORGET).contains(&seconds_between(span.latest, mark.time))) {
-            *entry = Domain { gate: entry.gate, ..Domain::default() };
+        if entry
+            .span
+            .is_some_and(|span| !(-60.0..FORGET).contains(&seconds_between(span.latest, mark.time)))
+        {
+            *entry = Domain {
+                gate: entry.gate,
+                ..Domain::default()
+            };
         }
         if entry.name.is_empty() {
-            entry.name = domain.iter().take(64).map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' }).collect();
+            entry.name = domain
+                .iter()
+                .take(64)
+                .map(|byte| {
+                    if byte.is_ascii_graphic() {
+                        char::from(*byte)
+                    } else {
+                        '?'
+                    }
+                })
+                .collect();
         }
         entry.server = Some(server);
         entry.count(record, below, question.qtype);
@@ -120,11 +147,19 @@ impl Names {
         let card = entry.card(self.prior);
         let Some(span) = entry.span else { return };
         if card.log_odds() >= self.floor && entry.gate.pass(mark.time, card.log_odds()) {
-            let title = format!("DNS tunnel: {client} asks for about {} names below {}", entry.unique.estimate().round(), entry.name);
+            let title = format!(
+                "DNS tunnel: {client} asks for about {} names below {}",
+                entry.unique.estimate().round(),
+                entry.name
+            );
             findings.push(Finding {
                 detector: Detector::NameTunnel,
                 accused: client,
-                target: Target { host: Some(server), service: Some((17, 53)), name: Some(hash) },
+                target: Target {
+                    host: Some(server),
+                    service: Some((17, 53)),
+                    name: Some(hash),
+                },
                 peers: vec![server],
                 card,
                 title,
@@ -188,20 +223,41 @@ impl Domain {
             _ => 0.0,
         };
         Card::new(prior)
-            .with(Feature::UniqueNames, unique.round(), (1.3 * (unique / 5.0).log2()).clamp(-2.0, 6.0))
+            .with(
+                Feature::UniqueNames,
+                unique.round(),
+                (1.3 * (unique / 5.0).log2()).clamp(-2.0, 6.0),
+            )
             .with(Feature::NameShare, share, repeated)
-            .with(Feature::NameLength, length, ((length - 15.0) / 10.0).clamp(-1.0, 3.0))
-            .with(Feature::NameEntropy, entropy, step(entropy, (5.0, 1.5), (4.2, 1.0)))
+            .with(
+                Feature::NameLength,
+                length,
+                ((length - 15.0) / 10.0).clamp(-1.0, 3.0),
+            )
+            .with(
+                Feature::NameEntropy,
+                entropy,
+                step(entropy, (5.0, 1.5), (4.2, 1.0)),
+            )
             .with(Feature::RareTypes, rare, step(rare, (0.5, 2.5), (0.2, 1.5)))
-            .with(Feature::AnswerBytes, answer, step(answer, (80.0, 1.0), (f64::MAX, 0.0)))
-            .with(Feature::ListLookups, listed, if listed > 0.5 { -5.0 } else { 0.0 })
+            .with(
+                Feature::AnswerBytes,
+                answer,
+                step(answer, (80.0, 1.0), (f64::MAX, 0.0)),
+            )
+            .with(
+                Feature::ListLookups,
+                listed,
+                if listed > 0.5 { -5.0 } else { 0.0 },
+            )
     }
 }
 
 /// Whether a name begins with the four numbers of an IPv4 address, or the digits of an IPv6 one, as block lists are asked.
 fn is_reversed_address(below: &[u8]) -> bool {
     let labels = || below.split(|byte| *byte == b'.');
-    let numbers = labels().take_while(|label| (1..=3).contains(&label.len()) && label.iter().all(u8::is_ascii_digit));
+    let numbers =
+        labels().take_while(|label| (1..=3).contains(&label.len()) && label.iter().all(u8::is_ascii_digit));
     let digits = labels().take_while(|label| label.len() == 1 && label[0].is_ascii_hexdigit());
     numbers.count() == 4 || digits.count() >= 32
 }
@@ -272,9 +328,14 @@ impl Name {
             return None;
         }
         let second = label(2)?;
-        let registry: [&[u8]; 11] =
-            [b"co", b"com", b"net", b"org", b"gov", b"gob", b"edu", b"ac", b"or", b"ne", b"go"];
-        let depth = if top.len() == 2 && registry.iter().any(|r| second.eq_ignore_ascii_case(r)) { 3 } else { 2 };
+        let registry: [&[u8]; 11] = [
+            b"co", b"com", b"net", b"org", b"gov", b"gob", b"edu", b"ac", b"or", b"ne", b"go",
+        ];
+        let depth = if top.len() == 2 && registry.iter().any(|r| second.eq_ignore_ascii_case(r)) {
+            3
+        } else {
+            2
+        };
         let at = *self.starts.get(self.starts.len().checked_sub(depth)?)?;
         Some((self.bytes.get(..at.saturating_sub(1))?, self.bytes.get(at..)?))
     }
@@ -288,7 +349,8 @@ mod tests {
     fn names_are_split_at_the_domain() {
         let parts = |text: &str| {
             let name = Name::parse(text);
-            name.split().map(|(below, domain)| (below.to_vec(), domain.to_vec()))
+            name.split()
+                .map(|(below, domain)| (below.to_vec(), domain.to_vec()))
         };
         let pair = |a: &[u8], b: &[u8]| Some((a.to_vec(), b.to_vec()));
         assert_eq!(parts("a.b.example.com"), pair(b"a.b", b"example.com"));

@@ -35,7 +35,9 @@ pub(crate) struct Chain {
 
 impl Default for Chain {
     fn default() -> Self {
-        Self { counts: [[0.0; OUTCOMES]; OUTCOMES] }
+        Self {
+            counts: [[0.0; OUTCOMES]; OUTCOMES],
+        }
     }
 }
 
@@ -46,7 +48,8 @@ impl Chain {
 
     fn surprise(&self, before: Outcome, now: Outcome) -> f64 {
         let row = &self.counts[before as usize];
-        let chance = (row[now as usize] + PRIOR_WEIGHT * prior(before, now)) / (row.iter().sum::<f64>() + PRIOR_WEIGHT);
+        let chance = (row[now as usize] + PRIOR_WEIGHT * prior(before, now))
+            / (row.iter().sum::<f64>() + PRIOR_WEIGHT);
         -chance.ln()
     }
 }
@@ -77,7 +80,11 @@ struct State {
 
 impl Outcomes {
     pub(crate) fn new(config: &DetectionConfig) -> Self {
-        Self { hosts: BoundedMap::new(config.capacity.hosts), chain: Chain::default(), learning: false }
+        Self {
+            hosts: BoundedMap::new(config.capacity.hosts),
+            chain: Chain::default(),
+            learning: false,
+        }
     }
 
     pub(crate) fn evicted(&self) -> u64 {
@@ -86,13 +93,19 @@ impl Outcomes {
 
     pub(crate) fn observe(&mut self, sighting: &Sighting<'_>) {
         if let Sighting::Judged { contact, outcome, .. } = sighting {
-            let fresh = || State { latest: Outcome::Answered, surprise: 0.0 };
+            let fresh = || State {
+                latest: Outcome::Answered,
+                surprise: 0.0,
+            };
             let state = self.hosts.entry(&contact.client, fresh);
             let surprise = self.chain.surprise(state.latest, *outcome);
             if self.learning {
                 self.chain.add(state.latest, *outcome);
             }
-            *state = State { latest: *outcome, surprise: state.surprise + LATEST * (surprise - state.surprise) };
+            *state = State {
+                latest: *outcome,
+                surprise: state.surprise + LATEST * (surprise - state.surprise),
+            };
         }
     }
 

@@ -5,7 +5,7 @@ use super::Feature;
 use crate::odds::LIMIT;
 
 /// Terms a card holds. No detector has more.
-const TERMS: usize = 14;
+const TERMS: usize = 16;
 
 /// A score card: log-odds as the sum of a prior and of terms that each name a feature.
 ///
@@ -32,8 +32,16 @@ impl Card {
 
     /// A card without a prior: what a layer adds to another's hypothesis.
     pub(crate) fn opinion() -> Self {
-        let blank = Term { feature: Feature::Prior, value: 0.0, contribution: 0.0 };
-        Self { total: 0.0, used: 0, terms: [blank; TERMS] }
+        let blank = Term {
+            feature: Feature::Prior,
+            value: 0.0,
+            contribution: 0.0,
+        };
+        Self {
+            total: 0.0,
+            used: 0,
+            terms: [blank; TERMS],
+        }
     }
 
     /// Adds a term. One that is zero or not a number adds nothing.
@@ -42,7 +50,11 @@ impl Card {
         let at = usize::from(self.used);
         if contribution != 0.0 && contribution.is_finite() && at < TERMS {
             self.total += contribution;
-            self.terms[at] = Term { feature, value, contribution };
+            self.terms[at] = Term {
+                feature,
+                value,
+                contribution,
+            };
             self.used += 1;
         }
         self
@@ -56,12 +68,20 @@ impl Card {
     /// Appends the terms as evidence. Contributions are scaled so that they add up to `weight` times
     /// [`log_odds`](Self::log_odds), also where the sum was cut at the limit.
     pub(crate) fn explain(&self, weight: f64, evidence: &mut Vec<Evidence>) {
-        let scale = if self.total == 0.0 { 1.0 } else { self.log_odds() / self.total };
-        evidence.extend(self.terms[..usize::from(self.used).min(TERMS)].iter().map(|term| Evidence {
-            feature: term.feature.name(),
-            value: term.value,
-            contribution: term.contribution * scale * weight,
-        }));
+        let scale = if self.total == 0.0 {
+            1.0
+        } else {
+            self.log_odds() / self.total
+        };
+        evidence.extend(
+            self.terms[..usize::from(self.used).min(TERMS)]
+                .iter()
+                .map(|term| Evidence {
+                    feature: term.feature.name(),
+                    value: term.value,
+                    contribution: term.contribution * scale * weight,
+                }),
+        );
     }
 }
 

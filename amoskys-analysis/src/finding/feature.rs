@@ -55,6 +55,7 @@ features! {
     ExchangeBytes = "exchange_bytes", "bytes", "median payload of one connection";
     RegularPeers = "regular_peers", "", "services the same host contacts at regular intervals";
     UncommonPort = "uncommon_port", "", "1 if the server port belongs to no common service";
+    Datagrams = "datagrams", "", "1 if the series is of UDP conversations, else 0";
     UploadRatio = "upload_ratio", "", "payload sent per payload received";
     UploadBytes = "upload_bytes", "bytes", "median payload sent in one connection";
     ControlChannel = "control_channel", "", "1 if the host keeps a nearly silent connection to the same service meanwhile";
@@ -73,7 +74,7 @@ features! {
     AttemptSpread = "attempt_spread", "", "spread of the bytes per attempt around their median, as a share of it";
     AttemptInterval = "attempt_interval", "s", "median time between the starts of attempts";
     LongSessions = "long_sessions", "", "connections of the same client to the service that were no short attempts";
-    SameCalls = "same_calls", "", "connections in a minute with the very same payload sizes";
+    SameCalls = "same_calls", "", "connections in a minute whose payload is within a tenth of their median";
     UniqueNames = "unique_names", "", "distinct names asked for below one domain";
     NameShare = "unique_name_share", "", "distinct names per query below the domain";
     NameLength = "name_length", "bytes", "mean length of the part of a name below the domain";
@@ -95,7 +96,9 @@ features! {
 #[must_use]
 pub fn evidence_schema() -> Arc<FeatureSchema> {
     static SCHEMA: LazyLock<Arc<FeatureSchema>> = LazyLock::new(|| {
-        let features = Feature::ALL.iter().map(|(name, unit, text)| FeatureDef::new(name, unit, text));
+        let features = Feature::ALL
+            .iter()
+            .map(|(name, unit, text)| FeatureDef::new(name, unit, text));
         Arc::new(FeatureSchema::new("amoskys.evidence", features.collect()))
     });
     SCHEMA.clone()

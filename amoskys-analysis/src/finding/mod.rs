@@ -50,11 +50,19 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) const fn host(host: IpAddr) -> Self {
-        Self { host: Some(host), service: None, name: None }
+        Self {
+            host: Some(host),
+            service: None,
+            name: None,
+        }
     }
 
     pub(crate) const fn service(host: IpAddr, protocol: u8, port: u16) -> Self {
-        Self { host: Some(host), service: Some((protocol, port)), name: None }
+        Self {
+            host: Some(host),
+            service: Some((protocol, port)),
+            name: None,
+        }
     }
 
     /// Whether it is one service of one host, so that two findings about it are about the same connections.

@@ -29,7 +29,12 @@ pub(crate) struct Span {
 impl Span {
     /// One event.
     pub(crate) fn of(mark: Mark) -> Self {
-        Self { stream: mark.stream, first: mark.seq, last: mark.seq, latest: mark.time }
+        Self {
+            stream: mark.stream,
+            first: mark.seq,
+            last: mark.seq,
+            latest: mark.time,
+        }
     }
 
     /// With this event too. One of another stream counts for the time only.
@@ -65,13 +70,21 @@ pub(crate) struct Streams {
 impl Streams {
     /// Where this event stands.
     pub(crate) fn mark(&mut self, recorded: &Recorded) -> Mark {
-        Mark { stream: self.number(&recorded.stream), seq: recorded.seq.0, time: recorded.event.time }
+        Mark {
+            stream: self.number(&recorded.stream),
+            seq: recorded.seq.0,
+            time: recorded.event.time,
+        }
     }
 
     /// The range of events of a span.
     pub(crate) fn range(&self, span: &Span) -> Option<EventRange> {
         let stream = self.known.get(span.stream as usize)?.clone();
-        Some(EventRange { stream, first: Seq(span.first), last: Seq(span.last) })
+        Some(EventRange {
+            stream,
+            first: Seq(span.first),
+            last: Seq(span.last),
+        })
     }
 
     fn number(&mut self, stream: &Arc<StreamId>) -> u32 {
@@ -111,9 +124,20 @@ mod tests {
     fn a_span_keeps_to_its_stream() {
         let mut streams = Streams::default();
         let mut mark = |agent: &str, seq| {
-            let stream = StreamId { agent: agent.into(), epoch: Default::default(), class: Default::default() };
-            let event = Event { time: Timestamp::from_secs(seq), ..Event::default() };
-            streams.mark(&Recorded { stream: Arc::new(stream), seq: Seq(seq as u64), event })
+            let stream = StreamId {
+                agent: agent.into(),
+                epoch: Default::default(),
+                class: Default::default(),
+            };
+            let event = Event {
+                time: Timestamp::from_secs(seq),
+                ..Event::default()
+            };
+            streams.mark(&Recorded {
+                stream: Arc::new(stream),
+                seq: Seq(seq as u64),
+                event,
+            })
         };
         let mut span = Span::of(mark("a", 5));
         span.extend(mark("a", 9));
@@ -121,6 +145,9 @@ mod tests {
         span.join(&Span::of(mark("a", 2)));
         assert_eq!(span.latest, Timestamp::from_secs(100));
         let range = streams.range(&span).unwrap();
-        assert_eq!((range.stream.agent.as_str(), range.first, range.last), ("a", Seq(2), Seq(9)));
+        assert_eq!(
+            (range.stream.agent.as_str(), range.first, range.last),
+            ("a", Seq(2), Seq(9))
+        );
     }
 }

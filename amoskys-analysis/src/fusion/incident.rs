@@ -6,8 +6,8 @@
 
 use std::net::IpAddr;
 
-use amoskys_core::{Digest, Timestamp};
 use amoskys_core::event::{Entity, Evidence, Layer, ModelRef, Severity, Verdict, VerdictId};
+use amoskys_core::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Fusion;
@@ -74,7 +74,10 @@ pub(crate) struct Signature<'a> {
 
 impl Incidents {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { hosts: BoundedMap::new(limit), late: crate::layer::Backlog::default() }
+        Self {
+            hosts: BoundedMap::new(limit),
+            late: crate::layer::Backlog::default(),
+        }
     }
 
     pub(crate) fn evicted(&self) -> u64 {
@@ -96,7 +99,10 @@ impl Incidents {
         let at = incidents.iter().position(|incident| incident.is_about(&finding));
         let at = at.unwrap_or_else(|| {
             if incidents.len() >= INCIDENTS {
-                let oldest = incidents.iter().enumerate().min_by_key(|(_, incident)| incident.span.latest);
+                let oldest = incidents
+                    .iter()
+                    .enumerate()
+                    .min_by_key(|(_, incident)| incident.span.latest);
                 let oldest = oldest.map_or(0, |(at, _)| at);
                 incidents.remove(oldest);
             }
@@ -125,9 +131,13 @@ impl Incidents {
         verdicts: &mut Vec<Verdict>,
     ) {
         for accused in self.late.take() {
-            let Some(incidents) = self.hosts.peek_mut(&accused) else { continue };
+            let Some(incidents) = self.hosts.peek_mut(&accused) else {
+                continue;
+            };
             for incident in incidents {
-                let changed = incident.spoken.is_some_and(|spoken| spoken.at < incident.span.latest);
+                let changed = incident
+                    .spoken
+                    .is_some_and(|spoken| spoken.at < incident.span.latest);
                 if !changed || incident.fused < fusion.floor {
                     continue;
                 }
@@ -166,7 +176,15 @@ impl Incident {
     }
 
     fn add(&mut self, finding: Finding, opinions: [Option<Card>; 3], fusion: &Fusion) {
-        let Finding { detector, target, peers, card, title, span, .. } = finding;
+        let Finding {
+            detector,
+            target,
+            peers,
+            card,
+            title,
+            span,
+            ..
+        } = finding;
         let layer = super::index(detector.layer());
         if self.layers[layer].is_none_or(|known| card.log_odds() >= known.log_odds()) {
             self.layers[layer] = Some(card);
@@ -208,7 +226,13 @@ impl Incident {
         })
     }
 
-    fn speak(&mut self, accused: IpAddr, now: Timestamp, fusion: &Fusion, signature: &Signature<'_>) -> Option<Verdict> {
+    fn speak(
+        &mut self,
+        accused: IpAddr,
+        now: Timestamp,
+        fusion: &Fusion,
+        signature: &Signature<'_>,
+    ) -> Option<Verdict> {
         let events = signature.streams.range(&self.span)?;
         let entity = Entity::Host(accused);
         let technique = self.detector.technique();
@@ -222,11 +246,25 @@ impl Incident {
             Some(spoken) => (spoken.id, spoken.revision.saturating_add(1), spoken.first),
             None => {
                 let digest = &signature.model.digest;
-                let id = VerdictId::derive(digest, &entity, Some(&technique), &events.stream, events.first, now);
+                let id = VerdictId::derive(
+                    digest,
+                    &entity,
+                    Some(&technique),
+                    &events.stream,
+                    events.first,
+                    now,
+                );
                 (id, 0, now)
             }
         };
-        self.spoken = Some(Spoken { id, revision, first, at: now.max(self.span.latest), severity, alert });
+        self.spoken = Some(Spoken {
+            id,
+            revision,
+            first,
+            at: now.max(self.span.latest),
+            severity,
+            alert,
+        });
         Some(Verdict {
             id,
             revision,

@@ -25,18 +25,27 @@ pub(crate) struct Fusion {
 impl Fusion {
     pub(crate) fn new(config: &DetectionConfig) -> Self {
         let weights = &config.weights;
-        Self { weights: [weights.geometric, weights.temporal, weights.behavioral], floor: config.floor() }
+        Self {
+            weights: [weights.geometric, weights.temporal, weights.behavioral],
+            floor: config.floor(),
+        }
     }
 
     /// One layer alone, unweighted.
     pub(crate) fn only(layer: Layer, config: &DetectionConfig) -> Self {
         let mut weights = [0.0; 3];
         weights[index(layer)] = 1.0;
-        Self { weights, floor: config.floor() }
+        Self {
+            weights,
+            floor: config.floor(),
+        }
     }
 
     fn fuse(&self, voices: &[Option<Card>; 3]) -> f64 {
-        let weighted = voices.iter().zip(self.weights).map(|(voice, weight)| voice.map_or(0.0, |card| weight * card.log_odds()));
+        let weighted = voices
+            .iter()
+            .zip(self.weights)
+            .map(|(voice, weight)| voice.map_or(0.0, |card| weight * card.log_odds()));
         weighted.sum()
     }
 }

@@ -133,7 +133,11 @@ impl Stations {
         match sighting {
             Sighting::Arp(record) => self.arp(record, mark, findings),
             Sighting::Opened { contact, flow } => {
-                let next_hop = if contact.forward { flow.destination_mac } else { flow.source_mac };
+                let next_hop = if contact.forward {
+                    flow.destination_mac
+                } else {
+                    flow.source_mac
+                };
                 if let Some(MacAddr(next_hop)) = next_hop {
                     self.route(contact, next_hop, mark, findings);
                 }
@@ -167,7 +171,10 @@ impl Stations {
         }
         let unasked = record.operation == ArpOperation::Reply
             && !record.is_gratuitous()
-            && !self.asked.peek(&(record.target_ip, address)).is_some_and(|at| seconds_between(*at, now) < ANSWER);
+            && !self
+                .asked
+                .peek(&(record.target_ip, address))
+                .is_some_and(|at| seconds_between(*at, now) < ANSWER);
         if record.operation == ArpOperation::Reply && !unasked {
             self.answered(record);
         }
@@ -197,14 +204,26 @@ impl Stations {
 
     /// The other station that uses the address, if there is one and it has done so at least twice.
     fn rival(&mut self, mac: Mac, address: Ipv4Addr, now: Timestamp) -> Option<Mac> {
-        let holder = self.holders.entry(&address, || Holder { mac, latest: now, claims: 0 });
+        let holder = self.holders.entry(&address, || Holder {
+            mac,
+            latest: now,
+            claims: 0,
+        });
         let silent = seconds_between(holder.latest, now);
         if holder.mac == mac {
-            *holder = Holder { mac, latest: now, claims: holder.claims.saturating_add(1) };
+            *holder = Holder {
+                mac,
+                latest: now,
+                claims: holder.claims.saturating_add(1),
+            };
             return None;
         }
         if holder.claims < 2 || !(-60.0..MEMORY).contains(&silent) {
-            *holder = Holder { mac, latest: now, claims: 1 };
+            *holder = Holder {
+                mac,
+                latest: now,
+                claims: 1,
+            };
             return None;
         }
         (!is_virtual(mac) && !is_virtual(holder.mac)).then_some(holder.mac)
@@ -223,7 +242,11 @@ impl Stations {
         if !is_local(contact.client) || is_local(contact.server) || next_hop[0] & 1 == 1 {
             return;
         }
-        let first = Route { mac: next_hop, other: next_hop, others: 0 };
+        let first = Route {
+            mac: next_hop,
+            other: next_hop,
+            others: 0,
+        };
         let route = self.routes.entry(&contact.client, || first);
         if route.mac == next_hop {
             route.others = 0;
@@ -250,7 +273,9 @@ impl Stations {
     }
 
     fn report(&mut self, mac: Mac, mark: Mark, findings: &mut Vec<Finding>) {
-        let Some(station) = self.stations.peek_mut(&mac) else { return };
+        let Some(station) = self.stations.peek_mut(&mac) else {
+            return;
+        };
         let card = station.card(self.prior);
         let Some(span) = station.span else { return };
         if card.log_odds() < self.floor || !station.gate.pass(mark.time, card.log_odds()) {
@@ -263,7 +288,11 @@ impl Stations {
         let routes = self.routers.peek(&mac).is_some();
         let sweep = &mut self.stations.entry(&mac, Station::default).sweep;
         if !(0.0..SWEEP).contains(&seconds_between(sweep.began, mark.time)) {
-            *sweep = Sweep { began: mark.time, gate: sweep.gate, ..Sweep::default() };
+            *sweep = Sweep {
+                began: mark.time,
+                gate: sweep.gate,
+                ..Sweep::default()
+            };
         }
         match &mut sweep.span {
             Some(span) => span.extend(mark),
@@ -290,7 +319,10 @@ impl Stations {
                 target: Target::default(),
                 peers: Vec::new(),
                 card,
-                title: format!("ARP sweep: {accused} asked for {} addresses that nobody has", silent.round()),
+                title: format!(
+                    "ARP sweep: {accused} asked for {} addresses that nobody has",
+                    silent.round()
+                ),
                 span,
             });
         }
@@ -304,7 +336,12 @@ impl Station {
             if self.claims.len() >= CLAIMS {
                 self.claims.remove(0);
             }
-            self.claims.push(Claim { address, latest: now, requests: 0, disputed: false });
+            self.claims.push(Claim {
+                address,
+                latest: now,
+                requests: 0,
+                disputed: false,
+            });
             self.claims.len() - 1
         });
         let claim = &mut self.claims[at];
@@ -335,10 +372,16 @@ impl Station {
     fn touch(&mut self, mark: Mark) {
         match &mut self.span {
             // What was long ago has nothing to do with what is now.
-            Some(span) if (-60.0..MEMORY).contains(&seconds_between(span.latest, mark.time)) => span.extend(mark),
+            Some(span) if (-60.0..MEMORY).contains(&seconds_between(span.latest, mark.time)) => {
+                span.extend(mark)
+            }
             Some(_) => {
                 let claims = std::mem::take(&mut self.claims);
-                *self = Self { claims, gate: self.gate, ..Self::default() };
+                *self = Self {
+                    claims,
+                    gate: self.gate,
+                    ..Self::default()
+                };
                 self.span = Some(Span::of(mark));
             }
             none => *none = Some(Span::of(mark)),
@@ -352,23 +395,59 @@ impl Station {
             n => first + more * f64::from(n).log2().min(4.0),
         };
         let addresses = float(self.claims.len() as u64);
-        let several = if self.claims.len() > 1 && self.unasked > 0 { 1.0 } else { 0.0 };
+        let several = if self.claims.len() > 1 && self.unasked > 0 {
+            1.0
+        } else {
+            0.0
+        };
         Card::new(prior)
-            .with(Feature::ArpContradictions, f64::from(self.contradictions), some(self.contradictions, 5.0, 1.0))
-            .with(Feature::ArpConflicts, f64::from(self.conflicts), some(self.conflicts, 2.0, 1.0))
-            .with(Feature::ArpUnasked, f64::from(self.unasked), (1.5 * doublings(self.unasked)).min(5.0))
+            .with(
+                Feature::ArpContradictions,
+                f64::from(self.contradictions),
+                some(self.contradictions, 5.0, 1.0),
+            )
+            .with(
+                Feature::ArpConflicts,
+                f64::from(self.conflicts),
+                some(self.conflicts, 2.0, 1.0),
+            )
+            .with(
+                Feature::ArpUnasked,
+                f64::from(self.unasked),
+                (1.5 * doublings(self.unasked)).min(5.0),
+            )
             .with(Feature::ArpAddresses, addresses, several)
-            .with(Feature::ArpRedirected, f64::from(self.redirected), some(self.redirected, 2.5, 1.0))
+            .with(
+                Feature::ArpRedirected,
+                f64::from(self.redirected),
+                some(self.redirected, 2.5, 1.0),
+            )
     }
 
     fn finding(&self, mac: Mac, card: Card, span: Span) -> Option<Finding> {
-        let disputed = self.claims.iter().filter(|claim| claim.disputed).max_by_key(|claim| claim.latest);
-        let own = self.claims.iter().filter(|claim| !claim.disputed && claim.requests > 0).max_by_key(|claim| claim.requests);
+        let disputed = self
+            .claims
+            .iter()
+            .filter(|claim| claim.disputed)
+            .max_by_key(|claim| claim.latest);
+        let own = self
+            .claims
+            .iter()
+            .filter(|claim| !claim.disputed && claim.requests > 0)
+            .max_by_key(|claim| claim.requests);
         let accused = own.or(disputed)?.address;
-        let victims: Vec<Ipv4Addr> = self.claims.iter().filter(|c| c.disputed).map(|c| c.address).collect();
+        let victims: Vec<Ipv4Addr> = self
+            .claims
+            .iter()
+            .filter(|c| c.disputed)
+            .map(|c| c.address)
+            .collect();
         let others = victims.iter().chain(&self.told).copied();
         let mut peers: Vec<IpAddr> = Vec::new();
-        for peer in others.filter(|peer| *peer != accused && !peer.is_unspecified()).map(IpAddr::V4) {
+        for peer in others
+            .filter(|peer| *peer != accused && !peer.is_unspecified())
+            .map(IpAddr::V4)
+        {
             if !peers.contains(&peer) && peers.len() < PEERS {
                 peers.push(peer);
             }
@@ -380,7 +459,10 @@ impl Station {
             target: Target::host(IpAddr::V4(claimed)),
             peers,
             card,
-            title: format!("ARP spoofing: the station {} ({accused}) claims to be {claimed}", MacAddr(mac)),
+            title: format!(
+                "ARP spoofing: the station {} ({accused}) claims to be {claimed}",
+                MacAddr(mac)
+            ),
             span,
         })
     }

@@ -29,7 +29,10 @@ pub(crate) struct Edges {
 
 impl Edges {
     pub(crate) fn new(config: &DetectionConfig) -> Self {
-        Self { clients_of: BoundedMap::new(config.capacity.hosts), callers: Distinct::default() }
+        Self {
+            clients_of: BoundedMap::new(config.capacity.hosts),
+            callers: Distinct::default(),
+        }
     }
 
     pub(crate) fn evicted(&self) -> u64 {
@@ -41,7 +44,9 @@ impl Edges {
             && is_host(contact.server)
         {
             let client = hash_address(contact.client);
-            self.clients_of.entry(&contact.server, Distinct::default).insert(client);
+            self.clients_of
+                .entry(&contact.server, Distinct::default)
+                .insert(client);
             if is_local(contact.client) && !is_local(contact.server) {
                 self.callers.insert(client);
             }
@@ -53,7 +58,11 @@ impl Edges {
         if finding.detector.family() != Family::Channel {
             return None;
         }
-        let clients = self.clients_of.peek(&server).map_or(0.0, Distinct::estimate).round();
+        let clients = self
+            .clients_of
+            .peek(&server)
+            .map_or(0.0, Distinct::estimate)
+            .round();
         let by_clients = match (clients, self.callers.estimate().round()) {
             (n, _) if n >= 3.0 => -3.0,
             // Others had the occasion and did not use it.
@@ -65,7 +74,11 @@ impl Edges {
         let card = Card::opinion()
             .with(Feature::EdgeKnown, known, by_edge)
             .with(Feature::PeerClients, clients, by_clients)
-            .with(Feature::PeerOutside, f64::from(u8::from(outside)), if outside && clients < 3.0 { 0.7 } else { 0.0 });
+            .with(
+                Feature::PeerOutside,
+                f64::from(u8::from(outside)),
+                if outside && clients < 3.0 { 0.7 } else { 0.0 },
+            );
         (card.log_odds() != 0.0).then_some(card)
     }
 }

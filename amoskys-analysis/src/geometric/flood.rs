@@ -104,7 +104,9 @@ impl Floods {
     }
 
     fn report(&mut self, service: Service, mark: Mark, end: bool, findings: &mut Vec<Finding>) {
-        let Some(attempts) = self.services.peek_mut(&service) else { return };
+        let Some(attempts) = self.services.peek_mut(&service) else {
+            return;
+        };
         if attempts.amount(mark.time) < USUAL {
             return;
         }
@@ -125,7 +127,10 @@ impl Attempts {
     fn opened(&mut self, client: IpAddr, mark: Mark) {
         if self.amount(mark.time) + self.finished.read(mark.time, MEMORY) < 0.5 {
             // Nothing is left of what was before.
-            *self = Self { gate: self.gate, ..Self::default() };
+            *self = Self {
+                gate: self.gate,
+                ..Self::default()
+            };
         }
         self.undecided.add(mark.time, 1.0, MEMORY);
         self.sources.insert(hash_address(client));
@@ -157,7 +162,11 @@ impl Attempts {
     /// Unfinished connections, and half of the undecided ones if they are very many.
     fn amount(&self, now: Timestamp) -> f64 {
         let undecided = self.undecided.read(now, MEMORY);
-        let counted = if undecided < UNDECIDED { 0.0 } else { undecided * 0.5 };
+        let counted = if undecided < UNDECIDED {
+            0.0
+        } else {
+            undecided * 0.5
+        };
         self.unfinished.read(now, MEMORY) + counted
     }
 
@@ -165,9 +174,17 @@ impl Attempts {
         let amount = self.amount(now);
         let finished = self.finished.read(now, MEMORY);
         let share = amount / (amount + finished);
-        let by_share = if share >= 0.9 { 2.5 } else { (10.8 * (share - 0.9) + 2.5).max(-4.0) };
+        let by_share = if share >= 0.9 {
+            2.5
+        } else {
+            (10.8 * (share - 0.9) + 2.5).max(-4.0)
+        };
         let sources = self.sources.estimate();
-        let outage = if sources > FEW_SOURCES && amount < 1_000.0 { -2.0 } else { 0.0 };
+        let outage = if sources > FEW_SOURCES && amount < 1_000.0 {
+            -2.0
+        } else {
+            0.0
+        };
         Card::new(prior)
             .with(Feature::HalfOpen, amount.round(), 2.5 * (amount / USUAL).log2())
             .with(Feature::HalfOpenShare, share, by_share)
@@ -175,11 +192,18 @@ impl Attempts {
     }
 
     fn finding(&mut self, (server, port): Service, card: Card, span: Span) -> Option<Finding> {
-        let (most, _) = self.frequent.iter().copied().max_by_key(|(source, count)| (*count, *source))?;
+        let (most, _) = self
+            .frequent
+            .iter()
+            .copied()
+            .max_by_key(|(source, count)| (*count, *source))?;
         let accused = *self.accused.get_or_insert(most);
         let sources = self.sources.estimate();
         let from = if sources > FEW_SOURCES {
-            format!("about {} addresses, probably forged, {accused} among the first", sources.round())
+            format!(
+                "about {} addresses, probably forged, {accused} among the first",
+                sources.round()
+            )
         } else {
             accused.to_string()
         };
@@ -189,7 +213,9 @@ impl Attempts {
             target: Target::service(server, TCP, port),
             peers: vec![server],
             card,
-            title: format!("SYN flood: connections to {server} port {port} begun and not completed, from {from}"),
+            title: format!(
+                "SYN flood: connections to {server} port {port} begun and not completed, from {from}"
+            ),
             span,
         })
     }

@@ -96,7 +96,11 @@ impl Scans {
     pub(crate) fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
         match sighting {
             Sighting::Opened { contact, .. } if is_probe(contact) => self.opened(contact, mark, findings),
-            Sighting::Judged { contact, outcome, began } if is_probe(contact) => {
+            Sighting::Judged {
+                contact,
+                outcome,
+                began,
+            } if is_probe(contact) => {
                 self.judged(contact, *outcome, *began, mark, findings);
             }
             Sighting::Tick { end } => {
@@ -112,7 +116,9 @@ impl Scans {
         if contact.is_icmp() {
             return;
         }
-        let series = self.ports.entry(&(contact.client, contact.server), Series::default);
+        let series = self
+            .ports
+            .entry(&(contact.client, contact.server), Series::default);
         series.refresh(mark);
         if series.tried.insert(port_hash(contact)) {
             series.undecided.add(mark.time, 1.0, FRESH);
@@ -121,10 +127,19 @@ impl Scans {
         }
     }
 
-    fn judged(&mut self, contact: &Contact, outcome: Outcome, began: Mark, mark: Mark, findings: &mut Vec<Finding>) {
+    fn judged(
+        &mut self,
+        contact: &Contact,
+        outcome: Outcome,
+        began: Mark,
+        mark: Mark,
+        findings: &mut Vec<Finding>,
+    ) {
         let scale = if contact.protocol == UDP { 0.5 } else { 1.0 };
         if !contact.is_icmp() {
-            let series = self.ports.entry(&(contact.client, contact.server), Series::default);
+            let series = self
+                .ports
+                .entry(&(contact.client, contact.server), Series::default);
             series.refresh(mark);
             if series.decided.insert(port_hash(contact)) {
                 let undecided = series.undecided.read(mark.time, FRESH);
@@ -177,7 +192,10 @@ impl Scans {
 impl Series {
     /// Starts over if the last probe was long ago, or the clock was set anew.
     fn refresh(&mut self, mark: Mark) {
-        if self.span.is_some_and(|span| !(-60.0..FORGET).contains(&seconds_between(span.latest, mark.time))) {
+        if self
+            .span
+            .is_some_and(|span| !(-60.0..FORGET).contains(&seconds_between(span.latest, mark.time)))
+        {
             *self = Self::default();
         }
     }
@@ -214,7 +232,11 @@ impl Series {
             Key::Hosts(..) => (Feature::FailedHosts, Feature::AnsweredHosts),
         };
         let undecided = self.undecided.read(now, FRESH);
-        let counted = if undecided < UNDECIDED.0 { 0.0 } else { undecided * UNDECIDED.1 };
+        let counted = if undecided < UNDECIDED.0 {
+            0.0
+        } else {
+            undecided * UNDECIDED.1
+        };
         let usual = f64::from(self.usual);
         Card::new(prior)
             .with(failed, f64::from(self.failed), self.gain)
@@ -246,10 +268,17 @@ impl Series {
                 Finding {
                     detector: Detector::HostSweep,
                     accused: client,
-                    target: Target { host: None, service: Some((protocol, port)), name: None },
+                    target: Target {
+                        host: None,
+                        service: Some((protocol, port)),
+                        name: None,
+                    },
                     peers: self.examples.clone(),
                     card,
-                    title: format!("Host sweep: {client} tried {} hosts by {what}, most in vain", self.failed),
+                    title: format!(
+                        "Host sweep: {client} tried {} hosts by {what}, most in vain",
+                        self.failed
+                    ),
                     span,
                 }
             }

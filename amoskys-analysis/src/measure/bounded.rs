@@ -18,7 +18,11 @@ pub(crate) struct BoundedMap<K: Hash + Eq, V> {
 impl<K: Hash + Eq + Clone, V> BoundedMap<K, V> {
     /// An empty map of at most `limit` entries, at least one. Memory grows with use.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { entries: LruCache::unbounded(), limit: limit.max(1), evicted: 0 }
+        Self {
+            entries: LruCache::unbounded(),
+            limit: limit.max(1),
+            evicted: 0,
+        }
     }
 
     /// The entry, which thereby is the last one used.
@@ -105,7 +109,10 @@ mod tests {
         map.get(&1);
         *map.entry(&3, || 0) += 30;
         assert!(map.peek(&2).is_none());
-        assert_eq!((map.peek(&1), map.peek(&3), map.evicted(), map.len()), (Some(&10), Some(&30), 1, 2));
+        assert_eq!(
+            (map.peek(&1), map.peek(&3), map.evicted(), map.len()),
+            (Some(&10), Some(&30), 1, 2)
+        );
     }
 
     #[test]
@@ -120,6 +127,9 @@ mod tests {
             map.entry(&key, || 9);
             back.entry(&key, || 9);
         }
-        assert_eq!(postcard::to_allocvec(&map).unwrap(), postcard::to_allocvec(&back).unwrap());
+        assert_eq!(
+            postcard::to_allocvec(&map).unwrap(),
+            postcard::to_allocvec(&back).unwrap()
+        );
     }
 }

@@ -66,7 +66,15 @@ mod tests {
 
     #[test]
     fn counts_a_few_almost_exactly_and_hundreds_within_a_tenth() {
-        for (count, tolerance) in [(0, 0.0), (1, 0.1), (10, 1.0), (20, 1.5), (100, 8.0), (500, 50.0), (1000, 100.0)] {
+        for (count, tolerance) in [
+            (0, 0.0),
+            (1, 0.1),
+            (10, 1.0),
+            (20, 1.5),
+            (100, 8.0),
+            (500, 50.0),
+            (1000, 100.0),
+        ] {
             let mut distinct = Distinct::default();
             for key in 0..count {
                 distinct.insert(mix(key));
@@ -90,6 +98,9 @@ mod tests {
     fn hashes_are_the_same_everywhere() {
         assert_eq!(mix(0), 0xe220_a839_7b1d_cdaf);
         assert_ne!(hash_bytes(b"ab"), hash_bytes(b"ab\0"));
-        assert_ne!(hash_address([10, 0, 0, 1].into()), hash_address([10, 0, 0, 2].into()));
+        assert_ne!(
+            hash_address([10, 0, 0, 1].into()),
+            hash_address([10, 0, 0, 2].into())
+        );
     }
 }

@@ -20,7 +20,7 @@ impl Leaky {
     /// Adds an amount and returns the sum.
     pub(crate) fn add(&mut self, now: Timestamp, amount: f64, tau: f64) -> f64 {
         let passed = seconds_between(self.at, now);
-        if passed > 0.0 || passed < -RESET_SECONDS {
+        if !(-RESET_SECONDS..=0.0).contains(&passed) {
             self.value = self.read(now, tau);
             self.at = now;
         }
@@ -55,7 +55,13 @@ mod tests {
     #[test]
     fn absurd_times_leave_it_finite() {
         let mut sum = Leaky::default();
-        for time in [Timestamp::MAX, Timestamp::MIN, Timestamp::from_secs(5), Timestamp::MAX, Timestamp::from_secs(6)] {
+        for time in [
+            Timestamp::MAX,
+            Timestamp::MIN,
+            Timestamp::from_secs(5),
+            Timestamp::MAX,
+            Timestamp::from_secs(6),
+        ] {
             assert!(sum.add(time, 1.0, 10.0).is_finite());
         }
         assert_eq!(sum.add(Timestamp::from_secs(6), 1.0, 10.0), 2.0);

@@ -13,7 +13,10 @@ pub(crate) use self::ring::Ring;
 use amoskys_core::Timestamp;
 
 /// Seconds from `earlier` to `later`; negative if the clock went backward.
-#[expect(clippy::cast_precision_loss, reason = "sub-microsecond precision is not needed")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "sub-microsecond precision is not needed"
+)]
 pub(crate) fn seconds_between(earlier: Timestamp, later: Timestamp) -> f64 {
     (i128::from(later.nanos()) - i128::from(earlier.nanos())) as f64 / 1e9
 }
@@ -41,11 +44,18 @@ pub(crate) fn relative_spread(values: &mut [f64]) -> f64 {
         *value = (*value - middle).abs();
     }
     let deviation = 1.4826 * median(values);
-    if deviation == 0.0 { 0.0 } else { deviation / middle.abs() }
+    if deviation == 0.0 {
+        0.0
+    } else {
+        deviation / middle.abs()
+    }
 }
 
 /// A whole number as a float.
-#[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 do not occur, and would only be rounded")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts beyond 2^53 do not occur, and would only be rounded"
+)]
 pub(crate) const fn float(count: u64) -> f64 {
     count as f64
 }

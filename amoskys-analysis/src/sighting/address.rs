@@ -37,10 +37,24 @@ mod tests {
     #[test]
     fn knows_the_kinds_of_address() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        for local in ["10.1.2.3", "192.168.0.9", "172.31.0.1", "100.100.0.1", "fe80::1", "fd00::1", "127.0.0.1"] {
+        for local in [
+            "10.1.2.3",
+            "192.168.0.9",
+            "172.31.0.1",
+            "100.100.0.1",
+            "fe80::1",
+            "fd00::1",
+            "127.0.0.1",
+        ] {
             assert!(is_local(ip(local)), "{local}");
         }
-        for outside in ["8.8.8.8", "198.51.100.7", "172.32.0.1", "100.128.0.1", "2001:db8::1"] {
+        for outside in [
+            "8.8.8.8",
+            "198.51.100.7",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2001:db8::1",
+        ] {
             assert!(!is_local(ip(outside)), "{outside}");
         }
         for group in ["224.0.0.251", "255.255.255.255", "192.168.1.255", "ff02::fb"] {

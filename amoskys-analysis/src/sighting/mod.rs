@@ -13,8 +13,8 @@ use amoskys_core::event::{ArpRecord, DnsRecord, FlowRecord, TcpState};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::address::{is_host, is_local};
-pub(crate) use self::tracker::Tracker;
 use self::service::{ICMP, ICMPV6, TCP, UDP, is_common};
+pub(crate) use self::tracker::Tracker;
 use crate::finding::Mark;
 
 /// What a layer is shown.
@@ -23,11 +23,24 @@ pub(crate) enum Sighting<'a> {
     /// A flow began.
     Opened { contact: Contact, flow: &'a FlowRecord },
     /// It has become known how a connection attempt ended. Once for each flow that is an attempt.
-    Judged { contact: Contact, outcome: Outcome, began: Mark },
+    Judged {
+        contact: Contact,
+        outcome: Outcome,
+        began: Mark,
+    },
     /// A flow has gone on, or ended.
-    Grew { contact: Contact, flow: &'a FlowRecord, growth: Growth },
+    Grew {
+        contact: Contact,
+        flow: &'a FlowRecord,
+        growth: Growth,
+    },
     /// A flow ended.
-    Closed { contact: Contact, flow: &'a FlowRecord, outcome: Option<Outcome>, began: Mark },
+    Closed {
+        contact: Contact,
+        flow: &'a FlowRecord,
+        outcome: Option<Outcome>,
+        began: Mark,
+    },
     /// A DNS message.
     Dns(&'a DnsRecord),
     /// An ARP message.
@@ -63,7 +76,10 @@ impl Contact {
                 (_, Some(answer)) if answer == flow.first => (tcp.forward.flags.syn == 0, true),
                 _ => (guess(key.source_port, key.destination_port, true), false),
             },
-            (UDP, _) => (guess(key.source_port, key.destination_port, false), is_common(key.destination_port)),
+            (UDP, _) => (
+                guess(key.source_port, key.destination_port, false),
+                is_common(key.destination_port),
+            ),
             _ => (true, true),
         };
         let key = if forward { key } else { key.reversed() };
@@ -86,18 +102,30 @@ impl Contact {
 
     /// The first payload bytes the server sent.
     pub(crate) fn server_bytes<'a>(&self, flow: &'a FlowRecord) -> &'a [u8] {
-        if self.forward { &flow.backward.first_bytes } else { &flow.forward.first_bytes }
+        if self.forward {
+            &flow.backward.first_bytes
+        } else {
+            &flow.forward.first_bytes
+        }
     }
 
     /// The first payload bytes the client sent.
     pub(crate) fn client_bytes<'a>(&self, flow: &'a FlowRecord) -> &'a [u8] {
-        if self.forward { &flow.forward.first_bytes } else { &flow.backward.first_bytes }
+        if self.forward {
+            &flow.forward.first_bytes
+        } else {
+            &flow.backward.first_bytes
+        }
     }
 
     /// Payload bytes the client sent, and the server.
     pub(crate) const fn payload(&self, flow: &FlowRecord) -> (u64, u64) {
         let (forward, backward) = (flow.forward.payload.sum, flow.backward.payload.sum);
-        if self.forward { (forward, backward) } else { (backward, forward) }
+        if self.forward {
+            (forward, backward)
+        } else {
+            (backward, forward)
+        }
     }
 }
 
@@ -154,7 +182,11 @@ impl Outcome {
             TcpState::SynSent => ended.then_some(Self::Unanswered),
             TcpState::SynReceived => ended.then_some(Self::HalfOpen),
             TcpState::Midstream if is_stealth_probe(flow) => {
-                if flow.backward.packets > 0 { Some(Self::Refused) } else { ended.then_some(Self::Unanswered) }
+                if flow.backward.packets > 0 {
+                    Some(Self::Refused)
+                } else {
+                    ended.then_some(Self::Unanswered)
+                }
             }
             TcpState::Midstream => None,
             _ if tcp.syn.is_none() => None,
@@ -178,7 +210,11 @@ const STREAM_PACKETS: u64 = 4;
 fn is_stealth_probe(flow: &FlowRecord) -> bool {
     flow.tcp.as_ref().is_some_and(|tcp| {
         let flags = &tcp.forward.flags;
-        flags.syn == 0 && flags.ack == 0 && flags.rst == 0 && flow.forward.packets <= 2 && flow.forward.data_packets == 0
+        flags.syn == 0
+            && flags.ack == 0
+            && flags.rst == 0
+            && flow.forward.packets <= 2
+            && flow.forward.data_packets == 0
     })
 }
 

@@ -45,7 +45,10 @@ struct Clock {
 impl Tracker {
     /// Remembers at most `flows` open flows.
     pub(crate) fn new(flows: usize) -> Self {
-        Self { flows: BoundedMap::new(flows), clocks: Vec::new() }
+        Self {
+            flows: BoundedMap::new(flows),
+            clocks: Vec::new(),
+        }
     }
 
     /// Flows forgotten because there were too many.
@@ -73,7 +76,13 @@ impl Tracker {
         clock.starts |= flow.phase == FlowPhase::Start;
         let memo = self.flows.entry(&id, || {
             new = true;
-            Memo { contact: Contact::of(flow), began: mark, judged: None, so_far: None, seen: Growth::default() }
+            Memo {
+                contact: Contact::of(flow),
+                began: mark,
+                judged: None,
+                so_far: None,
+                seen: Growth::default(),
+            }
         });
         let contact = memo.contact;
         // A flow that was forgotten begins no second time.
@@ -85,14 +94,22 @@ impl Tracker {
         let growth = total.since(&memo.seen);
         memo.seen = total;
         if growth != Growth::default() {
-            show(Sighting::Grew { contact, flow, growth });
+            show(Sighting::Grew {
+                contact,
+                flow,
+                growth,
+            });
         }
         let began = memo.began;
         if memo.judged.is_none() {
             memo.judged = Outcome::of(flow, ended);
             memo.so_far = Outcome::of(flow, true);
             if let Some(outcome) = memo.judged {
-                show(Sighting::Judged { contact, outcome, began });
+                show(Sighting::Judged {
+                    contact,
+                    outcome,
+                    began,
+                });
             } else if opened && memo.so_far.is_some() {
                 if clock.waiting.len() >= limit {
                     clock.waiting.pop_front();
@@ -102,7 +119,12 @@ impl Tracker {
         }
         if ended {
             let outcome = Outcome::of(flow, true);
-            show(Sighting::Closed { contact, flow, outcome, began });
+            show(Sighting::Closed {
+                contact,
+                flow,
+                outcome,
+                began,
+            });
             self.flows.remove(&id);
         }
     }
@@ -127,7 +149,11 @@ impl Tracker {
                 && let Some(outcome @ (Outcome::Unanswered | Outcome::HalfOpen)) = memo.so_far
             {
                 memo.judged = Some(outcome);
-                show(Sighting::Judged { contact: memo.contact, outcome, began: memo.began });
+                show(Sighting::Judged {
+                    contact: memo.contact,
+                    outcome,
+                    began: memo.began,
+                });
             }
         }
         let second = mark.time.nanos().div_euclid(1_000_000_000);

@@ -12,10 +12,11 @@
 //! the server.
 //!
 //! Services that honest hosts ask regularly by design over UDP (time, names, leases, SNMP, industrial polling) are left
-//! out, and so are polls within one long connection: they are not connections.
+//! out, and so are polls within one long connection: they are not connections. Other datagrams count less (-1.5): many programs
+//! send them to keep a way through a firewall open.
 //!
 //! **Uploads.** Where each connection sends ten times what it receives and at least 10 kB, the series is one of uploads.
-//! Uploads of the very same size, beside a nearly silent connection to the same service that is kept open, are how a
+//! Uploads of nearly the same size, beside a nearly silent connection to the same service that is kept open, are how a
 //! remote-access trojan ships screen shots or files.
 //!
 //! **Priors.** +0.5 for each interval that keeps to the period, -0.8 for each that does not: about a third of the logarithm
@@ -111,7 +112,12 @@ impl Channels {
 
     pub(crate) fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
         match sighting {
-            Sighting::Closed { contact, flow, outcome: Some(Outcome::Answered), began } if counts(contact) => {
+            Sighting::Closed {
+                contact,
+                flow,
+                outcome: Some(Outcome::Answered),
+                began,
+            } if counts(contact) => {
                 self.closed(contact, flow, *began, mark, findings);
             }
             Sighting::Grew { contact, flow, .. } if counts(contact) && is_control(flow) => {
@@ -123,7 +129,14 @@ impl Channels {
         }
     }
 
-    fn closed(&mut self, contact: &Contact, flow: &FlowRecord, began: Mark, mark: Mark, findings: &mut Vec<Finding>) {
+    fn closed(
+        &mut self,
+        contact: &Contact,
+        flow: &FlowRecord,
+        began: Mark,
+        mark: Mark,
+        findings: &mut Vec<Finding>,
+    ) {
         if is_control(flow) {
             return;
         }
@@ -143,7 +156,9 @@ impl Channels {
         }
         let Some(rhythm) = series.rhythm() else { return };
         let regular = self.regular.entry(&contact.client, Vec::new);
-        let known = regular.iter().position(|service| *service == (contact.server, contact.port));
+        let known = regular
+            .iter()
+            .position(|service| *service == (contact.server, contact.port));
         match (rhythm.kept > 2 * rhythm.missed && rhythm.busy < 0.5, known) {
             (true, None) if regular.len() < 8 => regular.push((contact.server, contact.port)),
             (false, Some(at)) => _ = regular.remove(at),
@@ -164,7 +179,10 @@ impl Series {
         }
         let mut starts: Vec<Timestamp> = self.beats.iter().map(|beat| beat.start).collect();
         starts.sort_unstable();
-        let intervals: Vec<f64> = starts.windows(2).map(|pair| seconds_between(pair[0], pair[1])).collect();
+        let intervals: Vec<f64> = starts
+            .windows(2)
+            .map(|pair| seconds_between(pair[0], pair[1]))
+            .collect();
         let period = median(&mut intervals.clone());
         if period < SHORTEST {
             return None;
@@ -190,7 +208,7 @@ impl Series {
         let upload = rhythm.is_upload();
         let exchange = rhythm.sent + rhythm.received;
         let alike = match rhythm.size_spread {
-            s if s < 0.05 && upload => 2.0,
+            s if s < 0.1 && upload => 2.0,
             s if s < 0.1 => 1.0,
             s if s < 0.3 => 0.5,
             s if s > 1.0 => -1.0,
@@ -203,12 +221,25 @@ impl Series {
         let flag = |set: bool| f64::from(u8::from(set));
         let score = |set: bool, by: f64| if set { by } else { 0.0 };
         let mut card = Card::new(prior)
-            .with(Feature::Regular, f64::from(rhythm.kept), (0.5 * f64::from(rhythm.kept)).min(6.0))
-            .with(Feature::Irregular, f64::from(rhythm.missed), -0.8 * f64::from(rhythm.missed))
+            .with(
+                Feature::Regular,
+                f64::from(rhythm.kept),
+                (0.5 * f64::from(rhythm.kept)).min(6.0),
+            )
+            .with(
+                Feature::Irregular,
+                f64::from(rhythm.missed),
+                -0.8 * f64::from(rhythm.missed),
+            )
             .with(Feature::SizeSpread, rhythm.size_spread, alike)
             .with(Feature::Busy, rhythm.busy, score(rhythm.busy > 0.5, -3.0))
             .with(Feature::PeerOutside, flag(outside), score(outside, 1.5))
             .with(Feature::UncommonPort, flag(uncommon), score(uncommon, 1.0))
+            .with(
+                Feature::Datagrams,
+                flag(contact.protocol == UDP),
+                score(contact.protocol == UDP, -1.5),
+            )
             .with(
                 Feature::Repetitions,
                 f64::from(self.count),
@@ -241,7 +272,13 @@ impl Series {
     }
 
     fn finding(&self, rhythm: &Rhythm, contact: &Contact, card: Card, span: Span) -> Finding {
-        let Contact { client, server, port, protocol, .. } = *contact;
+        let Contact {
+            client,
+            server,
+            port,
+            protocol,
+            ..
+        } = *contact;
         let (detector, what) = if rhythm.is_upload() {
             (Detector::RepeatedUpload, "Regular uploads")
         } else {
@@ -253,7 +290,10 @@ impl Series {
             target: Target::service(server, protocol, port),
             peers: vec![server],
             card,
-            title: format!("{what}: {client} calls {server} port {port} every {:.1} s", rhythm.period),
+            title: format!(
+                "{what}: {client} calls {server} port {port} every {:.1} s",
+                rhythm.period
+            ),
             span,
         }
     }
@@ -299,10 +339,19 @@ fn has_heartbeat(contact: &Contact, flow: &FlowRecord) -> bool {
         }
     }
     // Bare acknowledgements are the shortest packets.
-    let Some(shortest) = sent.iter().map(|(length, _)| *length).min() else { return false };
-    sent.iter().map(|(length, _)| *length).filter(|length| *length > shortest).any(|size| {
-        let times: Vec<f64> = sent.iter().filter(|(length, _)| *length == size).map(|(_, at)| *at).collect();
-        let mut gaps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        gaps.len() >= 4 && median(&mut gaps.clone()) >= 1.0 && relative_spread(&mut gaps) < 0.1
-    })
+    let Some(shortest) = sent.iter().map(|(length, _)| *length).min() else {
+        return false;
+    };
+    sent.iter()
+        .map(|(length, _)| *length)
+        .filter(|length| *length > shortest)
+        .any(|size| {
+            let times: Vec<f64> = sent
+                .iter()
+                .filter(|(length, _)| *length == size)
+                .map(|(_, at)| *at)
+                .collect();
+            let mut gaps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            gaps.len() >= 4 && median(&mut gaps.clone()) >= 1.0 && relative_spread(&mut gaps) < 0.1
+        })
 }

@@ -59,7 +59,11 @@ impl Echoes {
     }
 
     pub(crate) fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
-        if let Sighting::Grew { contact, flow, growth } = sighting
+        if let Sighting::Grew {
+            contact,
+            flow,
+            growth,
+        } = sighting
             && contact.is_icmp()
             && growth.echoes > 0
             && is_host(contact.client)
@@ -69,12 +73,26 @@ impl Echoes {
         }
     }
 
-    fn grew(&mut self, contact: &Contact, flow: &FlowRecord, growth: &Growth, mark: Mark, findings: &mut Vec<Finding>) {
+    fn grew(
+        &mut self,
+        contact: &Contact,
+        flow: &FlowRecord,
+        growth: &Growth,
+        mark: Mark,
+        findings: &mut Vec<Finding>,
+    ) {
         // One tunnel may appear as flows begun by either side; the one that began the first is the client.
         let (key, reversed) = ((contact.client, contact.server), (contact.server, contact.client));
-        let key = if self.pairs.peek(&reversed).is_some() { reversed } else { key };
+        let key = if self.pairs.peek(&reversed).is_some() {
+            reversed
+        } else {
+            key
+        };
         let pair = self.pairs.entry(&key, Pair::default);
-        if pair.span.is_some_and(|span| !(-60.0..FORGET).contains(&seconds_between(span.latest, mark.time))) {
+        if pair
+            .span
+            .is_some_and(|span| !(-60.0..FORGET).contains(&seconds_between(span.latest, mark.time)))
+        {
             *pair = Pair::default();
         }
         pair.echoes = pair.echoes.saturating_add(growth.echoes);
@@ -84,7 +102,10 @@ impl Echoes {
             pair.altered = pair.altered.saturating_add(growth.altered);
         }
         pair.unmatched = pair.unmatched.saturating_add(growth.unmatched);
-        pair.bytes = pair.bytes.saturating_add(growth.sent).saturating_add(growth.received);
+        pair.bytes = pair
+            .bytes
+            .saturating_add(growth.sent)
+            .saturating_add(growth.received);
         let payload = flow.forward.payload.with(&flow.backward.payload);
         if payload.count >= 10 {
             pair.size_spread = payload.std_dev;
@@ -100,7 +121,11 @@ impl Echoes {
             findings.push(Finding {
                 detector: Detector::EchoTunnel,
                 accused: client,
-                target: Target { host: Some(server), service: Some((contact.protocol, 0)), name: None },
+                target: Target {
+                    host: Some(server),
+                    service: Some((contact.protocol, 0)),
+                    name: None,
+                },
                 peers: vec![server],
                 card,
                 title: format!("ICMP tunnel: echoes between {client} and {server} carry messages both ways"),
@@ -117,8 +142,20 @@ impl Pair {
         let by_altered = (1.2 * doublings(self.altered)).min(7.0) + if share > 0.3 { 1.5 } else { 0.0 };
         Card::new(prior)
             .with(Feature::AlteredReplies, float(self.altered), by_altered)
-            .with(Feature::UnmatchedReplies, float(self.unmatched), (0.4 * doublings(self.unmatched)).min(2.0))
-            .with(Feature::EchoSizeSpread, self.size_spread, if self.size_spread >= 16.0 { 1.5 } else { 0.0 })
-            .with(Feature::EchoBytes, float(self.bytes), if self.bytes > 10_000 { 0.5 } else { 0.0 })
+            .with(
+                Feature::UnmatchedReplies,
+                float(self.unmatched),
+                (0.4 * doublings(self.unmatched)).min(2.0),
+            )
+            .with(
+                Feature::EchoSizeSpread,
+                self.size_spread,
+                if self.size_spread >= 16.0 { 1.5 } else { 0.0 },
+            )
+            .with(
+                Feature::EchoBytes,
+                float(self.bytes),
+                if self.bytes > 10_000 { 0.5 } else { 0.0 },
+            )
     }
 }

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use self::beacon::Channels;
 use self::echo::Echoes;
-pub(crate) use self::rates::Usual;
 use self::rates::Rates;
+pub(crate) use self::rates::Usual;
 use self::volume::Volumes;
 use self::windows::Rarities;
 use crate::baseline::Normal;
@@ -66,6 +66,10 @@ impl LayerModel for Temporal {
     }
 
     fn evicted(&self) -> u64 {
-        self.channels.evicted() + self.echoes.evicted() + self.rates.evicted() + self.volumes.evicted() + self.rarities.evicted()
+        self.channels.evicted()
+            + self.echoes.evicted()
+            + self.rates.evicted()
+            + self.volumes.evicted()
+            + self.rarities.evicted()
     }
 }

@@ -31,7 +31,10 @@ pub(crate) struct Usual {
 
 impl Default for Usual {
     fn default() -> Self {
-        Self { center: 0.3_f64.ln(), spread: 1.5 }
+        Self {
+            center: 0.3_f64.ln(),
+            spread: 1.5,
+        }
     }
 }
 
@@ -50,7 +53,9 @@ struct Rate {
 
 impl Rates {
     pub(crate) fn new(config: &DetectionConfig) -> Self {
-        Self { starts: BoundedMap::new(config.capacity.hosts) }
+        Self {
+            starts: BoundedMap::new(config.capacity.hosts),
+        }
     }
 
     pub(crate) fn evicted(&self) -> u64 {
@@ -70,7 +75,9 @@ impl Rates {
 
     /// Connections begun per second, at the latest peak.
     pub(crate) fn rate(&self, host: IpAddr, now: amoskys_core::Timestamp) -> f64 {
-        self.starts.peek(&host).map_or(0.0, |rate| rate.peak.read(now, 6.0 * MEMORY) / MEMORY)
+        self.starts
+            .peek(&host)
+            .map_or(0.0, |rate| rate.peak.read(now, 6.0 * MEMORY) / MEMORY)
     }
 
     /// The rate of the finding's host, as a term.

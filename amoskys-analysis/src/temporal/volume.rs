@@ -72,7 +72,9 @@ impl Volumes {
     }
 
     pub(crate) fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
-        let Sighting::Grew { contact, growth, .. } = sighting else { return };
+        let Sighting::Grew { contact, growth, .. } = sighting else {
+            return;
+        };
         let (host, outside, sent, received) = match (is_local(contact.client), is_local(contact.server)) {
             (true, false) => (contact.client, contact.server, growth.sent, growth.received),
             (false, true) => (contact.server, contact.client, growth.received, growth.sent),
@@ -81,10 +83,19 @@ impl Volumes {
         if !is_host(outside) || !is_host(host) || *growth == Growth::default() {
             return;
         }
-        let surprise = self.hosts.entry(&host, History::default).add(mark.time, float(sent));
+        let surprise = self
+            .hosts
+            .entry(&host, History::default)
+            .add(mark.time, float(sent));
         let pair = self.pairs.entry(&(host, outside), Pair::default);
-        if pair.span.is_some_and(|span| !(-60.0..MEMORY).contains(&seconds_between(span.latest, mark.time))) {
-            *pair = Pair { gate: pair.gate, ..Pair::default() };
+        if pair
+            .span
+            .is_some_and(|span| !(-60.0..MEMORY).contains(&seconds_between(span.latest, mark.time)))
+        {
+            *pair = Pair {
+                gate: pair.gate,
+                ..Pair::default()
+            };
         }
         let total = pair.sent.add(mark.time, float(sent), MEMORY);
         let back = pair.received.add(mark.time, float(received), MEMORY);
@@ -97,9 +108,21 @@ impl Volumes {
             return;
         }
         let card = Card::new(self.prior)
-            .with(Feature::VolumeSent, total.round(), (0.8 * (total / USUAL).log2()).min(3.5))
-            .with(Feature::UploadRatio, total / back.max(1.0), if total >= 10.0 * back { 1.0 } else { -1.0 })
-            .with(Feature::VolumeSurprise, surprise, (0.7 * (surprise - 1.0)).clamp(0.0, 2.0));
+            .with(
+                Feature::VolumeSent,
+                total.round(),
+                (0.8 * (total / USUAL).log2()).min(3.5),
+            )
+            .with(
+                Feature::UploadRatio,
+                total / back.max(1.0),
+                if total >= 10.0 * back { 1.0 } else { -1.0 },
+            )
+            .with(
+                Feature::VolumeSurprise,
+                surprise,
+                (0.7 * (surprise - 1.0)).clamp(0.0, 2.0),
+            );
         if let Some(span) = pair.span
             && card.log_odds() >= self.floor
             && pair.gate.pass(mark.time, card.log_odds())
@@ -135,14 +158,23 @@ impl History {
 }
 
 fn finding(contact: &Contact, card: Card, span: Span, total: f64) -> Finding {
-    let Contact { client, server, port, protocol, .. } = *contact;
+    let Contact {
+        client,
+        server,
+        port,
+        protocol,
+        ..
+    } = *contact;
     Finding {
         detector: Detector::VolumeOut,
         accused: client,
         target: Target::service(server, protocol, port),
         peers: vec![server],
         card,
-        title: format!("Large upload: {client} sent {:.1} MB to {server} in ten minutes", total / 1e6),
+        title: format!(
+            "Large upload: {client} sent {:.1} MB to {server} in ten minutes",
+            total / 1e6
+        ),
         span,
     }
 }

@@ -37,7 +37,9 @@ struct Rarity {
 
 impl Rarities {
     pub(crate) fn new(config: &DetectionConfig) -> Self {
-        Self { hosts: BoundedMap::new(config.capacity.hosts) }
+        Self {
+            hosts: BoundedMap::new(config.capacity.hosts),
+        }
     }
 
     pub(crate) fn evicted(&self) -> u64 {

@@ -9,20 +9,33 @@ use amoskys_core::event::Verdict;
 use amoskys_core::{Class, Collector, Epoch, Recorded, Seq, StreamId};
 
 /// Shows all events of a capture file, numbered in one stream.
-pub(crate) fn show_events(file: impl AsRef<Path>, mut look: impl FnMut(&Recorded)) -> Result<(), Box<dyn Error>> {
-    let stream = StreamId { agent: "sensor".into(), epoch: Epoch::default(), class: Class::Telemetry };
+pub(crate) fn show_events(
+    file: impl AsRef<Path>,
+    mut look: impl FnMut(&Recorded),
+) -> Result<(), Box<dyn Error>> {
+    let stream = StreamId {
+        agent: "sensor".into(),
+        epoch: Epoch::default(),
+        class: Class::Telemetry,
+    };
     let stream = Arc::new(stream);
     let mut collector = FlowCollector::from_files([file])?;
     let mut next = 0;
-    tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
-        while let Some(batch) = collector.next_batch().await? {
-            for event in batch.events {
-                look(&Recorded { stream: stream.clone(), seq: Seq(next), event });
-                next += 1;
+    tokio::runtime::Builder::new_current_thread()
+        .build()?
+        .block_on(async {
+            while let Some(batch) = collector.next_batch().await? {
+                for event in batch.events {
+                    look(&Recorded {
+                        stream: stream.clone(),
+                        seq: Seq(next),
+                        event,
+                    });
+                    next += 1;
+                }
             }
-        }
-        Ok(())
-    })
+            Ok(())
+        })
 }
 
 /// The latest revision of each verdict, in order of time.

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use amoskys_analysis::{Detection, DetectionConfig};
 use amoskys_core::event::{
-    ArpOperation, ArpRecord, DnsQuestion, DnsRecord, FlowDirection, FlowEnd, FlowKey, FlowPhase, FlowRecord, IcmpStats, MacAddr,
-    PacketSample, Punctuation, Summary, TcpDirection, TcpFlagCounts, TcpState, TcpStats, Verdict,
+    ArpOperation, ArpRecord, DnsQuestion, DnsRecord, FlowDirection, FlowEnd, FlowKey, FlowPhase, FlowRecord,
+    IcmpStats, MacAddr, PacketSample, Punctuation, Summary, TcpDirection, TcpFlagCounts, TcpState, TcpStats,
+    Verdict,
 };
-use amoskys_core::{Analyzer, Class, Epoch, Event, EventId, Observation, Payload, Recorded, Seq, StreamId, Timestamp};
+use amoskys_core::{
+    Analyzer, Class, Epoch, Event, EventId, Observation, Payload, Recorded, Seq, StreamId, Timestamp,
+};
 
 /// When the traffic begins.
 pub(crate) const BEGIN: i64 = 1_700_000_000;
@@ -52,12 +55,31 @@ impl Traffic {
     pub(crate) fn tcp(&mut self, at: f64, client: IpAddr, server: IpAddr, port: u16, ending: Ending) {
         let flow = self.number();
         let source_port = 1024 + u16::try_from(flow % 60_000).unwrap();
-        let key = FlowKey { source: client, source_port, destination: server, destination_port: port, protocol: 6 };
+        let key = FlowKey {
+            source: client,
+            source_port,
+            destination: server,
+            destination_port: port,
+            protocol: 6,
+        };
         let first = time(at);
-        let mut record = FlowRecord { flow, key, first, last: first, ..FlowRecord::default() };
+        let mut record = FlowRecord {
+            flow,
+            key,
+            first,
+            last: first,
+            ..FlowRecord::default()
+        };
         record.forward = packets(1, 0);
-        let mut tcp = TcpStats { state: TcpState::SynSent, syn: Some(first), ..TcpStats::default() };
-        tcp.forward = flags(TcpFlagCounts { syn: 1, ..TcpFlagCounts::default() });
+        let mut tcp = TcpStats {
+            state: TcpState::SynSent,
+            syn: Some(first),
+            ..TcpStats::default()
+        };
+        tcp.forward = flags(TcpFlagCounts {
+            syn: 1,
+            ..TcpFlagCounts::default()
+        });
         record.tcp = Some(tcp.clone());
         self.flow(at, record.clone());
 
@@ -85,7 +107,10 @@ impl Traffic {
             // The meter tells of a long connection while it lasts.
             let mut update = record.clone();
             update.phase = FlowPhase::Update;
-            update.tcp = Some(TcpStats { state: TcpState::Established, ..tcp.clone() });
+            update.tcp = Some(TcpStats {
+                state: TcpState::Established,
+                ..tcp.clone()
+            });
             for step in 1..=(lasts / 5.0) as u32 {
                 update.last = time(at + 5.0 * f64::from(step));
                 self.flow(at + 5.0 * f64::from(step), update.clone());
@@ -97,10 +122,30 @@ impl Traffic {
         self.flow(at + lasts + wait, record);
     }
 
-    pub(crate) fn udp(&mut self, at: f64, client: IpAddr, server: IpAddr, port: u16, answered: bool, ttl: u8) {
+    pub(crate) fn udp(
+        &mut self,
+        at: f64,
+        client: IpAddr,
+        server: IpAddr,
+        port: u16,
+        answered: bool,
+        ttl: u8,
+    ) {
         let flow = self.number();
-        let key = FlowKey { source: client, source_port: 40_000, destination: server, destination_port: port, protocol: 17 };
-        let mut record = FlowRecord { flow, key, first: time(at), last: time(at), ..FlowRecord::default() };
+        let key = FlowKey {
+            source: client,
+            source_port: 40_000,
+            destination: server,
+            destination_port: port,
+            protocol: 17,
+        };
+        let mut record = FlowRecord {
+            flow,
+            key,
+            first: time(at),
+            last: time(at),
+            ..FlowRecord::default()
+        };
         record.forward = packets(1, 48);
         (record.forward.ttl_min, record.forward.ttl_max) = (ttl, ttl);
         self.flow(at, record.clone());
@@ -112,15 +157,43 @@ impl Traffic {
     }
 
     /// Echo requests and replies of one flow; `altered` replies carry other data, in sizes that differ by `spread`.
-    pub(crate) fn echoes(&mut self, at: f64, client: IpAddr, server: IpAddr, count: u64, altered: u64, spread: f64) {
+    pub(crate) fn echoes(
+        &mut self,
+        at: f64,
+        client: IpAddr,
+        server: IpAddr,
+        count: u64,
+        altered: u64,
+        spread: f64,
+    ) {
         let flow = self.number();
-        let key = FlowKey { source: client, destination: server, protocol: 1, ..FlowKey::default() };
-        let mut record = FlowRecord { flow, key, first: time(at), last: time(at), ..FlowRecord::default() };
-        let icmp = IcmpStats { first_type: 8, echo_requests: 1, ..IcmpStats::default() };
+        let key = FlowKey {
+            source: client,
+            destination: server,
+            protocol: 1,
+            ..FlowKey::default()
+        };
+        let mut record = FlowRecord {
+            flow,
+            key,
+            first: time(at),
+            last: time(at),
+            ..FlowRecord::default()
+        };
+        let icmp = IcmpStats {
+            first_type: 8,
+            echo_requests: 1,
+            ..IcmpStats::default()
+        };
         record.icmp = Some(icmp.clone());
         record.forward = packets(1, 56);
         self.flow(at, record.clone());
-        record.icmp = Some(IcmpStats { echo_requests: count, echo_replies: count, altered_replies: altered, ..icmp });
+        record.icmp = Some(IcmpStats {
+            echo_requests: count,
+            echo_replies: count,
+            altered_replies: altered,
+            ..icmp
+        });
         for direction in [&mut record.forward, &mut record.backward] {
             *direction = packets(count, 56 * count);
             direction.payload.std_dev = spread;
@@ -130,12 +203,39 @@ impl Traffic {
     }
 
     /// A question, and its answer a moment later.
-    pub(crate) fn dns(&mut self, at: f64, client: IpAddr, server: IpAddr, name: &str, qtype: u16, answer: DnsRecord) {
-        let key = FlowKey { source: client, source_port: 40_000, destination: server, destination_port: 53, protocol: 17 };
-        let questions = vec![DnsQuestion { name: name.to_owned(), qtype, qclass: 1 }];
-        let query = DnsRecord { key, questions, ..DnsRecord::default() };
+    pub(crate) fn dns(
+        &mut self,
+        at: f64,
+        client: IpAddr,
+        server: IpAddr,
+        name: &str,
+        qtype: u16,
+        answer: DnsRecord,
+    ) {
+        let key = FlowKey {
+            source: client,
+            source_port: 40_000,
+            destination: server,
+            destination_port: 53,
+            protocol: 17,
+        };
+        let questions = vec![DnsQuestion {
+            name: name.to_owned(),
+            qtype,
+            qclass: 1,
+        }];
+        let query = DnsRecord {
+            key,
+            questions,
+            ..DnsRecord::default()
+        };
         self.push(at, Payload::Dns(Box::new(query.clone())));
-        let response = DnsRecord { key: key.reversed(), response: true, questions: query.questions, ..answer };
+        let response = DnsRecord {
+            key: key.reversed(),
+            response: true,
+            questions: query.questions,
+            ..answer
+        };
         self.push(at + 0.01, Payload::Dns(Box::new(response)));
     }
 
@@ -152,16 +252,30 @@ impl Traffic {
     }
 
     /// A TLS connection by the payload sizes of its first flights, client first.
-    pub(crate) fn tls(&mut self, at: f64, client: IpAddr, server: IpAddr, hello: u16, flights: &[u64], reset: bool) {
+    pub(crate) fn tls(
+        &mut self,
+        at: f64,
+        client: IpAddr,
+        server: IpAddr,
+        hello: u16,
+        flights: &[u64],
+        reset: bool,
+    ) {
         let total = |which: usize| flights.iter().skip(which).step_by(2).sum::<u64>();
         self.tcp(at, client, server, 443, Ending::Data(total(0), total(1), 0.5));
-        let Some((_, Payload::Flow(flow))) = self.events.last_mut() else { unreachable!() };
+        let Some((_, Payload::Flow(flow))) = self.events.last_mut() else {
+            unreachable!()
+        };
         for direction in [&mut flow.forward, &mut flow.backward] {
             direction.lengths.min = 52;
         }
         flow.forward.first_bytes = vec![22, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3];
         flow.backward.first_bytes = [&[22, 3, 3, 0, 100, 2, 0][..], &hello.to_be_bytes(), &[3, 3]].concat();
-        let sample = |backward, payload: u64| PacketSample { backward, length: 52 + u16::try_from(payload).unwrap(), gap_us: 10 };
+        let sample = |backward, payload: u64| PacketSample {
+            backward,
+            length: 52 + u16::try_from(payload).unwrap(),
+            gap_us: 10,
+        };
         // Handshake of TCP, then each flight in packets of at most 1448 bytes.
         flow.sequence = vec![sample(false, 8), sample(true, 8), sample(false, 0)];
         for (at, flight) in flights.iter().enumerate() {
@@ -204,13 +318,31 @@ impl Traffic {
 
     /// The events in order of time, with the sensor's clock once a second and at the end.
     pub(crate) fn record(mut self) -> Vec<Recorded> {
-        let last = self.events.iter().map(|(at, _)| *at).max().unwrap_or(BEGIN * 1_000_000_000);
+        let last = self
+            .events
+            .iter()
+            .map(|(at, _)| *at)
+            .max()
+            .unwrap_or(BEGIN * 1_000_000_000);
         for second in BEGIN..=last / 1_000_000_000 {
-            self.events.push((second * 1_000_000_000, Payload::Punctuation(Punctuation::default())));
+            self.events.push((
+                second * 1_000_000_000,
+                Payload::Punctuation(Punctuation::default()),
+            ));
         }
         self.events.sort_by_key(|(at, _)| *at);
-        self.events.push((last, Payload::Punctuation(Punctuation { end: true, ..Punctuation::default() })));
-        let stream = StreamId { agent: "sensor".into(), epoch: Epoch::default(), class: Class::Telemetry };
+        self.events.push((
+            last,
+            Payload::Punctuation(Punctuation {
+                end: true,
+                ..Punctuation::default()
+            }),
+        ));
+        let stream = StreamId {
+            agent: "sensor".into(),
+            epoch: Epoch::default(),
+            class: Class::Telemetry,
+        };
         let stream = Arc::new(stream);
         let numbered = (0_u64..).zip(self.events);
         let record = |(ordinal, (at, payload))| Recorded {
@@ -250,14 +382,21 @@ pub(crate) fn alerts_of(detection: &mut Detection, events: &[Recorded]) -> Vec<V
 pub(crate) fn verdicts(detection: &mut Detection, events: &[Recorded]) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for event in events {
-        detection.observe(Observation::Event(event), &mut verdicts).unwrap();
+        detection
+            .observe(Observation::Event(event), &mut verdicts)
+            .unwrap();
     }
     verdicts
 }
 
 /// Technique and accused address of each, for comparisons.
 pub(crate) fn summary(verdicts: &[Verdict]) -> Vec<(String, IpAddr)> {
-    let short = |v: &Verdict| (v.technique.as_ref().unwrap().to_string(), v.entity.host().unwrap());
+    let short = |v: &Verdict| {
+        (
+            v.technique.as_ref().unwrap().to_string(),
+            v.entity.host().unwrap(),
+        )
+    };
     verdicts.iter().map(short).collect()
 }
 
@@ -270,16 +409,28 @@ fn station(number: u8) -> MacAddr {
 }
 
 fn packets(count: u64, payload: u64) -> FlowDirection {
-    let summary = |sum| Summary { count, sum, min: 0, max: sum, std_dev: 0.0 };
+    let summary = |sum| Summary {
+        count,
+        sum,
+        min: 0,
+        max: sum,
+        std_dev: 0.0,
+    };
     FlowDirection {
         packets: count,
         data_packets: u64::from(payload > 0),
-        lengths: Summary { min: 40, ..summary(payload + 40 * count) },
+        lengths: Summary {
+            min: 40,
+            ..summary(payload + 40 * count)
+        },
         payload: summary(payload),
         ..FlowDirection::default()
     }
 }
 
 fn flags(flags: TcpFlagCounts) -> TcpDirection {
-    TcpDirection { flags, ..TcpDirection::default() }
+    TcpDirection {
+        flags,
+        ..TcpDirection::default()
+    }
 }

@@ -203,10 +203,14 @@ impl<'a> Inspector<'a> {
         };
         if !found.intact {
             let altered = here(FindingKind::Altered, "the record fails its check".to_owned());
-            self.damage.push((spot, about(altered)));
             // Its header is believed if the signature still holds; then it is known what is lost.
-            if self.signature(&header) == Signed::Good && self.is_kept(spot) {
-                let _ = self.chains.take(&header, spot, true);
+            if self.signature(&header) == Signed::Good {
+                self.damage.push((spot, about(altered)));
+                if self.is_kept(spot) {
+                    let _ = self.chains.take(&header, spot, true);
+                }
+            } else {
+                self.damage.push((spot, altered));
             }
             return;
         }

@@ -12,7 +12,7 @@ use crate::wal::lock::DirLock;
 use crate::wal::segment::list_segments;
 use crate::wal::walk::Depth;
 
-/// Checks one log. See the [module](self).
+/// Checks one log. It only reads.
 #[derive(Clone, Debug)]
 pub struct Verifier {
     dir: PathBuf,
