@@ -1,5 +1,64 @@
-//! Turns security events into verdicts that a person can act on: three layers of detectors, calibrated fusion, and alerts that
-//! say why.
+//! Turns security events into verdicts that a person can act on: three layers of detectors, calibrated fusion, and alerts
+//! that say why.
+//!
+//! [`Detection`] is the whole analysis as one [`Analyzer`](amoskys_core::Analyzer): flow, DNS and ARP events go in, verdicts
+//! come out, each with its evidence, the MITRE ATT&CK technique, and the range of events behind it. It works cold, on documented
+//! priors, and better with a [`Baseline`] learned from honest traffic.
+//!
+//! It is *not* a collector, a transport or a store: events come from `amoskys-collectors` or from your own sensors, and the
+//! pipeline of `amoskys-core` drives it.
+//!
+//! ```
+//! use amoskys_analysis::{AlertFile, Detection, DetectionConfig};
+//! use amoskys_core::{Analyzer, Observation, Recorded};
+//!
+//! fn watch(events: &[Recorded], mut file: AlertFile) -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut detection = Detection::new(DetectionConfig::default(), Vec::new())?;
+//!     let mut verdicts = Vec::new();
+//!     for event in events {
+//!         detection.observe(Observation::Event(event), &mut verdicts)?;
+//!         for verdict in verdicts.drain(..) {
+//!             file.take(&verdict)?;
+//!         }
+//!     }
+//!     Ok(file.tidy()?)
+//! }
+//! ```
+//!
+//! # What it finds
+//!
+//! | layer | sees | finds |
+//! |---|---|---|
+//! | geometric: who talks to whom | contacts that fail, who uses a server, ARP claims | port scans and host sweeps, SYN floods, ARP spoofing and sweeps |
+//! | temporal: how much, and when | intervals, rates, volumes, echo payloads | beacons, regular and large uploads, ICMP tunnels |
+//! | behavioral: in what order | series of connections, names, first flights, outcomes | password guessing, repeated exploits, DNS tunnels, broken TLS handshakes |
+//!
+//! Each detector is a score card of log-odds: a prior, and a term for each thing it measures. A layer that can say something about
+//! another's suspicion adds it. Fusion is their weighted sum; above a probability of 0.7 a verdict is an alert. Findings about
+//! the same attack are one verdict that grows. What each detector assumes, when it fails and what it costs stands at
+//! the head of its source file; `docs/detection.md` in the repository has the whole picture, and measured results.
+//!
+//! # Parts
+//!
+//! - [`Detection`], [`DetectionConfig`]: the analyzer, and its priors, weights and limits; [`Detection::of_layer`] for one layer
+//!   alone.
+//! - [`Baseline`], [`BaselineBuilder`]: what is normal here.
+//! - [`AlertFile`], [`alert`]: alerts as lines of JSON.
+//! - [`iforest`]: an isolation forest; [`calibrate`]: from scores to probabilities; [`model`]: model files; [`eval`]: measures
+//!   of quality.
+//! - `report` (feature): a self-contained HTML report.
+//!
+//! # Features
+//!
+//! | feature | default | what it turns on |
+//! |---|---|---|
+//! | `linfa` | yes | the isolation forest as a linfa estimator, on ndarray views |
+//! | `report` | no | the HTML report |
+//!
+//! # Platforms
+//!
+//! Any platform with the Rust standard library. No privileges are needed. Verdicts are the same, bit for bit, with the same
+//! binary on the same kind of CPU.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
