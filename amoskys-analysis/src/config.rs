@@ -109,7 +109,7 @@ impl Default for Priors {
 
 /// How many of each kind are remembered. Beyond, the one unused for longest is forgotten and counted.
 ///
-/// With the defaults the whole detection needs at most about 20 MB, most of it under a flood.
+/// With the defaults the whole detection needs at most about 30 MB, if every table is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

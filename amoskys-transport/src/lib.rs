@@ -77,6 +77,9 @@
 )]
 #![forbid(unsafe_code)]
 
+#[cfg(not(unix))]
+compile_error!("amoskys-transport needs a Unix: positioned reads and writes, file modes, directory syncs");
+
 mod key;
 mod log;
 mod seal;

@@ -34,6 +34,14 @@ pub(crate) enum Family {
     Exploit,
 }
 
+impl Family {
+    /// Whether it is about connections that were made and used. Two such findings about the same service are about the
+    /// same connections, and so about one attack.
+    pub(crate) const fn is_of_connections(self) -> bool {
+        matches!(self, Self::Channel | Self::Volume | Self::Guessing | Self::Calls)
+    }
+}
+
 impl Detector {
     #[cfg(test)]
     const ALL: [Self; 13] = [

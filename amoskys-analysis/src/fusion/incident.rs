@@ -1,8 +1,8 @@
 //! Incidents: findings that are about the same attack, and the verdict they amount to.
 //!
-//! Findings belong together if they accuse the same host of the same kind of attack, or if they accuse it of attacks
-//! on the very same service: then two layers see one thing, and the one with the stronger evidence names it. A scan and a
-//! guessing campaign by the same host stay two, because a scan is aimed at no single service.
+//! Findings belong together if they accuse the same host of the same kind of attack, or if they are about connections of
+//! the same host to the very same service: then two layers see one thing, and the one with the stronger evidence names it.
+//! A scan and a guessing campaign by the same host stay two.
 
 use std::net::IpAddr;
 
@@ -170,8 +170,12 @@ impl Incident {
 
     fn is_about(&self, finding: &Finding) -> bool {
         let apart = seconds_between(self.span.latest, finding.span.latest);
-        let same = self.family == finding.detector.family()
-            || (finding.target.is_exact() && self.targets.contains(&finding.target));
+        let family = finding.detector.family();
+        let same = self.family == family
+            || (self.family.is_of_connections()
+                && family.is_of_connections()
+                && finding.target.is_exact()
+                && self.targets.contains(&finding.target));
         same && (-OVER..OVER).contains(&apart)
     }
 

@@ -5,7 +5,7 @@
 //! sequential test (threshold random walk, Jung et al. 2004): a failure adds to the log-odds, a success takes
 //! away more. The sum starts over at zero when it falls below (CUSUM), so honest work before a scan, or beside it,
 //! does not hide it. Time plays no part up to an hour between two probes, so slow scans are seen as well as fast
-//! ones.
+//! ones. Sweeps leave out UDP services that honest hosts ask, or tell, without an answer: names, time, exports, discovery.
 //!
 //! **Priors.** Of the distinct ports an honest client tries on one host, about a third fail (a service down, a
 //! fallback); a scanner fails on 95 %: +1.0 for a failure, -2.5 for a success. Of the hosts that honest peer-to-peer
@@ -34,7 +34,7 @@ use crate::finding::{Card, Detector, Feature, Finding, Gate, Mark, PEERS, Span, 
 use crate::layer::Backlog;
 use crate::measure::{BoundedMap, Distinct, Leaky, hash_address, mix, seconds_between};
 use crate::odds::logit;
-use crate::sighting::service::{TCP, UDP, is_periodic_by_design, is_traceroute};
+use crate::sighting::service::{TCP, UDP, is_often_unanswered, is_traceroute};
 use crate::sighting::{Contact, Outcome, Sighting, is_host};
 
 /// Seconds without a new probe after which a series is over.
@@ -152,7 +152,7 @@ impl Scans {
                 series.usual = series.usual.saturating_add(1);
             }
         }
-        if is_periodic_by_design(contact.protocol, contact.port) {
+        if is_often_unanswered(contact.protocol, contact.port) {
             return;
         }
         let key = (contact.client, contact.protocol, contact.port);

@@ -172,6 +172,17 @@ pub(crate) const fn is_periodic_by_design(protocol: u8, port: u16) -> bool {
         )
 }
 
+/// Whether honest hosts send to such a service on many hosts and often hear nothing back: look-ups, time from a pool, exports to
+/// collectors, discovery.
+pub(crate) const fn is_often_unanswered(protocol: u8, port: u16) -> bool {
+    protocol == UDP
+        && matches!(
+            port,
+            53 | 67 | 68 | 123 | 137 | 138 | 162 | 514 | 520 | 546 | 547 | 1900 | 2055 | 3702 | 4739 | 5351 | 5353 | 5355
+                | 6343 | 8125 | 47808
+        )
+}
+
 /// Whether a UDP port is one that `traceroute` counts up through (33434 and the 255 above).
 pub(crate) const fn is_traceroute(port: u16) -> bool {
     port >= 33_434 && port < 33_690

@@ -183,7 +183,8 @@ impl Opening {
         self.record(&wal, &gaps);
 
         let mut keeper = lock(&keeper);
-        if noted != Some(keeper.epoch)
+        // Never back: the file counts for all logs of the agent.
+        if noted.is_none_or(|noted| noted.counter < keeper.epoch.counter)
             && let Err(source) = epoch::write(&epoch_file, keeper.epoch)
         {
             if !begun {
