@@ -134,6 +134,22 @@ proptest! {
 }
 
 #[test]
+fn keeps_the_promises_of_an_extractor() {
+    use amoskys_core::conformance::extractor;
+
+    let scan = |n: u64| Step {
+        kind: (n % 12) as u8,
+        flow: n / 2,
+        a: (n % 5) as u8,
+        b: (n % 3) as u8,
+        packets: n % 40,
+        advance_ms: 150,
+        disorder: None,
+    };
+    extractor(small, &events(&(0..600).map(scan).collect::<Vec<_>>()));
+}
+
+#[test]
 fn a_foreign_or_damaged_snapshot_is_refused_and_changes_nothing() {
     let step = |n: u64| Step {
         kind: 0,

@@ -145,6 +145,19 @@ fn bad_requests_are_refused() {
 }
 
 #[test]
+fn keep_the_promises_of_a_transform() {
+    let schema = schema(&["f", "g"]);
+    let rows = [[1.0, f64::NAN], [2.0, 5.0], [f64::INFINITY, -7.0]];
+    let items: Vec<_> = rows.iter().map(|row| vector(&schema, row)).collect();
+    for normalizer in ALL {
+        let fitted = normalizer.fit(&items).unwrap();
+        amoskys_core::conformance::transform(|| fitted.clone(), &items);
+    }
+    let streaming = StreamingNormalizer::new(StreamingScale::ZScore, &schema);
+    amoskys_core::conformance::transform(|| streaming.clone(), &items);
+}
+
+#[test]
 fn streaming_agrees_with_batch_on_the_last_value() {
     let schema = schema(&["f"]);
     let values = [3.0, -1.0, 4.0, f64::NAN, 10.0, 2.0];
