@@ -116,20 +116,7 @@ fn flows_equal_the_truth() {
             never_expire: true,
             ..FlowConfig::default()
         };
-        let (ours, truth) = (meter(&capture, config), truth(&flows));
-        if ours != truth {
-            eprintln!("DIFF {name}");
-            for (k, v) in &ours {
-                if truth.get(k) != Some(v) {
-                    eprintln!("  ours {k:?}");
-                }
-            }
-            for (k, v) in &truth {
-                if ours.get(k) != Some(v) {
-                    eprintln!("  truth {k:?}");
-                }
-            }
-        }
+        assert_eq!(meter(&capture, config), truth(&flows), "{name}");
     }
 }
 

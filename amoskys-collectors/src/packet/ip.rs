@@ -144,7 +144,7 @@ fn transport<'a>(
                 skip = 20;
                 if let Some((header, header_length)) = TcpHeader::decode(bytes) {
                     transport = Transport::Tcp(header);
-                    skip = header_length.max(20);
+                    skip = header_length;
                 }
             }
             UDP => {

@@ -27,12 +27,26 @@ impl TcpHeader {
     /// No window scale was announced.
     pub(crate) const NO_SCALE: u8 = u8::MAX;
 
-    /// Reads a header without its options, and its length as it states it; `None` if it was cut.
+    /// Reads a header, and its length as it states it. One that was cut is read as far as it goes; `None` if not even
+    /// its flags are there, or its length is impossible, so that no receiver would look at them.
     #[inline]
     pub(super) fn decode(bytes: &[u8]) -> Option<(Self, usize)> {
-        let head: &[u8; 20] = bytes.first_chunk()?;
+        let mut padded = [0; 20];
+        let head = match bytes.first_chunk() {
+            Some(head) => head,
+            None => {
+                padded.get_mut(..bytes.len())?.copy_from_slice(bytes);
+                &padded
+            }
+        };
+        if bytes.len() < 14 {
+            return None;
+        }
         let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let length = usize::from(head[12] >> 4) * 4;
+        if length < 20 {
+            return None;
+        }
         let mut header = Self {
             seq: word(4),
             ack: word(8),
@@ -79,6 +93,24 @@ mod tests {
         bytes[13] = flags::SYN;
         bytes.extend(options);
         TcpHeader::decode(&bytes).unwrap().0
+    }
+
+    #[test]
+    fn a_cut_header_is_read_as_far_as_it_goes() {
+        let mut bytes: [u8; 20] = std::array::from_fn(|n| n as u8);
+        assert_eq!(
+            TcpHeader::decode(&bytes),
+            None,
+            "no header is as short as it says"
+        );
+        bytes[12] = 0x50;
+        assert_eq!(TcpHeader::decode(&bytes[..13]), None);
+        let (cut, _) = TcpHeader::decode(&bytes[..14]).unwrap();
+        assert_eq!(
+            (cut.seq, cut.ack, cut.flags, cut.window),
+            (0x0405_0607, 0x0809_0a0b, 13, 0)
+        );
+        assert_eq!(TcpHeader::decode(&bytes[..16]).unwrap().0.window, 0x0e0f);
     }
 
     #[test]
