@@ -39,6 +39,16 @@ impl<'a> Cell<'a> {
 /// Receives the cells of a row in order. The name of a column is prefix, name and suffix together.
 pub(super) trait Row {
     fn cell(&mut self, name: [&str; 3], cell: Cell<'_>) -> io::Result<()>;
+
+    /// The five cells of a distribution. Many are of nothing, which formats may write in one go.
+    #[inline]
+    fn summary(&mut self, [prefix, name]: [&str; 2], summary: &Summary) -> io::Result<()> {
+        self.cell([prefix, name, "_count"], Cell::Whole(summary.count))?;
+        self.cell([prefix, name, "_min"], Cell::Whole(summary.min))?;
+        self.cell([prefix, name, "_max"], Cell::Whole(summary.max))?;
+        self.cell([prefix, name, "_mean"], Cell::Real(summary.mean()))?;
+        self.cell([prefix, name, "_std"], Cell::Real(summary.std_dev))
+    }
 }
 
 /// Gives all cells of a record, always the same columns in the same order. The first eleven are the flow's key,
@@ -68,11 +78,11 @@ pub(super) fn visit(record: &FlowRecord, row: &mut impl Row) -> io::Result<()> {
     cell("src_mac", record.source_mac.map_or(Cell::Nothing, Cell::Mac))?;
     cell("dst_mac", record.destination_mac.map_or(Cell::Nothing, Cell::Mac))?;
 
-    summary(row, ["", "length"], &forward.lengths.with(&backward.lengths))?;
-    summary(row, ["", "payload"], &forward.payload.with(&backward.payload))?;
-    summary(row, ["", "gap_ns"], &record.gaps)?;
-    summary(row, ["", "active_ns"], &record.active)?;
-    summary(row, ["", "idle_ns"], &record.idle)?;
+    row.summary(["", "length"], &forward.lengths.with(&backward.lengths))?;
+    row.summary(["", "payload"], &forward.payload.with(&backward.payload))?;
+    row.summary(["", "gap_ns"], &record.gaps)?;
+    row.summary(["", "active_ns"], &record.active)?;
+    row.summary(["", "idle_ns"], &record.idle)?;
     direction(row, "fwd_", forward)?;
     direction(row, "bwd_", backward)?;
     tcp(row, record.tcp.as_ref())?;
@@ -90,14 +100,6 @@ fn phase(phase: FlowPhase) -> &'static str {
     }
 }
 
-fn summary(row: &mut impl Row, [prefix, name]: [&str; 2], summary: &Summary) -> io::Result<()> {
-    row.cell([prefix, name, "_count"], Cell::Whole(summary.count))?;
-    row.cell([prefix, name, "_min"], Cell::Whole(summary.min))?;
-    row.cell([prefix, name, "_max"], Cell::Whole(summary.max))?;
-    row.cell([prefix, name, "_mean"], Cell::Real(summary.mean()))?;
-    row.cell([prefix, name, "_std"], Cell::Real(summary.std_dev))
-}
-
 fn direction(row: &mut impl Row, prefix: &str, side: &FlowDirection) -> io::Result<()> {
     let mut cell = |name, cell| row.cell([prefix, name, ""], cell);
     cell("frame_bytes", Cell::Whole(side.frame_bytes))?;
@@ -108,9 +110,9 @@ fn direction(row: &mut impl Row, prefix: &str, side: &FlowDirection) -> io::Resu
     cell("ttl_min", Cell::Whole(side.ttl_min.into()))?;
     cell("ttl_max", Cell::Whole(side.ttl_max.into()))?;
     cell("first_payload", Cell::Bytes(&side.first_bytes))?;
-    summary(row, [prefix, "length"], &side.lengths)?;
-    summary(row, [prefix, "payload"], &side.payload)?;
-    summary(row, [prefix, "gap_ns"], &side.gaps)
+    row.summary([prefix, "length"], &side.lengths)?;
+    row.summary([prefix, "payload"], &side.payload)?;
+    row.summary([prefix, "gap_ns"], &side.gaps)
 }
 
 fn tcp(row: &mut impl Row, stats: Option<&TcpStats>) -> io::Result<()> {

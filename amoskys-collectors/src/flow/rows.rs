@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 use std::str::FromStr;
 
-use amoskys_core::event::FlowRecord;
+use amoskys_core::event::{FlowRecord, Summary};
 
 use super::columns::{Cell, Row, visit};
 
@@ -41,7 +41,7 @@ pub struct UnknownFormat;
 ///
 /// ```
 /// use amoskys_collectors::flow::{RowFormat, RowWriter};
-/// use amoskys_core::event::FlowRecord;
+/// use amoskys_core::event::{FlowRecord, Summary};
 ///
 /// let mut rows = RowWriter::new(Vec::new(), RowFormat::Csv)?;
 /// rows.write(&FlowRecord::default())?;
@@ -136,6 +136,30 @@ impl Row for CsvRow<'_> {
             }
             plain => push_plain(self.0, plain),
         }
+    }
+
+    fn summary(&mut self, _: [&str; 2], summary: &Summary) -> io::Result<()> {
+        let line = &mut *self.0;
+        if summary.count == 0 {
+            line.extend_from_slice(b",0,0,0,0,0");
+            return Ok(());
+        }
+        for value in [summary.count, summary.min, summary.max] {
+            line.push(b',');
+            push_whole(line, value);
+        }
+        if summary.min == summary.max {
+            // Then the mean is the same, and the deviation 0.
+            line.push(b',');
+            push_whole(line, summary.min);
+            line.extend_from_slice(b",0");
+            return Ok(());
+        }
+        for value in [summary.mean(), summary.std_dev] {
+            line.push(b',');
+            push_real(line, value)?;
+        }
+        Ok(())
     }
 }
 
@@ -284,6 +308,41 @@ mod tests {
         let record = with_name("a\"b,c\\\\d");
         assert!(row(RowFormat::Csv, &record).contains(",\"a\"\"b,c\\\\d\","));
         assert!(row(RowFormat::Json, &record).contains(r#""dns_first_name":"a\"b,c\\\\d""#));
+    }
+
+    #[test]
+    fn a_distribution_is_written_the_same_in_both_formats() {
+        let cases = [
+            (0, 0, 0, 0, 0.0),
+            (3, 12, 4, 4, 0.0),
+            (2, 3, 1, 2, 0.7071),
+            (2, 1 << 60, 0, 1 << 60, 1e17),
+        ];
+        for (count, sum, min, max, std_dev) in cases {
+            let gaps = Summary {
+                count,
+                sum,
+                min,
+                max,
+                std_dev,
+            };
+            let record = FlowRecord {
+                gaps,
+                ..FlowRecord::default()
+            };
+            let (csv, json) = (row(RowFormat::Csv, &record), row(RowFormat::Json, &record));
+            let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+            for (name, value) in lines[0]
+                .iter()
+                .zip(&lines[1])
+                .filter(|(name, _)| name.starts_with("gap_ns_"))
+            {
+                assert!(
+                    json.contains(&format!("\"{name}\":{value}")),
+                    "{name} is {value} in {json}"
+                );
+            }
+        }
     }
 
     #[test]
