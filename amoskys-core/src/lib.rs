@@ -1,7 +1,8 @@
 //! Event model, traits and pipeline of the Amoskys security telemetry SDK.
 //!
 //! This crate is what all others build on: the [event model](event), the traits of the parts that move events
-//! ([`Collector`], [`Transform`], [`Sink`], [`Analyzer`], [`Extractor`], [`Wal`], [`Seal`]), the
+//! ([`Collector`], [`Transform`], [`Sink`], [`RecordSink`], [`RecordSource`], [`Analyzer`], [`Extractor`],
+//! [`Wal`], [`Seal`]), the
 //! [loss ledger](ledger), [configuration](config), and the [`Pipeline`](pipeline::Pipeline) that joins them.
 //!
 //! It is *not* a collector, a transport or a model: sockets, TLS, databases and machine learning live in the
@@ -35,6 +36,7 @@ pub mod ledger;
 pub mod memory;
 #[cfg(feature = "pipeline")]
 pub mod pipeline;
+pub mod record;
 pub mod redact;
 pub mod schema;
 pub mod seal;
@@ -52,6 +54,7 @@ pub use self::error::{BoxError, Remedy};
 pub use self::event::{Class, Event, Payload};
 pub use self::id::{Digest, Epoch, EventId, Name, Offset, Seq, StreamId};
 pub use self::ledger::{DropReason, Ledger};
+pub use self::record::{BoxRecordSink, BoxRecordSource, RecordFeed, RecordSink, RecordSource};
 pub use self::schema::{FeatureDef, FeatureSchema, FeatureVector};
 pub use self::seal::{LogParts, Open, Opened, ReadLogError, Seal, SealError, Sealed, Unsealed, read_log};
 pub use self::shutdown::Shutdown;

@@ -65,6 +65,11 @@ pub trait Open: Send + Sync {
         let _ = record;
         None
     }
+
+    /// How many events a record holds, none for a gap; `None` if that cannot be told. Default: opens it.
+    fn events(&self, record: &Bytes) -> Option<u64> {
+        self.open(record).ok().map(|opened| opened.events.len() as u64)
+    }
 }
 
 /// Reads a log from its first record to what is durable now, a record at a time.

@@ -165,6 +165,15 @@ impl Open for Opener {
     fn class(&self, record: &Bytes) -> Option<Class> {
         RawHeader::parse(record).ok()?.class().ok()
     }
+
+    fn events(&self, record: &Bytes) -> Option<u64> {
+        let header = RawHeader::parse(record).ok()?;
+        match header.kind() {
+            RecordKind::Batch => Some(header.count()),
+            RecordKind::Gap => Some(0),
+            RecordKind::Unknown(_) => None,
+        }
+    }
 }
 
 /// An error with its causes.
