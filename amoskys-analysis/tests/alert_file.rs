@@ -178,6 +178,7 @@ impl Sink for EachAnAlert {
                 ..recorded.event.clone()
             };
             Recorded {
+                timeline: 0,
                 stream: recorded.stream.clone(),
                 seq: recorded.seq,
                 event,

@@ -300,7 +300,7 @@ proptest! {
             .into();
         let events: Vec<Recorded> = (0_u64..)
             .zip(events)
-            .map(|(ordinal, (time, stream, payload))| Recorded {
+            .map(|(ordinal, (time, stream, payload))| Recorded { timeline: 0,
                 stream: streams[stream as usize].clone(),
                 seq: Seq(ordinal),
                 event: Event { id: EventId { origin: stream, ordinal }, time, payload, ..Event::default() },

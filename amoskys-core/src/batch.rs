@@ -87,6 +87,10 @@ pub struct Recorded {
     pub stream: Arc<StreamId>,
     /// The event's number in it.
     pub seq: Seq,
+    /// Whose clock its time is by. Events of one timeline come in the order of their times, whatever their streams;
+    /// a stream whose clock disagrees with the others' has a timeline of its own. 0 unless several agents' streams
+    /// were merged.
+    pub timeline: u32,
     /// The event.
     pub event: Event,
 }

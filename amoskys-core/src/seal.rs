@@ -185,6 +185,7 @@ impl Opened {
             .into_iter()
             .enumerate()
             .map(move |(at, event)| Recorded {
+                timeline: 0,
                 stream: stream.clone(),
                 seq: Seq(first.saturating_add(at as u64)),
                 event,

@@ -20,7 +20,7 @@
 //! let stream = Arc::new(StreamId { agent: "sensor".into(), epoch: Epoch::default(), class: Class::Telemetry });
 //! let recorded = |seq: u64, second: i64, payload: Payload| {
 //!     let event = Event { time: Timestamp::from_secs(second), payload, ..Event::default() };
-//!     Recorded { stream: Arc::clone(&stream), seq: Seq(seq), event }
+//!     Recorded { timeline: 0, stream: Arc::clone(&stream), seq: Seq(seq), event }
 //! };
 //!
 //! let mut extractor = NetworkExtractor::standard(ExtractConfig::default());

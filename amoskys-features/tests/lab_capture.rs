@@ -34,6 +34,7 @@ fn events() -> Vec<Recorded> {
         while let Some(batch) = collector.next_batch().await.expect("a readable capture") {
             for event in batch.events {
                 events.push(Recorded {
+                    timeline: 0,
                     stream: Arc::clone(&stream),
                     seq: Seq(events.len() as u64),
                     event,

@@ -14,6 +14,8 @@ pub(crate) struct Mark {
     pub(crate) stream: u32,
     pub(crate) seq: u64,
     pub(crate) time: Timestamp,
+    /// Whose clock the time is by.
+    pub(crate) timeline: u32,
 }
 
 /// The events behind a finding: a range of one stream, and its times.
@@ -74,6 +76,7 @@ impl Streams {
             stream: self.number(&recorded.stream),
             seq: recorded.seq.0,
             time: recorded.event.time,
+            timeline: recorded.timeline,
         }
     }
 
@@ -134,6 +137,7 @@ mod tests {
                 ..Event::default()
             };
             streams.mark(&Recorded {
+                timeline: 0,
                 stream: Arc::new(stream),
                 seq: Seq(seq as u64),
                 event,

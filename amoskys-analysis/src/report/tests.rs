@@ -29,6 +29,7 @@ fn recorded(payload: Payload) -> Recorded {
         ..Event::default()
     };
     Recorded {
+        timeline: 0,
         stream: Arc::new(stream("sensor")),
         seq: Seq(0),
         event,

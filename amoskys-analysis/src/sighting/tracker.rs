@@ -33,7 +33,7 @@ struct Memo {
     seen: Growth,
 }
 
-/// Where a stream stands in event time, and whose answers it still waits for.
+/// Where a timeline stands in event time, and whose answers it still waits for.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Clock {
     second: i64,
@@ -72,7 +72,7 @@ impl Tracker {
         let ended = matches!(flow.phase, FlowPhase::End(_));
         let mut new = false;
         let limit = self.flows.limit();
-        let clock = &mut self.clocks[mark.stream as usize];
+        let clock = &mut self.clocks[timeline(mark)];
         clock.starts |= flow.phase == FlowPhase::Start;
         let memo = self.flows.entry(&id, || {
             new = true;
@@ -129,13 +129,13 @@ impl Tracker {
         }
     }
 
-    /// Moves a stream's clock to a time: attempts that have waited long enough count as unanswered.
+    /// Moves a timeline's clock to a time: attempts that have waited long enough count as unanswered.
     fn advance(&mut self, mark: Mark, end: bool, show: &mut impl FnMut(Sighting<'_>)) {
-        let stream = mark.stream as usize;
-        if self.clocks.len() <= stream {
-            self.clocks.resize_with(stream + 1, Clock::default);
+        let timeline = timeline(mark);
+        if self.clocks.len() <= timeline {
+            self.clocks.resize_with(timeline + 1, Clock::default);
         }
-        let clock = &mut self.clocks[stream];
+        let clock = &mut self.clocks[timeline];
         while let Some(&(since, id)) = clock.waiting.front() {
             // A clock that went back far is no reason to wait for it to catch up.
             let waited = seconds_between(since, mark.time);
@@ -162,6 +162,13 @@ impl Tracker {
             show(Sighting::Tick { end });
         }
     }
+}
+
+/// Timelines beyond so many share the last clock.
+const TIMELINES: usize = 65_536;
+
+fn timeline(mark: Mark) -> usize {
+    (mark.timeline as usize).min(TIMELINES - 1)
 }
 
 impl Growth {

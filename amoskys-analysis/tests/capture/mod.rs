@@ -27,6 +27,7 @@ pub(crate) fn show_events(
             while let Some(batch) = collector.next_batch().await? {
                 for event in batch.events {
                     look(&Recorded {
+                        timeline: 0,
                         stream: stream.clone(),
                         seq: Seq(next),
                         event,

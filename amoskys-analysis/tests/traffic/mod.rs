@@ -346,6 +346,7 @@ impl Traffic {
         let stream = Arc::new(stream);
         let numbered = (0_u64..).zip(self.events);
         let record = |(ordinal, (at, payload))| Recorded {
+            timeline: 0,
             stream: stream.clone(),
             seq: Seq(ordinal),
             event: Event {

@@ -64,6 +64,7 @@ pub fn recorded(events: Vec<Event>) -> Vec<Recorded> {
     let place = |(at, mut event): (usize, Event)| {
         event.class = Class::Telemetry;
         Recorded {
+            timeline: 0,
             stream: stream.clone(),
             seq: Seq(at as u64),
             event,

@@ -54,6 +54,7 @@ impl Sensor {
             ..Event::default()
         };
         Recorded {
+            timeline: 0,
             stream: Arc::clone(&self.stream),
             seq,
             event,
