@@ -60,6 +60,7 @@
 //! | feature | default | what it turns on |
 //! |---|---|---|
 //! | `sled` | yes | [`Log`] and [`SledWal`]; without it there are records, keys and the verifier |
+//! | `tls` | no | [`identity`]: who is at the other end; mutual TLS 1.3 (rustls with ring) |
 //! | `zstd` | no | [`Compression`] of batches with Zstandard; compiles its C library |
 //!
 //! # Platforms
@@ -80,6 +81,9 @@
 #[cfg(not(unix))]
 compile_error!("amoskys-transport needs a Unix: positioned reads and writes, file modes, directory syncs");
 
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub mod identity;
 mod key;
 mod log;
 mod seal;

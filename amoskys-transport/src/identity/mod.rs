@@ -1,0 +1,24 @@
+//! Who is at the other end of a connection, and how each side proves it: mutual TLS.
+//!
+//! Each process has a certificate with exactly one name of the form `amoskys://ROLE/NAME` among its subject
+//! alternative names. The certificate authority says with its signature who may have which name, so whoever holds
+//! its key decides who is who; keep it off the machines that only need certificates.
+//!
+//! ```no_run
+//! use amoskys_transport::identity::TlsFiles;
+//!
+//! let files = TlsFiles::in_dir("/etc/amoskys", "gateway-3"); // ca.pem, gateway-3.pem, gateway-3.key
+//! let client = files.client_config()?;
+//! # let _ = client;
+//! # Ok::<(), amoskys_transport::identity::TlsError>(())
+//! ```
+
+mod error;
+mod files;
+mod name;
+mod validity;
+
+pub use self::error::{IdentityError, TlsError};
+pub use self::files::TlsFiles;
+pub use self::name::{Identity, Role};
+pub use self::validity::Validity;
