@@ -30,6 +30,8 @@ impl DropReason {
     pub const DUPLICATE: Self = Self(Cow::Borrowed("duplicate"));
     /// It came later than its window allows.
     pub const LATE: Self = Self(Cow::Borrowed("late"));
+    /// It is missing in its stream: lost before it could be read here.
+    pub const MISSING: Self = Self(Cow::Borrowed("missing"));
     /// A sink refused it for good.
     pub const REJECTED: Self = Self(Cow::Borrowed("rejected"));
 

@@ -19,6 +19,10 @@ use crate::ledger::Ledger;
 use crate::seal::Open;
 use crate::wal::{Wal, WalError};
 
+/// Name of the source under which the keeper of a shared log states its clock: punctuations that tell a reader how
+/// much later one record came than another.
+pub const CLOCK_SOURCE: &str = "log-clock";
+
 /// Takes records from a log and carries them elsewhere: to a bus, into an archive.
 ///
 /// It reads at its own pace from a [`RecordFeed`] and acknowledges there what is safe on the other side; the log

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use amoskys_core::config::Config;
 use amoskys_core::event::{Class, Payload, Value};
-use amoskys_core::memory::{MemoryCollector, MemorySink, MemoryWal, push};
-use amoskys_core::pipeline::{BatchLimits, BuildError, Pipeline};
+use amoskys_core::memory::{MemoryCollector, MemorySink, MemoryWal, PlainOpen, push};
+use amoskys_core::pipeline::{BatchLimits, BuildError, Pipeline, Retention};
 use amoskys_core::{Batch, Collector, DropReason, Event, Outcome, Remedy, Sink, Wal};
-use amoskys_core::{Recorded, Seq, Shutdown};
+use amoskys_core::{Recorded, Seq, Shutdown, read_log};
 
 use support::{Counting, assert_balanced, log_on, numbered, ordinals};
 
@@ -285,6 +286,29 @@ async fn a_sink_may_refuse_events_and_they_are_counted() {
         10
     );
     assert_balanced(&report.ledger);
+}
+
+#[tokio::test]
+async fn settings_of_batches_decide_how_many_events_a_record_holds() {
+    let wal = MemoryWal::new(1 << 20);
+    let settings = Config::loader().set("batch.max_events", "10");
+    let config = settings.load().expect("settings").config;
+    let pipeline = Pipeline::builder()
+        .collector(MemoryCollector::new("numbers", numbered(100)).batch_events(100))
+        .limits(BatchLimits::from(&config.batch))
+        .retention(Retention::UntilFull)
+        .log(log_on(&wal))
+        .build()
+        .expect("build");
+    pipeline.run(Shutdown::new()).await.expect("run");
+    let records = read_log(&wal, &PlainOpen).map(|opened| opened.expect("a record").1);
+    let telemetry = records.filter(|opened| opened.stream.class == Class::Telemetry);
+    let sizes: Vec<usize> = telemetry.map(|opened| opened.events.len()).collect();
+    assert_eq!(sizes, [10; 10]);
+    assert_eq!(
+        BatchLimits::from(&Config::default().batch),
+        BatchLimits::default()
+    );
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 const WEIGHT: Kind = Kind::Number {
     least: 0.0,
-    most: 10.0,
+    most: 1.0,
 };
 
 key_table! {

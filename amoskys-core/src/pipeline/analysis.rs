@@ -5,14 +5,17 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::analyzer::{Analyzer, AnalyzerError, Observation};
-use crate::error::Chain;
+use crate::error::{BoxError, Chain, Remedy};
 use crate::event::{Class, Event, Payload, Verdict, VerdictId};
 use crate::id::{EventId, Name, Offset};
 use crate::ledger::{DropReason, Ledger};
+use crate::record::{BoxRecordSource, CarryError, RecordSource};
+use crate::shutdown::Shutdown;
 use crate::wal::WalError;
 
 use super::consumer::{Chunk, read_chunk};
 use super::delivery::{Ahead, Until};
+use super::merge::{Merge, MergeOptions};
 use super::recovery::Bookmark;
 use super::run::{LogReader, Shared};
 use super::writer::FromAnalysis;
@@ -22,64 +25,210 @@ pub(super) const SOURCE: &str = "analysis";
 /// Stage of the ledger, and name of the checkpoint beside the log.
 pub(super) const STAGE: &str = "analysis";
 
-/// Shows the log to the analyzers, and sends their verdicts to the writer.
+/// How long a record source is waited for before it is looked whether a checkpoint is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest pause between two tries of a failing record source.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// Shows a log to the analyzers, and sends their verdicts to the writer.
 pub(super) struct Analysis {
     pub(super) reader: usize,
     pub(super) analyzers: Vec<Box<dyn Analyzer>>,
     pub(super) shared: Shared,
     pub(super) writer: mpsc::Sender<FromAnalysis>,
     pub(super) checkpoint_every: Duration,
-    pub(super) from: Offset,
+    pub(super) place: Place,
     /// Verdicts that are in the log already, with their highest revision.
     pub(super) known: BTreeMap<VerdictId, u32>,
 }
 
+/// How far the analysis has come.
+pub(super) struct Place {
+    merge: Merge,
+    /// The next record to be read.
+    pub(super) from: Offset,
+    /// Whether it goes on from a checkpoint.
+    resumed: bool,
+    /// Where the own log ended when the last checkpoint was made, if that is not the log that is read.
+    pub(super) own: Option<Offset>,
+}
+
+impl Place {
+    pub(super) fn new(options: MergeOptions, log: &LogReader) -> Self {
+        Self {
+            merge: Merge::new(options),
+            from: log.wal.first(),
+            resumed: false,
+            own: None,
+        }
+    }
+
+    /// Brings the analyzers back to their last checkpoint, and the place with them. Without one, or if it is not one
+    /// of these analyzers, everything begins at the beginning.
+    pub(super) fn restore(
+        &mut self,
+        analyzers: &mut [Box<dyn Analyzer>],
+        log: &LogReader,
+        ledger: &Ledger,
+    ) -> Result<(), WalError> {
+        let Some(kept) = log.wal.load(STAGE)?.filter(|_| !analyzers.is_empty()) else {
+            return Ok(());
+        };
+        match decode(analyzers, &mut self.merge, &kept) {
+            Ok((bookmark, own)) => {
+                ledger.set(STAGE, bookmark.account);
+                (self.from, self.own, self.resumed) = (bookmark.offset, Some(own), true);
+            }
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "the analyzers' checkpoint is not used; the log is read from its beginning");
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Analysis {
-    /// Runs until the end of the input. Blocks; needs a thread of its own.
+    /// Reads the pipeline's own log, until the end of the input. Blocks; needs a thread of its own.
     pub(super) fn run(mut self, runtime: &Handle) -> Result<(), WalError> {
         let mut checkpointed = Instant::now();
         let mut backlog = 0;
         let enough = (self.shared.log.wal.budget_bytes() / 4).max(1);
+        self.place.from = self.place.from.max(self.shared.log.wal.first());
         loop {
-            match runtime.block_on(self.shared.delivery.ahead(self.from, Until::InputEnd)) {
-                Ahead::Records(limit) => match read_chunk(&self.shared.log, self.from, limit)? {
+            let from = self.place.from;
+            match runtime.block_on(self.shared.delivery.ahead(from, Until::InputEnd)) {
+                Ahead::Records(limit) => match read_chunk(&self.shared.log, from, limit)? {
                     Chunk::Records(records) => {
                         for (offset, record) in records {
                             backlog += record.len() as u64;
-                            self.show(runtime, &record);
-                            self.from = offset.next();
+                            self.take(runtime, offset, &record);
                         }
                     }
-                    Chunk::Skip(to) => self.from = to,
+                    Chunk::Skip(to) => self.pass(to),
                 },
-                Ahead::End => return self.checkpoint(runtime, true),
+                Ahead::End => return self.checkpoint(runtime, true).map(drop),
                 Ahead::Failed => return Ok(()),
             }
             // The log cannot forget what lies behind the last checkpoint, so a filling log asks for one too.
             if checkpointed.elapsed() >= self.checkpoint_every || backlog >= enough {
-                self.checkpoint(runtime, false)?;
+                let to = self.checkpoint(runtime, false)?;
+                if let Some((to, _)) = to {
+                    self.shared.delivery.advance(&self.shared.log, self.reader, to)?;
+                }
                 checkpointed = Instant::now();
                 backlog = 0;
             }
         }
     }
 
-    fn show(&mut self, runtime: &Handle, record: &bytes::Bytes) {
+    /// Reads another log, until the shutdown or the end of its input. Blocks; needs a thread of its own.
+    pub(super) fn run_on(
+        mut self,
+        mut source: BoxRecordSource,
+        runtime: &Handle,
+        shutdown: &Shutdown,
+        until_end: bool,
+    ) -> Result<(), BoxError> {
+        let mut checkpointed = Instant::now();
+        let mut backoff = Duration::ZERO;
+        // What a checkpoint no longer needs is released only after the next, when it is surely durable.
+        let mut releasable = None;
+        let mut resumed = !self.place.resumed;
+        loop {
+            let step = runtime.block_on(async {
+                let next = async {
+                    if !resumed {
+                        source.resume(self.place.from).await?;
+                        resumed = true;
+                    }
+                    source.next_records().await
+                };
+                tokio::select! {
+                    biased;
+                    () = shutdown.triggered() => Next::Stop,
+                    result = next => Next::Records(result),
+                    () = tokio::time::sleep(LOOK_EVERY) => Next::Look,
+                }
+            });
+            let stop = match step {
+                Next::Records(Ok(Some(records))) => {
+                    backoff = Duration::ZERO;
+                    for (offset, record) in records {
+                        self.take(runtime, offset, &record);
+                    }
+                    until_end && self.place.merge.has_ended()
+                }
+                Next::Records(Ok(None)) | Next::Stop => true,
+                Next::Records(Err(error)) => {
+                    self.source_failed(runtime, shutdown, &source, error, &mut backoff)?;
+                    false
+                }
+                // The end may have come before a restart.
+                Next::Look => until_end && self.place.merge.has_ended(),
+            };
+            if stop || checkpointed.elapsed() >= self.checkpoint_every {
+                if let Some((to, own)) = self.checkpoint(runtime, false)? {
+                    self.shared.delivery.advance(&self.shared.log, self.reader, own)?;
+                    if let Some(to) = releasable.replace(to).filter(|to| to.0 > 0) {
+                        let release = runtime.block_on(source.release(to));
+                        if let Err(error) = release {
+                            tracing::warn!(error = %Chain(&error), "what was read could not be released");
+                        }
+                    }
+                }
+                checkpointed = Instant::now();
+            }
+            if stop {
+                return Ok(());
+            }
+        }
+    }
+
+    fn source_failed(
+        &self,
+        runtime: &Handle,
+        shutdown: &Shutdown,
+        source: &BoxRecordSource,
+        error: CarryError,
+        backoff: &mut Duration,
+    ) -> Result<(), BoxError> {
+        metrics::counter!("amoskys_carrier_failures_total",
+            "pipeline" => self.shared.name.clone(), "carrier" => source.name().to_owned())
+        .increment(1);
+        let Remedy::RetryAfter(least) = source.remedy(&error) else {
+            return Err(error.source);
+        };
+        *backoff = (*backoff * 2).max(least).min(MAX_BACKOFF.max(least));
+        tracing::warn!(source = source.name(), error = %Chain(&error), ?backoff, "records cannot be read for now, will try again");
+        // Whether time or patience ran out, the next step tells.
+        let _ = runtime.block_on(async { tokio::time::timeout(*backoff, shutdown.triggered()).await });
+        Ok(())
+    }
+
+    fn pass(&mut self, to: Offset) {
+        self.place.from = to;
+        self.place.merge.pass(to);
+    }
+
+    /// Takes in a record, and shows what is in order now.
+    fn take(&mut self, runtime: &Handle, offset: Offset, record: &bytes::Bytes) {
         let opened = match self.shared.log.open.open(record) {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "a record cannot be opened and is not analyzed");
-                return;
+                return self.pass(offset.next());
             }
         };
         if opened.source.as_str() == SOURCE {
-            return;
+            return self.pass(offset.next());
         }
-        let count = opened.events.len() as u64;
-        self.shared.ledger.received(STAGE, count);
-        let mut refused = 0;
+        self.place.from = offset.next();
+        let before = self.place.merge.counts;
+        self.place.merge.push(offset, opened);
+        let (mut shown, mut refused) = (0, 0);
         let mut verdicts = Vec::new();
-        for event in opened.into_recorded() {
+        while let Some(event) = self.place.merge.pop() {
+            shown += 1;
             let mut used = true;
             for analyzer in &mut self.analyzers {
                 if let Err(error) = analyzer.observe(Observation::Event(&event), &mut verdicts) {
@@ -92,8 +241,22 @@ impl Analysis {
                 self.send(runtime, &event.event.device, &mut verdicts);
             }
         }
-        self.shared.ledger.dropped(STAGE, DropReason::REJECTED, refused);
-        self.shared.ledger.delivered(STAGE, count - refused);
+        let counts = self.place.merge.counts;
+        let (late, missing) = (counts.late - before.late, counts.missing - before.missing);
+        let ledger = &self.shared.ledger;
+        ledger.received(STAGE, shown + late + missing);
+        for (reason, count) in [
+            (DropReason::REJECTED, refused),
+            (DropReason::LATE, late),
+            (DropReason::MISSING, missing),
+        ] {
+            ledger.dropped(STAGE, reason, count);
+        }
+        ledger.delivered(STAGE, shown - refused);
+        if counts.apart > before.apart {
+            metrics::counter!("amoskys_apart_total", "pipeline" => self.shared.name.clone())
+                .increment(counts.apart - before.apart);
+        }
     }
 
     fn send(&mut self, runtime: &Handle, device: &Name, verdicts: &mut Vec<Verdict>) {
@@ -128,24 +291,29 @@ impl Analysis {
         }
     }
 
-    /// Keeps the analyzers' state, once every verdict drawn so far is durable.
-    fn checkpoint(&mut self, runtime: &Handle, input_ended: bool) -> Result<(), WalError> {
+    /// Keeps the analyzers' state, once every verdict drawn so far is durable. Gives the first record that is still
+    /// needed, and where the own log ends; `None` if nothing could be kept.
+    fn checkpoint(
+        &mut self,
+        runtime: &Handle,
+        input_ended: bool,
+    ) -> Result<Option<(Offset, Offset)>, WalError> {
         let (answer, answered) = oneshot::channel();
         if runtime
             .block_on(self.writer.send(FromAnalysis::Sync(answer)))
             .is_err()
         {
-            return Ok(());
+            return Ok(None);
         }
         let Ok(end) = runtime.block_on(answered) else {
-            return Ok(());
+            return Ok(None);
         };
         if end.0 > 0 {
             self.shared.log.wal.wait_durable(Offset(end.0 - 1))?;
         }
         if input_ended {
             // What follows the input are verdicts of our own.
-            self.from = end.max(self.from);
+            self.pass(end.max(self.place.from));
         }
         let account = self
             .shared
@@ -155,53 +323,46 @@ impl Analysis {
             .remove(STAGE)
             .unwrap_or_default();
         let bookmark = Bookmark {
-            offset: self.from,
+            offset: self.place.merge.resume_at(),
             account,
         };
-        match encode(&self.analyzers, &bookmark) {
+        match encode(&self.analyzers, &self.place.merge, &bookmark, end) {
             Ok(state) => {
                 self.shared.log.wal.store(STAGE, &state)?;
-                self.shared
-                    .delivery
-                    .advance(&self.shared.log, self.reader, self.from)
+                let to = bookmark.offset;
+                if input_ended {
+                    self.shared.delivery.advance(&self.shared.log, self.reader, to)?;
+                }
+                Ok(Some((to, end)))
             }
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "the analyzers' state cannot be kept; after a restart the log is read again");
-                Ok(())
+                Ok(None)
             }
         }
     }
 }
 
-/// Brings the analyzers back to their last checkpoint. Gives the offset to go on from; the beginning of the
-/// log, if there is no checkpoint or it is not one of these analyzers.
-pub(super) fn restore(
-    analyzers: &mut [Box<dyn Analyzer>],
-    log: &LogReader,
-    ledger: &Ledger,
-) -> Result<Offset, WalError> {
-    let first = log.wal.first();
-    let Some(kept) = log.wal.load(STAGE)?.filter(|_| !analyzers.is_empty()) else {
-        return Ok(first);
-    };
-    match decode(analyzers, &kept) {
-        Ok(bookmark) => {
-            ledger.set(STAGE, bookmark.account);
-            Ok(bookmark.offset.max(first))
-        }
-        Err(error) => {
-            tracing::warn!(error = %Chain(&error), "the analyzers' checkpoint is not used; the log is read from its beginning");
-            Ok(first)
-        }
-    }
+enum Next {
+    Records(Result<Option<Vec<(Offset, bytes::Bytes)>>, CarryError>),
+    Stop,
+    Look,
 }
 
-/// The bookmark and its length, then for each analyzer its model's digest, the length of its state, and the
-/// state. It is one value, so that place and state cannot come apart.
-fn encode(analyzers: &[Box<dyn Analyzer>], bookmark: &Bookmark) -> Result<Vec<u8>, AnalyzerError> {
-    let place = bookmark.encode(STAGE);
-    let mut bytes = (place.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(place);
+/// The end of the own log, the bookmark and the state of the merge, each of the two after its length; then for each
+/// analyzer its model's digest, the length of its state, and the state. It is one value, so that place and state
+/// cannot come apart.
+fn encode(
+    analyzers: &[Box<dyn Analyzer>],
+    merge: &Merge,
+    bookmark: &Bookmark,
+    own: Offset,
+) -> Result<Vec<u8>, AnalyzerError> {
+    let mut bytes = own.0.to_le_bytes().to_vec();
+    for part in [bookmark.encode(STAGE), merge.snapshot()] {
+        bytes.extend((part.len() as u64).to_le_bytes());
+        bytes.extend(part);
+    }
     for analyzer in analyzers {
         let state = analyzer.snapshot()?;
         bytes.extend_from_slice(&analyzer.model().digest.0);
@@ -211,14 +372,24 @@ fn encode(analyzers: &[Box<dyn Analyzer>], bookmark: &Bookmark) -> Result<Vec<u8
     Ok(bytes)
 }
 
-fn decode(analyzers: &mut [Box<dyn Analyzer>], mut bytes: &[u8]) -> Result<Bookmark, AnalyzerError> {
+fn decode(
+    analyzers: &mut [Box<dyn Analyzer>],
+    merge: &mut Merge,
+    mut bytes: &[u8],
+) -> Result<(Bookmark, Offset), AnalyzerError> {
     let unusable = |reason: &str| AnalyzerError::Snapshot {
         reason: reason.to_owned(),
         source: None,
     };
+    let (own, behind) = bytes
+        .split_first_chunk::<8>()
+        .ok_or_else(|| unusable("it is cut off"))?;
+    let own = Offset(u64::from_le_bytes(*own));
+    bytes = behind;
     let bookmark = take_part(&mut bytes)
         .and_then(|place| Bookmark::decode(place, STAGE))
         .ok_or_else(|| unusable("its place cannot be read"))?;
+    let merged = take_part(&mut bytes).ok_or_else(|| unusable("it is cut off"))?;
     let mut states = Vec::new();
     for analyzer in &*analyzers {
         let (digest, behind) = bytes
@@ -246,7 +417,13 @@ fn decode(analyzers: &mut [Box<dyn Analyzer>], mut bytes: &[u8]) -> Result<Bookm
             return Err(error);
         }
     }
-    Ok(bookmark)
+    if !merge.restore(merged) {
+        for (analyzer, state) in analyzers.iter_mut().zip(&fresh) {
+            analyzer.restore(state)?;
+        }
+        return Err(unusable("how far the streams had come cannot be read"));
+    }
+    Ok((bookmark, own))
 }
 
 /// Takes a part preceded by its length off the front.

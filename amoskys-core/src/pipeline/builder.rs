@@ -3,12 +3,16 @@ use std::time::Duration;
 
 use crate::analyzer::Analyzer;
 use crate::collector::{BoxCollector, Collector};
+use crate::config::BatchSettings;
 use crate::event::Class;
 use crate::ledger::Ledger;
 use crate::memory::PlainSeal;
+use crate::record::{BoxRecordSink, BoxRecordSource, RecordSink, RecordSource};
 use crate::seal::LogParts;
 use crate::sink::{BoxSink, Sink};
 use crate::transform::Transform;
+
+use super::merge::MergeOptions;
 
 /// A pipeline, ready to run. See the [module](super) for what it joins and guarantees.
 pub struct Pipeline {
@@ -18,6 +22,10 @@ pub struct Pipeline {
     pub(super) log: LogParts,
     pub(super) analyzers: Vec<Box<dyn Analyzer>>,
     pub(super) sinks: Vec<SinkPart>,
+    pub(super) record_sinks: Vec<BoxRecordSink>,
+    pub(super) record_source: Option<BoxRecordSource>,
+    pub(super) merge: MergeOptions,
+    pub(super) until_end: bool,
     pub(super) limits: BatchLimits,
     pub(super) retention: Retention,
     pub(super) checkpoint_every: Duration,
@@ -59,6 +67,17 @@ impl Default for BatchLimits {
     }
 }
 
+impl From<&BatchSettings> for BatchLimits {
+    /// The section `batch` of a [`Config`](crate::config::Config).
+    fn from(settings: &BatchSettings) -> Self {
+        Self {
+            max_events: settings.max_events,
+            max_bytes: settings.max_bytes,
+            linger: settings.linger,
+        }
+    }
+}
+
 /// How long the log keeps records that every reader has dealt with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Retention {
@@ -91,11 +110,13 @@ impl std::fmt::Debug for Pipeline {
             .field("transforms", &self.transforms.len())
             .field("analyzers", &self.analyzers.len())
             .field("sinks", &self.sinks.len())
+            .field("record_sinks", &self.record_sinks)
+            .field("record_source", &self.record_source)
             .finish_non_exhaustive()
     }
 }
 
-/// Puts a [`Pipeline`] together. Only a collector is required.
+/// Puts a [`Pipeline`] together. Only a collector or a record source is required.
 #[derive(Default)]
 pub struct PipelineBuilder {
     name: Option<String>,
@@ -104,6 +125,10 @@ pub struct PipelineBuilder {
     log: Option<LogParts>,
     analyzers: Vec<Box<dyn Analyzer>>,
     sinks: Vec<SinkPart>,
+    record_sinks: Vec<BoxRecordSink>,
+    record_source: Option<BoxRecordSource>,
+    merge: MergeOptions,
+    until_end: bool,
     limits: BatchLimits,
     retention: Retention,
     checkpoint_every: Option<Duration>,
@@ -166,6 +191,37 @@ impl PipelineBuilder {
         self
     }
 
+    /// Adds a record sink: it carries the records of the log elsewhere, as they are. The log keeps them until they
+    /// are acknowledged there.
+    #[must_use]
+    pub fn record_sink(mut self, sink: impl RecordSink + 'static) -> Self {
+        self.record_sinks.push(BoxRecordSink::new(sink));
+        self
+    }
+
+    /// Gives the analyzers the records of this source, instead of the pipeline's own log. Their verdicts go into the
+    /// own log; where they have come to, and what they know, is kept beside it.
+    #[must_use]
+    pub fn record_source(mut self, source: impl RecordSource + 'static) -> Self {
+        self.record_source = Some(BoxRecordSource::new(source));
+        self
+    }
+
+    /// How the streams of several agents are merged for the analyzers.
+    #[must_use]
+    pub fn merge(mut self, options: MergeOptions) -> Self {
+        self.merge = options;
+        self
+    }
+
+    /// Ends the run once every agent that a [record source](Self::record_source) told of has ended, as the agents of
+    /// capture files do. Default: no.
+    #[must_use]
+    pub fn until_end(mut self, until_end: bool) -> Self {
+        self.until_end = until_end;
+        self
+    }
+
     /// When a batch is sealed.
     #[must_use]
     pub fn limits(mut self, limits: BatchLimits) -> Self {
@@ -200,9 +256,9 @@ impl PipelineBuilder {
     ///
     /// # Errors
     ///
-    /// If there is no collector, two parts have the same name, or a limit is out of range.
+    /// If there is nothing to collect or read, two parts have the same name, or a limit is out of range.
     pub fn build(self) -> Result<Pipeline, BuildError> {
-        if self.collectors.is_empty() {
+        if self.collectors.is_empty() && self.record_source.is_none() {
             return Err(BuildError::NoCollector);
         }
         let mut names = BTreeSet::from([super::analysis::SOURCE.to_owned()]);
@@ -213,6 +269,18 @@ impl PipelineBuilder {
                     name: name.to_owned(),
                 });
             }
+        }
+        let mut names = BTreeSet::new();
+        for name in self.record_sinks.iter().map(RecordSink::name) {
+            if name.is_empty() || !names.insert(name.to_owned()) {
+                return Err(BuildError::Name {
+                    kind: "record sink",
+                    name: name.to_owned(),
+                });
+            }
+        }
+        if self.record_source.is_some() && self.analyzers.is_empty() {
+            return Err(BuildError::NoAnalyzer);
         }
         let mut names = BTreeSet::new();
         for name in self.sinks.iter().map(|part| part.sink.name()) {
@@ -243,6 +311,10 @@ impl PipelineBuilder {
             transforms: self.transforms,
             analyzers: self.analyzers,
             sinks: self.sinks,
+            record_sinks: self.record_sinks,
+            record_source: self.record_source,
+            merge: self.merge,
+            until_end: self.until_end,
             limits: self.limits,
             retention: self.retention,
             checkpoint_every: self.checkpoint_every.unwrap_or(Duration::from_secs(30)),
@@ -264,13 +336,16 @@ impl std::fmt::Debug for PipelineBuilder {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// There is nothing to collect.
-    #[error("a pipeline needs at least one collector")]
+    /// There is nothing to collect or read.
+    #[error("a pipeline needs a collector or a record source")]
     NoCollector,
+    /// Records would be read for nobody.
+    #[error("a record source needs an analyzer")]
+    NoAnalyzer,
     /// Positions are kept by name, so names must be there and differ.
     #[error("the {kind} name {name:?} is empty, reserved, or used twice")]
     Name {
-        /// `collector` or `sink`.
+        /// `collector`, `sink` or `record sink`.
         kind: &'static str,
         /// The name.
         name: String,

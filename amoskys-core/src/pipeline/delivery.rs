@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::id::Offset;
+use crate::record::RecordFeed;
 use crate::wal::WalError;
 
 use super::Retention;
@@ -14,6 +15,8 @@ pub(super) struct Delivery {
     retention: Retention,
     state: Mutex<State>,
     changed: Notify,
+    /// What record sinks read; they have to be told of the end too.
+    feeds: Mutex<Vec<RecordFeed>>,
 }
 
 struct State {
@@ -63,6 +66,7 @@ impl Delivery {
                 unpositioned: BTreeMap::new(),
             }),
             changed: Notify::new(),
+            feeds: Mutex::default(),
         });
         // The log outlives the pipeline if the caller keeps it, so it must not keep the pipeline alive.
         let weak = Arc::downgrade(&delivery);
@@ -82,10 +86,20 @@ impl Delivery {
 
     pub(super) fn end_log(&self, at: Offset) {
         self.change(|state| state.log_end = Some(at));
+        self.feeds().iter().for_each(|feed| feed.end(at));
     }
 
     pub(super) fn fail(&self) {
         self.change(|state| state.failed = true);
+        self.feeds().iter().for_each(RecordFeed::fail);
+    }
+
+    pub(super) fn add_feed(&self, feed: RecordFeed) {
+        self.feeds().push(feed);
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, Vec<RecordFeed>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until there is a record at `from`, or the end is reached.

@@ -6,6 +6,10 @@
 //!                                                  └─► Sink
 //! ```
 //!
+//! A [`RecordSink`](crate::RecordSink) carries what is in the log to another one, as it is; a
+//! [`RecordSource`](crate::RecordSource) gives the analyzers the records of another log instead of the pipeline's own.
+//! So one process collects and carries, another analyzes, by the same parts.
+//!
 //! Everything behind the log reads from the log, at its own pace, from its own stored position. So a slow sink
 //! holds up nobody, an analyzer sees only what is durable, and after a crash each goes on where it was. Every
 //! queue is bounded; a full log holds up the collectors.
@@ -35,19 +39,25 @@
 //! | `amoskys_sink_failures_total` | counter | `sink` | errors of a sink |
 //! | `amoskys_verdicts_total` | counter | | verdicts written to the log |
 //!
-//! Stages are `collect/SOURCE` in the source's own unit (packets, lines), `log/SOURCE` in events,
-//! `analysis` in events, and `sink/NAME` in events.
+//! | `amoskys_carrier_failures_total` | counter | `carrier` | errors of a record sink or record source |
+//! | `amoskys_apart_total` | counter | | events shown by a timeline of their agent's own, because of its clock |
+//!
+//! Stages are `collect/SOURCE` in the source's own unit (packets, lines), and in events `log/SOURCE`, `analysis`,
+//! `sink/NAME` and, for record sinks, `carry/NAME`.
 
 mod analysis;
 mod buffer;
 mod builder;
+mod carry;
 mod collect;
 mod consumer;
 mod delivery;
 mod exporter;
+mod merge;
 mod recovery;
 mod run;
 mod writer;
 
 pub use self::builder::{BatchLimits, BuildError, Pipeline, PipelineBuilder, Retention};
+pub use self::merge::MergeOptions;
 pub use self::run::{PipelineError, Report};

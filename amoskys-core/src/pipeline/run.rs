@@ -10,6 +10,7 @@ use crate::collector::{BoxCollector, Collector};
 use crate::error::{BoxError, Chain};
 use crate::id::{Name, Offset};
 use crate::ledger::{Ledger, LedgerSnapshot};
+use crate::record::{RecordFeed, RecordSink};
 use crate::seal::Open;
 use crate::shutdown::Shutdown;
 use crate::sink::Sink;
@@ -17,6 +18,7 @@ use crate::wal::{Wal, WalError};
 
 use super::analysis::{self, Analysis};
 use super::buffer::Buffer;
+use super::carry::Carrier;
 use super::collect::collect;
 use super::consumer::Consumer;
 use super::delivery::Delivery;
@@ -99,6 +101,9 @@ impl Pipeline {
             log: parts,
             mut analyzers,
             sinks,
+            record_sinks,
+            record_source,
+            merge,
             ledger,
             ..
         } = self;
@@ -115,8 +120,14 @@ impl Pipeline {
         let buffers = resume(&mut collectors, &mut recovery, &ledger).await?;
 
         let mut positions = Vec::new();
+        let mut place = analysis::Place::new(merge, &log);
         if !analyzers.is_empty() {
-            positions.push(analysis::restore(&mut analyzers, &log, &ledger)?);
+            place.restore(&mut analyzers, &log, &ledger)?;
+            positions.push(match record_source {
+                // What it drew since the last checkpoint is drawn again, and recognised by what the log holds.
+                Some(_) => place.own.unwrap_or(log.wal.first()),
+                None => place.from,
+            });
         }
         for part in &sinks {
             let stage = part.stage();
@@ -131,6 +142,26 @@ impl Pipeline {
             }
         }
 
+        let mut feeds = Vec::new();
+        for sink in &record_sinks {
+            let stage = format!("carry/{}", sink.name());
+            let bookmark = Bookmark::load(&log, &stage)?;
+            let from = bookmark
+                .as_ref()
+                .map_or(log.wal.first(), |bookmark| bookmark.offset);
+            positions.push(from);
+            if let Some(bookmark) = bookmark {
+                // What was on its way and not acknowledged will be received again.
+                let mut account = bookmark.account;
+                account.received = account
+                    .received
+                    .saturating_sub(std::mem::take(&mut account.pending));
+                ledger.set(&stage, account);
+            }
+            let (wal, open) = (log.wal.clone(), log.open.clone());
+            feeds.push(RecordFeed::counted(wal, from, open, ledger.clone(), stage));
+        }
+
         let shared = Shared {
             delivery: Delivery::new(&log, self.retention, positions.clone()),
             give_up: Shutdown::new(),
@@ -138,6 +169,10 @@ impl Pipeline {
             ledger,
             name,
         };
+        feeds
+            .iter()
+            .cloned()
+            .for_each(|feed| shared.delivery.add_feed(feed));
         for buffer in &buffers {
             buffer.hold(&shared.delivery);
         }
@@ -193,26 +228,46 @@ impl Pipeline {
         if !analyzers.is_empty()
             && let Some((reader, from)) = positions.next()
         {
+            // Where it begins, the place knows better: what it reads may be another log.
+            let _ = from;
             let analysis = Analysis {
                 reader,
                 analyzers,
                 shared: shared.clone(),
                 writer: verdict_sender,
                 checkpoint_every: self.checkpoint_every,
-                from,
+                place,
                 known: recovery.verdicts,
             };
-            let run = shared
-                .spawn(move |runtime| analysis.run(runtime).map_err(|error| Box::new(error) as BoxError));
+            let shutdown = shutdown.clone();
+            let until_end = self.until_end;
+            let run = shared.spawn(move |runtime| match record_source {
+                Some(source) => analysis.run_on(source, runtime, &shutdown, until_end),
+                None => analysis.run(runtime).map_err(BoxError::from),
+            });
             running.parts.push(("analysis".to_owned(), run));
         } else {
             drop(verdict_sender);
         }
-        for (part, (reader, from)) in sinks.into_iter().zip(positions) {
+        let sink_positions: Vec<_> = positions.by_ref().take(sinks.len()).collect();
+        for (part, (reader, from)) in sinks.into_iter().zip(sink_positions) {
             let name = format!("sink {}", part.sink.name());
             let consumer = Consumer::new(part, reader, from, shared.clone());
             let run = shared.spawn(move |runtime| consumer.run(runtime));
             running.parts.push((name, run));
+        }
+
+        for ((sink, feed), (reader, _)) in record_sinks.into_iter().zip(feeds).zip(positions) {
+            let stage = format!("carry/{}", sink.name());
+            let name = format!("record sink {}", sink.name());
+            let carrier = Carrier {
+                sink,
+                feed,
+                stage,
+                reader,
+                shared: shared.clone(),
+            };
+            running.parts.push((name, tokio::spawn(carrier.run())));
         }
 
         let written = writer.await;
