@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use amoskys_core::config::FlowSettings;
+
 /// How flows are metered.
 ///
 /// ```
@@ -57,6 +59,19 @@ impl Default for FlowConfig {
             activity_threshold: Duration::from_secs(5),
             max_flows: 65_536,
             sequence_length: MAX_SEQUENCE_LENGTH,
+        }
+    }
+}
+
+impl From<&FlowSettings> for FlowConfig {
+    /// The section `flow` of a [`Config`](amoskys_core::config::Config); what it does not name has its default.
+    fn from(settings: &FlowSettings) -> Self {
+        Self {
+            idle_timeout: settings.idle_timeout,
+            active_timeout: settings.active_timeout,
+            update_interval: Some(settings.update_interval),
+            max_flows: settings.max_flows,
+            ..Self::default()
         }
     }
 }
@@ -156,7 +171,43 @@ fn nanos(period: Duration) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use amoskys_core::config::Config;
+
     use super::*;
+
+    #[test]
+    fn settings_have_the_same_defaults_and_each_arrives() {
+        assert_eq!(FlowConfig::from(&FlowSettings::default()), FlowConfig::default());
+        let mut settings = FlowSettings::default();
+        settings.idle_timeout = Duration::from_secs(15);
+        settings.active_timeout = Duration::from_secs(120);
+        settings.update_interval = Duration::from_secs(1);
+        settings.max_flows = 100;
+        let expected = FlowConfig {
+            idle_timeout: Duration::from_secs(15),
+            active_timeout: Duration::from_secs(120),
+            update_interval: Some(Duration::from_secs(1)),
+            max_flows: 100,
+            ..FlowConfig::default()
+        };
+        assert_eq!(FlowConfig::from(&settings), expected);
+    }
+
+    /// What the table of settings lets through, the meter takes.
+    #[test]
+    fn the_edges_of_the_settings_are_valid() {
+        for (key, edges) in [
+            ("flow.idle_timeout", ["100ms", "1d"]),
+            ("flow.active_timeout", ["1s", "1d"]),
+            ("flow.update_interval", ["100ms", "1d"]),
+            ("flow.max_flows", ["16", "64000000"]),
+        ] {
+            for edge in edges {
+                let loaded = Config::loader().set(key, edge).load().unwrap();
+                assert_eq!(FlowConfig::from(&loaded.config.flow).validate(), Ok(()), "{key}");
+            }
+        }
+    }
 
     #[test]
     fn ranges_are_checked_and_named() {

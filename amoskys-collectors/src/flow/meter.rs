@@ -69,6 +69,8 @@ pub struct FlowMeter {
     dns: DnsDecoder,
     snapshot: Snapshot,
     stats: MeterStats,
+    /// Flows whose timers fire now; kept for its memory.
+    due: Vec<u32>,
 }
 
 impl FlowMeter {
@@ -88,6 +90,7 @@ impl FlowMeter {
             dns: DnsDecoder::new(),
             snapshot: Snapshot::default(),
             stats: MeterStats::default(),
+            due: Vec::new(),
         })
     }
 
@@ -387,11 +390,15 @@ impl FlowMeter {
     /// Fires the timers that are due.
     fn run_timers(&mut self, handler: &mut impl FlowHandler) {
         self.tick = Tick::of(self.clock.now());
-        while let Some((index, now)) = self.table.take_due(self.tick) {
-            if let Some(next) = self.fire(index, now, handler) {
-                self.table.set_timer(index, next);
+        let mut due = std::mem::take(&mut self.due);
+        while let Some(now) = self.table.take_due(self.tick, &mut due) {
+            for &index in &due {
+                if let Some(next) = self.fire(index, now, handler) {
+                    self.table.set_timer(index, next);
+                }
             }
         }
+        self.due = due;
     }
 
     /// Does what is due with a flow by `now`; when its timer is to fire next, if it is not set already.

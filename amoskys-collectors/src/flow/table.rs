@@ -100,10 +100,10 @@ impl Table {
         self.wheel.set(&mut self.flows, index, nanos);
     }
 
-    /// A flow whose timer fires by the beginning of `clock`, and when.
+    /// The flows whose timers fire next, by the beginning of `clock`, and when.
     #[inline]
-    pub(super) fn take_due(&mut self, clock: Tick) -> Option<(u32, i64)> {
-        self.wheel.take_due(&mut self.flows, clock)
+    pub(super) fn take_due(&mut self, clock: Tick, due: &mut Vec<u32>) -> Option<i64> {
+        self.wheel.take_due(&mut self.flows, clock, due)
     }
 
     fn number(&mut self) -> u64 {

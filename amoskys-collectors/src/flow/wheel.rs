@@ -128,17 +128,27 @@ impl Wheel {
         }
     }
 
-    /// Takes one flow whose tick has passed by `clock`, earliest tick first, in the order they were set; with it
-    /// the last nanosecond of its tick. Timers set meanwhile fire too, if they are due.
-    pub(super) fn take_due(&mut self, flows: &mut Slab, clock: Tick) -> Option<(u32, i64)> {
+    /// Takes the flows of the earliest tick that has passed by `clock`, into `due`; gives the last nanosecond of that
+    /// tick. They come in the order in which they began, whatever set their timers when, so that the flows of one
+    /// link come in the same order whether one meter sees them or several do. Timers set meanwhile fire too, if they
+    /// are due.
+    pub(super) fn take_due(&mut self, flows: &mut Slab, clock: Tick, due: &mut Vec<u32>) -> Option<i64> {
+        due.clear();
         let Some(tick) = self.next_occupied(clock) else {
             self.now = self.now.max(clock);
             return None;
         };
         self.now = tick;
-        let index = self.slots[usize::from(tick.slot())].head;
-        self.cancel(flows, index);
-        Some((index, tick.end()))
+        loop {
+            let index = self.slots[usize::from(tick.slot())].head;
+            if index == NONE {
+                break;
+            }
+            self.cancel(flows, index);
+            due.push(index);
+        }
+        due.sort_unstable_by_key(|index| flows[*index].number);
+        Some(tick.end())
     }
 
     /// The earliest tick before `clock` at which a timer is set.
