@@ -1,5 +1,6 @@
 //! What can be set, with its defaults.
 
+use amoskys_core::config::AnalysisSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::odds;
@@ -149,8 +150,14 @@ impl DetectionConfig {
             capacity,
             report_score,
         } = self;
+        if !(0.0..=1.0).contains(report_score) {
+            return Err(ConfigError {
+                setting: "report_score",
+                value: report_score.to_string(),
+                allowed: "0 to 1",
+            });
+        }
         let shares = [
-            ("report_score", *report_score),
             ("priors.scan", priors.scan),
             ("priors.flood", priors.flood),
             ("priors.spoofing", priors.spoofing),
@@ -209,6 +216,22 @@ impl DetectionConfig {
     }
 }
 
+impl From<&AnalysisSettings> for DetectionConfig {
+    /// The section `analysis` of a [`Config`](amoskys_core::config::Config): the weights of the layers, and what is
+    /// reported. Priors and capacities have their defaults.
+    fn from(settings: &AnalysisSettings) -> Self {
+        Self {
+            weights: Weights {
+                geometric: settings.geometric_weight,
+                temporal: settings.temporal_weight,
+                behavioral: settings.behavioral_weight,
+            },
+            report_score: settings.report_score,
+            ..Self::default()
+        }
+    }
+}
+
 /// A setting is out of range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{setting} is {value}; allowed is {allowed}")]
@@ -223,7 +246,47 @@ pub struct ConfigError {
 
 #[cfg(test)]
 mod tests {
+    use amoskys_core::config::Config;
+
     use super::*;
+
+    #[test]
+    fn settings_have_the_same_defaults_and_each_arrives() {
+        let defaults = DetectionConfig::from(&AnalysisSettings::default());
+        assert_eq!(defaults, DetectionConfig::default());
+        let loader = Config::loader()
+            .set("analysis.report_score", "0.5")
+            .set("analysis.geometric_weight", "0.2")
+            .set("analysis.temporal_weight", "0.4")
+            .set("analysis.behavioral_weight", "0.9");
+        let config = DetectionConfig::from(&loader.load().unwrap().config.analysis);
+        let weights = config.weights;
+        assert_eq!(config.report_score, 0.5);
+        assert_eq!(
+            (weights.geometric, weights.temporal, weights.behavioral),
+            (0.2, 0.4, 0.9)
+        );
+    }
+
+    /// What the table of settings lets through, a detection takes.
+    #[test]
+    fn the_edges_of_the_settings_are_valid() {
+        for key in [
+            "report_score",
+            "geometric_weight",
+            "temporal_weight",
+            "behavioral_weight",
+        ] {
+            for edge in ["0", "1"] {
+                let loaded = Config::loader()
+                    .set(format!("analysis.{key}"), edge)
+                    .load()
+                    .unwrap();
+                let config = DetectionConfig::from(&loaded.config.analysis);
+                assert_eq!(config.validate(), Ok(()), "{key} {edge}");
+            }
+        }
+    }
 
     #[test]
     fn defaults_are_valid_and_the_error_names_the_setting() {
@@ -231,6 +294,11 @@ mod tests {
         let mut config = DetectionConfig::default();
         config.priors.flood = f64::NAN;
         assert_eq!(config.validate().unwrap_err().setting, "priors.flood");
+        config = DetectionConfig {
+            report_score: 1.1,
+            ..DetectionConfig::default()
+        };
+        assert_eq!(config.validate().unwrap_err().setting, "report_score");
         config = DetectionConfig::default();
         config.capacity.pairs = 0;
         assert_eq!(config.validate().unwrap_err().setting, "capacity.pairs");

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use amoskys_core::Name;
+use amoskys_core::config::Config;
 
 use crate::key::{Signer, TrustMap};
 use crate::seal::{Check, Compression};
@@ -91,6 +92,15 @@ impl LogOptions {
     pub fn wal(mut self, wal: WalOptions) -> Self {
         self.wal = wal;
         self
+    }
+}
+
+impl From<&Config> for LogOptions {
+    /// The agent's name, and the section `log`. Open the log at `config.log.path`.
+    fn from(config: &Config) -> Self {
+        Self::new()
+            .agent(config.agent.name.as_str())
+            .wal(WalOptions::from(&config.log))
     }
 }
 

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use amoskys_core::config::LogSettings;
+
 /// Settings of a [`SledWal`](super::SledWal). Each has a default; set what differs.
 ///
 /// ```
@@ -79,5 +81,42 @@ impl WalOptions {
 
     pub(crate) fn effective_record_limit(&self) -> u64 {
         self.max_record_bytes.min(self.budget_bytes / 4)
+    }
+}
+
+impl From<&LogSettings> for WalOptions {
+    /// The section `log` of a [`Config`](amoskys_core::config::Config). Its path is not among the options: it is where
+    /// the log is opened.
+    fn from(settings: &LogSettings) -> Self {
+        Self::new()
+            .budget_bytes(settings.budget_bytes)
+            .segment_bytes(settings.segment_bytes)
+            .sync_interval(settings.sync_interval)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amoskys_core::config::Config;
+
+    use super::*;
+
+    #[test]
+    fn settings_have_the_same_defaults_and_each_arrives() {
+        let same = |a: &WalOptions, b: &WalOptions| format!("{a:?}") == format!("{b:?}");
+        assert!(same(
+            &WalOptions::from(&LogSettings::default()),
+            &WalOptions::new()
+        ));
+        let loader = Config::loader()
+            .set("log.budget_bytes", "64MiB")
+            .set("log.segment_bytes", "1MiB")
+            .set("log.sync_interval", "50ms");
+        let options = WalOptions::from(&loader.load().expect("settings").config.log);
+        let expected = WalOptions::new()
+            .budget_bytes(64 << 20)
+            .segment_bytes(1 << 20)
+            .sync_interval(Duration::from_millis(50));
+        assert!(same(&options, &expected), "{options:?}");
     }
 }
