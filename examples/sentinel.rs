@@ -3,32 +3,29 @@
 //! Packets become flow, DNS and ARP events; events become signed, durable batches in a log; what is in the log
 //! becomes features, scores and alerts. Start it again on the same data directory and it goes on where it was.
 
-use std::collections::BTreeMap;
 use std::error::Error;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use amoskys_analysis::report::Report;
-use amoskys_analysis::{AlertFile, BaselineBuilder, Detection, DetectionConfig, evidence_schema};
+use amoskys_analysis::{AlertFile, BaselineBuilder, Detection, DetectionConfig, Review, evidence_schema};
 use amoskys_collectors::capture::LiveConfig;
-use amoskys_collectors::flow::{FlowCollector, Progress};
+use amoskys_collectors::flow::{FlowCollector, FlowConfig, Progress};
+use amoskys_core::config::{Config, ConfigErrors};
 use amoskys_core::error::Chain;
-use amoskys_core::event::{Verdict, VerdictId};
-use amoskys_core::ledger::LedgerSnapshot;
-use amoskys_core::pipeline::{Pipeline, Retention};
-use amoskys_core::{
-    Analyzer, BoxError, BoxExtractor, Class, Collector, Epoch, Observation, Offset, Opened, Payload,
-    ReadLogError,
-};
-use amoskys_core::{Recorded, Seq, Shutdown, StreamId, read_log};
+use amoskys_core::pipeline::{BatchLimits, Pipeline, Retention};
+use amoskys_core::{BoxExtractor, Class, Shutdown, read_log};
 use amoskys_features::extract::{ExtractConfig, NetworkExtractor};
 use amoskys_transport::{Log, LogOptions};
 use clap::{ArgGroup, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Watch network traffic and raise explained alerts.
+///
+/// Exit status: 0 if all went well, with or without alerts; 1 if a part failed while the others went on; 2 for wrong
+/// arguments or settings, or if it could not go on.
 #[derive(Parser)]
 #[command(version, group(ArgGroup::new("input").required(true).args(["read", "interface", "replay"])))]
 struct Args {
@@ -44,7 +41,8 @@ struct Args {
     /// Learn what is normal from these capture files first.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     baseline: Vec<PathBuf>,
-    /// Keep the log and its key here; by default in a temporary directory that is removed at the end.
+    /// Keep the log and its key here; by default, and without the setting log.path, in a temporary directory that is
+    /// removed at the end.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Write alerts to this file, one JSON object a line.
@@ -53,6 +51,9 @@ struct Args {
     /// Write a report to this file: one HTML page that needs no network.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Read settings from this YAML file; variables AMOSKYS_SECTION_KEY win over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -63,8 +64,9 @@ async fn main() -> ExitCode {
         )
         .with_writer(std::io::stderr)
         .init();
-    match run(Args::parse()).await {
-        Ok(code) => code,
+    match watch(&Args::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("sentinel: {}", Chain(&*error));
             ExitCode::from(2)
@@ -72,89 +74,97 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
-    let temporary = std::env::temp_dir().join(format!("amoskys-sentinel-{}", std::process::id()));
-    let dir = args.data_dir.clone().unwrap_or_else(|| temporary.clone());
-    let outcome = watch(&args, &dir).await;
-    if args.data_dir.is_none() {
-        std::fs::remove_dir_all(&temporary).ok();
-    }
-    outcome
-}
-
-async fn watch(args: &Args, dir: &Path) -> Result<ExitCode, Box<dyn Error>> {
-    let mut detection = detection(&args.baseline).await?;
-    let log = Log::open(dir, LogOptions::new().agent("sentinel"))?;
+/// Does the work; says whether no part failed.
+async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
+    let temporary = tempfile::tempdir()?;
+    let config = settings(args, temporary.path())?;
+    let mut detection = detection(&config, &args.baseline).await?;
+    let log = Log::open(&config.log.path, LogOptions::from(&config))?;
     let (wal, opener) = (log.wal.clone(), log.opener.clone());
-    let mut alerts = args.alerts.as_ref().map(AlertFile::open).transpose()?;
-    let mut review = Review::new(args);
+    let alerts = args.alerts.as_ref().map(AlertFile::open).transpose()?;
+    let mut review = Review::new().with_report(report(args));
+    let mut failures = Vec::new();
     if args.replay {
-        review.read(read_log(&*wal, &*opener), Some(&mut detection))?;
-        if let Some(mut file) = alerts.take() {
-            review
-                .verdicts
-                .values()
-                .try_for_each(|verdict| file.take(verdict))?;
-            file.tidy()?;
+        if let Some(file) = alerts {
+            review = review.with_alert_file(file);
         }
+        review.redraw(read_log(&*wal, &*opener), &mut detection)?;
     } else {
         let shutdown = stop_on_ctrl_c();
         let collector = match &args.interface {
             Some(name) => FlowCollector::from_interface(name, LiveConfig::default()),
             None => FlowCollector::from_files(&args.read)?,
         };
+        let collector = collector.with_config(FlowConfig::from(&config.flow))?;
         let bar = tokio::spawn(show_progress(collector.progress()));
-        let collector = collector.with_stop(shutdown.clone());
         let mut pipeline = Pipeline::builder()
-            .name("sentinel")
-            .collector(collector)
-            .log(log.into_parts());
-        if let Some(file) = alerts.take() {
+            .name(&config.agent.name)
+            .collector(collector.with_stop(shutdown.clone()))
+            .limits(BatchLimits::from(&config.batch))
+            .log(log)
+            .retention(Retention::UntilFull)
+            .analyzer(detection);
+        if let Some(file) = alerts {
             pipeline = pipeline.sink_of(Class::Alert, file);
         }
-        let pipeline = pipeline
-            .retention(Retention::UntilFull)
-            .analyzer(detection)
-            .build()?;
-        let report = pipeline.run(shutdown).await?;
+        let run = pipeline.build()?.run(shutdown).await?;
         bar.abort();
-        review.failures = report.failures;
-        review.ledger = report.ledger;
-        review.read(read_log(&*wal, &*opener), None)?;
+        review.read(read_log(&*wal, &*opener))?;
+        review.set_ledger(run.ledger);
+        failures = run.failures;
     }
-    if let Some(path) = &args.report {
-        std::fs::write(path, review.page())?;
+    if let (Some(path), Some(page)) = (&args.report, review.page()) {
+        std::fs::write(path, page)?;
     }
-    Ok(review.print())
+    // Whoever reads may have seen enough, for example `sentinel ... | head`.
+    writeln!(std::io::stdout(), "{review}").ok();
+    for (part, error) in &failures {
+        eprintln!("sentinel: {part}: {}", Chain(&**error));
+    }
+    for error in review.damage() {
+        eprintln!("sentinel: log: {}", Chain(&**error));
+    }
+    Ok(failures.is_empty() && review.damaged_records() == 0)
+}
+
+/// Defaults of this program, then the file, then the environment, then the arguments.
+fn settings(args: &Args, temporary: &Path) -> Result<Config, ConfigErrors> {
+    let temporary = temporary.to_string_lossy().replace('\'', "''");
+    let defaults = format!("agent:\n  name: sentinel\nlog:\n  path: '{temporary}'\n");
+    let mut loader = Config::loader().yaml(defaults, "sentinel").process_environment();
+    if let Some(file) = &args.config {
+        loader = loader.file(file);
+    }
+    if let Some(dir) = args.data_dir.clone() {
+        loader = loader.adjust(move |config| config.log.path = dir);
+    }
+    Ok(loader.load()?.config)
 }
 
 /// The detection, after learning from the baseline captures if there are any.
-async fn detection(baseline: &[PathBuf]) -> Result<Detection, Box<dyn Error>> {
-    let config = DetectionConfig::default();
+async fn detection(config: &Config, baseline: &[PathBuf]) -> Result<Detection, Box<dyn Error>> {
     let extractors = || vec![Box::new(NetworkExtractor::standard(ExtractConfig::default())) as BoxExtractor];
-    let detection = Detection::new(config.clone(), extractors())?;
+    let settings = DetectionConfig::from(&config.analysis);
+    let detection = Detection::new(settings.clone(), extractors())?;
     if baseline.is_empty() {
         return Ok(detection);
     }
-    let mut builder = BaselineBuilder::new(&config, extractors())?;
-    let mut collector = FlowCollector::from_files(baseline)?;
-    let stream = StreamId {
-        agent: "baseline".into(),
-        epoch: Epoch::default(),
-        class: Class::Telemetry,
-    };
-    let (stream, mut seq) = (Arc::new(stream), 0);
-    while let Some(batch) = collector.next_batch().await? {
-        for event in batch.events {
-            builder.observe(&Recorded {
-                stream: stream.clone(),
-                seq: Seq(seq),
-                event,
-            });
-            seq += 1;
-        }
-    }
+    let mut builder = BaselineBuilder::new(&settings, extractors())?;
+    let collector = FlowCollector::from_files(baseline)?;
+    builder
+        .learn_from(&mut collector.with_config(FlowConfig::from(&config.flow))?)
+        .await?;
     Ok(detection.with_baseline(&builder.finish()))
+}
+
+fn report(args: &Args) -> Report {
+    let mut report = Report::new("Network traffic");
+    report.schema(&evidence_schema());
+    for path in &args.read {
+        report.input(&path.to_string_lossy());
+    }
+    args.interface.iter().for_each(|name| report.input(name));
+    report
 }
 
 fn stop_on_ctrl_c() -> Shutdown {
@@ -176,105 +186,5 @@ async fn show_progress(progress: Progress) {
     loop {
         bar.set_position(progress.bytes_read());
         tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// What the log holds in the end, for the table and the report.
-struct Review {
-    verdicts: BTreeMap<VerdictId, Verdict>,
-    report: Report,
-    ledger: LedgerSnapshot,
-    failures: Vec<(String, BoxError)>,
-}
-
-impl Review {
-    fn new(args: &Args) -> Self {
-        let mut report = Report::new("Network traffic");
-        report.schema(&evidence_schema());
-        args.read
-            .iter()
-            .for_each(|path| report.input(&path.to_string_lossy()));
-        args.interface.iter().for_each(|name| report.input(name));
-        Self {
-            verdicts: BTreeMap::new(),
-            report,
-            ledger: LedgerSnapshot::default(),
-            failures: Vec::new(),
-        }
-    }
-
-    /// Takes events and verdicts from the log; with a detection, draws the verdicts anew.
-    fn read(
-        &mut self,
-        log: impl Iterator<Item = Result<(Offset, Opened), ReadLogError>>,
-        mut detection: Option<&mut Detection>,
-    ) -> Result<(), Box<dyn Error>> {
-        let mut drawn = Vec::new();
-        for opened in log {
-            let mut opened = match opened {
-                Ok((_, opened)) => opened,
-                Err(ReadLogError::Record(error)) => {
-                    self.failures.push(("log".to_owned(), error));
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            self.ledger = opened
-                .ledger
-                .take()
-                .filter(|_| detection.is_some())
-                .unwrap_or_else(|| self.ledger.clone());
-            for event in opened.into_recorded() {
-                match (&event.event.payload, &mut detection) {
-                    (Payload::Verdict(_), Some(_)) => continue,
-                    (Payload::Verdict(verdict), None) => drawn.push((**verdict).clone()),
-                    (_, Some(detection)) => detection.observe(Observation::Event(&event), &mut drawn)?,
-                    (_, None) => {}
-                }
-                self.report.observe(&event);
-                for verdict in drawn.drain(..) {
-                    self.report.verdict(&verdict);
-                    self.verdicts.insert(verdict.id, verdict);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn page(&mut self) -> String {
-        self.report.ledger(&self.ledger);
-        self.report.render()
-    }
-
-    fn print(&self) -> ExitCode {
-        let mut alerts: Vec<&Verdict> = self
-            .verdicts
-            .values()
-            .filter(|verdict| verdict.is_alert())
-            .collect();
-        alerts.sort_by_key(|alert| (alert.time, alert.id));
-        println!("{} alerts", alerts.len());
-        for alert in alerts {
-            let technique = alert
-                .technique
-                .as_ref()
-                .map_or("", |technique| technique.as_str());
-            println!(
-                "  {:8}  {:.2}  {technique:9}  {:22}  {}",
-                alert.severity(),
-                alert.score,
-                alert.entity,
-                alert.title
-            );
-        }
-        println!("\n{}", self.ledger);
-        for (part, error) in &self.failures {
-            eprintln!("sentinel: {part}: {}", Chain(&**error));
-        }
-        if self.failures.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
     }
 }

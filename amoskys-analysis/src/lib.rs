@@ -44,6 +44,7 @@
 //!   alone.
 //! - [`Baseline`], [`BaselineBuilder`]: what is normal here.
 //! - [`AlertFile`], [`alert`]: alerts as lines of JSON.
+//! - [`Review`]: what a log amounts to, read back or drawn anew.
 //! - [`iforest`]: an isolation forest; [`calibrate`]: from scores to probabilities; [`model`]: model files; [`eval`]: measures
 //!   of quality.
 //! - `report` (feature): a self-contained HTML report.
@@ -80,6 +81,7 @@ pub mod model;
 pub mod odds;
 #[cfg(feature = "report")]
 pub mod report;
+pub mod review;
 mod sighting;
 mod snapshot;
 mod temporal;
@@ -89,3 +91,4 @@ pub use self::baseline::{Baseline, BaselineBuilder};
 pub use self::config::DetectionConfig;
 pub use self::detection::{Detection, DetectionLayer};
 pub use self::finding::evidence_schema;
+pub use self::review::Review;

@@ -208,3 +208,66 @@ fn a_capture_cut_short_is_analyzed_as_far_as_it_goes() {
     assert_balanced(&output);
     assert!(!alerts(&file).is_empty(), "the attacks before the cut are there");
 }
+
+#[test]
+fn settings_come_from_a_file_and_the_environment() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (config, log) = (dir.path().join("site.yaml"), dir.path().join("log"));
+    // Nothing is an alert by the layers' weights, and the log goes where the file says.
+    let text = format!(
+        "agent:\n  name: gate-7\nlog:\n  path: {}\nanalysis:\n  geometric_weight: 0\n  temporal_weight: 0\n",
+        log.display()
+    );
+    std::fs::write(&config, text).expect("write");
+    let output = succeed(
+        sentinel()
+            .arg("--read")
+            .arg(data("lab.pcap"))
+            .arg("--config")
+            .arg(&config)
+            .env("AMOSKYS_ANALYSIS_BEHAVIORAL_WEIGHT", "0")
+            .env("IS_MAX_ENV_BYTES", "100000"),
+    );
+    assert_balanced(&output);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.starts_with("0 alerts"), "{printed}");
+    let warned = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        warned.contains("IS_MAX_ENV_BYTES is deprecated; use AMOSKYS_BATCH_MAX_BYTES"),
+        "{warned}"
+    );
+    succeed(program("verify").arg(&log));
+    let verified = succeed(program("verify").arg(&log).arg("--json"));
+    assert!(String::from_utf8_lossy(&verified.stdout).contains("gate-7"));
+}
+
+#[test]
+fn all_that_is_wrong_with_the_settings_is_said_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("site.yaml");
+    std::fs::write(&config, "batch:\n  max_events: 0\nflow:\n  idle_timeout: soon\n").expect("write");
+    let (code, text) = fail(
+        sentinel()
+            .arg("--read")
+            .arg(data("lab.pcap"))
+            .arg("--config")
+            .arg(&config)
+            .env("AMOSKYS_LOG_BUDGET", "1GiB"),
+    );
+    assert_eq!(code, Some(2));
+    for wrong in ["site.yaml:2", "site.yaml:4", "AMOSKYS_LOG_BUDGET"] {
+        assert!(text.contains(wrong), "{wrong} is not in {text}");
+    }
+    let missing = dir.path().join("missing.yaml");
+    let (code, text) = fail(
+        sentinel()
+            .arg("--read")
+            .arg(data("lab.pcap"))
+            .arg("--config")
+            .arg(&missing),
+    );
+    assert!(
+        code == Some(2) && text.contains("missing.yaml"),
+        "{code:?}: {text}"
+    );
+}
