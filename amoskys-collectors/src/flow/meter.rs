@@ -391,6 +391,9 @@ impl FlowMeter {
     fn run_timers(&mut self, handler: &mut impl FlowHandler) {
         self.tick = Tick::of(self.clock.now());
         let mut due = std::mem::take(&mut self.due);
+        // Room for all flows, so that it grows with the table and not later.
+        due.clear();
+        due.reserve(self.table.flows.places() as usize);
         while let Some(now) = self.table.take_due(self.tick, &mut due) {
             for &index in &due {
                 if let Some(next) = self.fire(index, now, handler) {
