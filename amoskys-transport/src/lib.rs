@@ -83,14 +83,18 @@ compile_error!("amoskys-transport needs a Unix: positioned reads and writes, fil
 
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub mod check;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub mod identity;
 mod key;
 mod log;
 mod seal;
+mod spelling;
 pub mod verify;
 mod wal;
 
-pub use self::key::{FileSigner, KeyError, KeyId, PublicKey, Signer, TrustMap};
+pub use self::key::{FileSigner, KeyError, KeyId, PublicKey, Signer, TrustError, TrustMap};
 #[cfg(feature = "sled")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sled")))]
 pub use self::log::{Log, LogError, LogOptions};

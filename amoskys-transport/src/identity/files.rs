@@ -15,8 +15,9 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::TlsError;
-use super::name::{Identity, encoded};
+use super::name::Identity;
 use super::validity::Validity;
+use crate::spelling;
 
 /// The files one process needs for TLS: certificate authorities to believe, its own certificate, and its key.
 ///
@@ -55,7 +56,7 @@ impl TlsFiles {
     #[must_use]
     pub fn in_dir(dir: impl AsRef<Path>, name: &str) -> Self {
         let dir = dir.as_ref();
-        let name = encoded(name);
+        let name = spelling::spell(name);
         Self::new(
             dir.join("ca.pem"),
             dir.join(format!("{name}.pem")),
@@ -226,7 +227,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
     Ok(certificates)
 }
 
-fn read(path: &Path, secret: bool) -> Result<Vec<u8>, TlsError> {
+pub(crate) fn read(path: &Path, secret: bool) -> Result<Vec<u8>, TlsError> {
     let failed = |source: io::Error| {
         let path = path.to_owned();
         match source.kind() {

@@ -16,6 +16,9 @@
 mod error;
 mod files;
 mod name;
+#[cfg(feature = "pki")]
+#[cfg_attr(docsrs, doc(cfg(feature = "pki")))]
+pub mod pki;
 mod validity;
 
 pub use self::error::{IdentityError, TlsError};

@@ -234,7 +234,7 @@ fn parse_secret(content: &[u8]) -> Result<Ed25519KeyPair, String> {
 }
 
 /// Writes a file that must not exist: whole or not at all, durable when this returns.
-fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let dir = path
         .parent()
         .filter(|dir| !dir.as_os_str().is_empty())

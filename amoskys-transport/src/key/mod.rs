@@ -5,10 +5,16 @@ mod file;
 mod public;
 mod signer;
 mod trust;
+mod trust_file;
 
 pub use self::error::KeyError;
 pub use self::file::FileSigner;
 pub(crate) use self::file::is_canonical_secret;
+#[cfg(feature = "pki")]
+pub(crate) use self::file::write_new;
 pub use self::public::{KeyId, PublicKey};
 pub use self::signer::Signer;
 pub use self::trust::TrustMap;
+pub use self::trust_file::TrustError;
+#[cfg(feature = "pki")]
+pub(crate) use self::trust_file::replace_file;
