@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+pub(crate) mod halves;
+
 use serde_json::Value;
 
 /// A program of this package, as `cargo test` has built it.
