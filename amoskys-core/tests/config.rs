@@ -55,7 +55,8 @@ fn every_setting_can_be_set_in_a_file_and_in_the_environment() {
         let value = match (key.name(), key.default_value()) {
             ("bus.cert_dir", _) => dir.to_owned(),
             ("metrics.port" | "health.port", _) => "9101".to_owned(),
-            ("agent.name", _) => "other".to_owned(),
+            ("agent.name" | "bus.name", _) => "other".to_owned(),
+            ("bus.retention", _) => "7d".to_owned(),
             ("log.path", _) => format!("{dir}/log"),
             ("bus.address", _) => "bus.example:1".to_owned(),
             (name, Some(default)) => {
@@ -74,7 +75,11 @@ fn every_setting_can_be_set_in_a_file_and_in_the_environment() {
             "log.segment_bytes" | "log.budget_bytes" => "1MiB".to_owned(),
             "flow.max_flows" => "17".to_owned(),
             "flow.active_timeout" | "flow.idle_timeout" | "flow.update_interval" => "7".to_owned(),
-            "log.sync_interval" | "bus.retry_timeout" | "batch.linger" => "7s".to_owned(),
+            "log.sync_interval"
+            | "bus.retry_timeout"
+            | "batch.linger"
+            | "analysis.checkpoint_interval"
+            | "analysis.max_wait" => "7s".to_owned(),
             _ => value,
         };
         let (section, name) = key.name().split_once('.').unwrap();

@@ -180,6 +180,8 @@ key_table! {
 
     bus.address ("IS_BUS_ADDRESS"): Kind::Address,
         "Where agents find the bus.";
+    bus.name: Kind::Name { most_bytes: 255 },
+        "Name of the bus, which its certificate and the streams of its own carry.";
     bus.server_port ("BUS_SERVER_PORT"): Kind::Port,
         "Port the bus listens on.";
     bus.cert_dir ("IS_CERT_DIR"): Kind::Directory,
@@ -190,6 +192,9 @@ key_table! {
         "How long a request to the bus may take.";
     bus.send_rate ("IS_SEND_RATE"): Kind::Count { least: 0, most: 1_000_000_000 },
         "Events sent to the bus in a second at most; 0 for no limit.";
+    bus.retention: time(SECOND, Duration::from_secs(86_400 * 3650)),
+        "How long the bus keeps records that its named readers have released; until the log's budget is used up, if not \
+         set.";
 
     metrics.port ("IS_METRICS_PORT"): Kind::Port,
         "Port on which metrics are served; not served if not set.";
@@ -214,6 +219,10 @@ key_table! {
         "How much the temporal layer counts: how much, and when.";
     analysis.behavioral_weight: WEIGHT,
         "How much the behavioral layer counts: in what order.";
+    analysis.checkpoint_interval: time(Duration::from_millis(100), HOUR),
+        "How often what the analyzers know is written down.";
+    analysis.max_wait: time(Duration::ZERO, DAY),
+        "How long an event waits for agents that are behind in event time.";
 }
 
 /// Where the setting of this name is in the table.

@@ -111,6 +111,8 @@ impl Default for BatchSettings {
 pub struct BusSettings {
     /// Where agents find the bus, as `HOST:PORT`. Default `localhost:50051`.
     pub address: String,
+    /// Name of the bus, which its certificate and the streams of its own carry. Default `bus`.
+    pub name: String,
     /// Port the bus listens on. Default 50051.
     pub server_port: u16,
     /// Directory with the certificates and keys of this process. Default none; it must exist.
@@ -121,17 +123,22 @@ pub struct BusSettings {
     pub retry_timeout: Duration,
     /// Events sent in a second at most; 0 for no limit, the default.
     pub send_rate: u32,
+    /// How long the bus keeps records that its named readers have released. Default none: until the log's budget is
+    /// used up.
+    pub retention: Option<Duration>,
 }
 
 impl Default for BusSettings {
     fn default() -> Self {
         Self {
             address: "localhost:50051".to_owned(),
+            name: "bus".to_owned(),
             server_port: 50_051,
             cert_dir: None,
             retry_max: 6,
             retry_timeout: Duration::from_secs(1),
             send_rate: 0,
+            retention: None,
         }
     }
 }
@@ -189,6 +196,10 @@ pub struct AnalysisSettings {
     pub temporal_weight: f64,
     /// How much the behavioral layer counts: in what order. Default 0.34.
     pub behavioral_weight: f64,
+    /// How often what the analyzers know is written down. Default 30 s.
+    pub checkpoint_interval: Duration,
+    /// How long an event waits for agents that are behind in event time. Default 10 s.
+    pub max_wait: Duration,
 }
 
 impl Default for AnalysisSettings {
@@ -198,6 +209,8 @@ impl Default for AnalysisSettings {
             geometric_weight: 0.33,
             temporal_weight: 0.33,
             behavioral_weight: 0.34,
+            checkpoint_interval: Duration::from_secs(30),
+            max_wait: Duration::from_secs(10),
         }
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Recorded;
+use crate::config::AnalysisSettings;
 use crate::event::{FlowKey, Payload};
 use crate::id::{Name, Offset, StreamId};
 use crate::record::CLOCK_SOURCE;
@@ -45,6 +46,15 @@ impl Default for MergeOptions {
             max_wait: Duration::from_secs(10),
             drop_late: false,
             max_events: 100_000,
+        }
+    }
+}
+
+impl From<&AnalysisSettings> for MergeOptions {
+    fn from(settings: &AnalysisSettings) -> Self {
+        Self {
+            max_wait: settings.max_wait,
+            ..Self::default()
         }
     }
 }
