@@ -88,7 +88,6 @@ impl LogSource {
     }
 
     /// The offset that was released last, also after the source was handed over; 0 if none was.
-    #[must_use]
     pub fn released(&self) -> impl Fn() -> Offset + Send + Sync + use<> {
         let released = self.released.clone();
         move || Offset(released.load(Ordering::Relaxed))
