@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::odds;
 
+/// Probability, by a detector's own evidence, from which others' opinions can make an alert of what it found.
+pub(crate) const CANDIDATE: f64 = 0.3;
+
 /// Configuration of [`Detection`](crate::Detection). The defaults need no training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -213,6 +216,11 @@ impl DetectionConfig {
     /// The least log-odds that are reported.
     pub(crate) fn floor(&self) -> f64 {
         odds::logit(self.report_score)
+    }
+
+    /// The least log-odds at which a detector speaks. Holding back more than is needed would change what becomes an alert.
+    pub(crate) fn speaks_from(&self) -> f64 {
+        self.floor().min(odds::logit(CANDIDATE))
     }
 }
 

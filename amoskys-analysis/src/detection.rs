@@ -9,10 +9,11 @@ use amoskys_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::baseline::{Baseline, Normal};
-use crate::config::{ConfigError, DetectionConfig};
+use crate::config::{CANDIDATE, ConfigError, DetectionConfig};
 use crate::engine::Engine;
 use crate::finding::{Finding, evidence_schema};
 use crate::fusion::{Fusion, Incidents, Signature};
+use crate::odds::logit;
 use crate::snapshot;
 
 /// From events to verdicts: feature extractors, three layers, fusion, and incidents.
@@ -181,8 +182,11 @@ impl Detection {
             return;
         }
         let State { engine, incidents } = &mut self.state;
+        // What is only said because quiet verdicts are wanted too must not become an alert by it.
         let opinions = match self.layer {
-            Layer::Fused => engine.opinions(&finding, self.normal.as_ref()),
+            Layer::Fused if finding.card.log_odds() >= logit(CANDIDATE) => {
+                engine.opinions(&finding, self.normal.as_ref())
+            }
             _ => [None; 3],
         };
         if let Some(normal) = &self.normal {

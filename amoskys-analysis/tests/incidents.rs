@@ -123,3 +123,33 @@ fn each_layer_speaks_alone_too() {
     let mut detection = Detection::of_layer(DetectionLayer::Temporal, DetectionConfig::default()).unwrap();
     assert_eq!(summary(&alerts_of(&mut detection, &events)), []);
 }
+
+/// Guesses in no rhythm, at an outside server that others use: hardly a beacon, and plainly guesses.
+#[test]
+fn asking_for_quiet_verdicts_makes_and_unmakes_no_alert() {
+    let traffic = || {
+        let mut traffic = scan_then_guess();
+        for (n, pause) in [0.0, 1.0, 7.0, 9.0, 17.0, 19.0, 20.0, 31.0, 33.0, 34.0, 45.0]
+            .iter()
+            .enumerate()
+        {
+            let sizes = Ending::Data(1500, 2200 + n as u64, 1.0);
+            traffic.tcp(60.0 + pause, inside(9), outside(20), 22, sizes);
+        }
+        // Eight failures: short of an alert by themselves.
+        for port in 1..=8 {
+            traffic.tcp(80.0, inside(11), inside(20), port, Ending::Refused);
+        }
+        traffic.record()
+    };
+    let alerts_with = |report_score: f64| {
+        let mut config = DetectionConfig::default();
+        config.report_score = report_score;
+        let mut detection = Detection::new(config, Vec::new()).unwrap();
+        summary(&alerts_of(&mut detection, &traffic()))
+    };
+    let usual = alerts_with(DetectionConfig::default().report_score);
+    assert!(usual.contains(&("T1110.001".to_owned(), inside(9))), "{usual:?}");
+    assert_eq!(alerts_with(0.001), usual);
+    assert_eq!(alerts_with(0.69), usual);
+}

@@ -74,7 +74,7 @@ impl Guesses {
             series: BoundedMap::new(config.capacity.pairs),
             guessing_prior: logit(config.priors.guessing),
             calls_prior: logit(config.priors.calls),
-            floor: config.floor(),
+            floor: config.speaks_from(),
         }
     }
 

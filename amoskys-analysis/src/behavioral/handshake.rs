@@ -56,7 +56,7 @@ impl Handshakes {
     pub(crate) fn new(config: &DetectionConfig) -> Self {
         Self {
             prior: logit(config.priors.handshake),
-            floor: config.floor(),
+            floor: config.speaks_from(),
         }
     }
 

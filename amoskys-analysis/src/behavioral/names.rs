@@ -70,7 +70,7 @@ impl Names {
             domains: BoundedMap::new(config.capacity.pairs),
             answerers: BoundedMap::new(config.capacity.pairs),
             prior: logit(config.priors.name_tunnel),
-            floor: config.floor(),
+            floor: config.speaks_from(),
         }
     }
 

@@ -193,15 +193,21 @@ impl Incident {
         if self.layers[layer].is_none_or(|known| card.log_odds() >= known.log_odds()) {
             self.layers[layer] = Some(card);
         }
-        for (known, new) in self.opinions.iter_mut().zip(opinions) {
-            if new.is_some() {
-                *known = new;
-            }
-        }
         if card.log_odds() >= self.strength {
+            if detector != self.detector {
+                self.opinions = [None; 3];
+            }
             self.strength = card.log_odds();
             self.detector = detector;
             self.title = title;
+        }
+        // What is thought of a weaker finding says nothing about the one that names the incident.
+        if detector == self.detector {
+            for (known, new) in self.opinions.iter_mut().zip(opinions) {
+                if new.is_some() {
+                    *known = new;
+                }
+            }
         }
         if target.is_exact() && !self.targets.contains(&target) && self.targets.len() < TARGETS {
             self.targets.push(target);
@@ -215,9 +221,17 @@ impl Incident {
         self.fused = fusion.fuse(&self.voices());
     }
 
-    /// What each layer contributes: its own finding, else its opinion.
+    /// What each layer contributes: its own finding, else its opinion of the strongest one.
+    ///
+    /// A layer that looked for something else and found little does not speak against the strongest finding: that
+    /// guesses make a poor beacon does not make them fewer guesses.
     fn voices(&self) -> [Option<Card>; 3] {
-        std::array::from_fn(|layer| self.layers[layer].or(self.opinions[layer]))
+        let strongest = super::index(self.detector.layer());
+        std::array::from_fn(|layer| {
+            self.layers[layer]
+                .filter(|card| layer == strongest || card.log_odds() > 0.0)
+                .or(self.opinions[layer])
+        })
     }
 
     /// Whether the verdict is worth another revision.

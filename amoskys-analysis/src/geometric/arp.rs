@@ -121,7 +121,7 @@ impl Stations {
             routers: BoundedMap::new(64),
             prior: logit(config.priors.spoofing),
             sweep_prior: logit(config.priors.scan),
-            floor: config.floor(),
+            floor: config.speaks_from(),
         }
     }
 

@@ -85,7 +85,7 @@ impl Scans {
             hosts: BoundedMap::new(pairs),
             late: Backlog::default(),
             prior: logit(config.priors.scan),
-            floor: config.floor(),
+            floor: config.speaks_from(),
         }
     }
 

@@ -102,7 +102,7 @@ impl Channels {
             series: BoundedMap::new(config.capacity.pairs),
             regular: BoundedMap::new(config.capacity.hosts),
             prior: logit(config.priors.channel),
-            floor: config.floor(),
+            floor: config.speaks_from(),
         }
     }
 

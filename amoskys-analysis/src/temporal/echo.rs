@@ -50,7 +50,7 @@ impl Echoes {
         Self {
             pairs: BoundedMap::new(config.capacity.pairs),
             prior: logit(config.priors.echo_tunnel),
-            floor: config.floor(),
+            floor: config.speaks_from(),
         }
     }
 

@@ -63,7 +63,7 @@ impl Volumes {
             pairs: BoundedMap::new(config.capacity.pairs),
             hosts: BoundedMap::new(config.capacity.hosts),
             prior: logit(config.priors.volume),
-            floor: config.floor(),
+            floor: config.speaks_from(),
         }
     }
 
