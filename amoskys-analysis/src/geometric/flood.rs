@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::DetectionConfig;
 use crate::finding::{Card, Detector, Feature, Finding, Gate, Mark, Span, Target};
 use crate::layer::Backlog;
-use crate::measure::{BoundedMap, Distinct, Leaky, hash_address};
+use crate::measure::{BoundedMap, Distinct, Leaky, hash_address, seconds_between};
 use crate::odds::logit;
 use crate::sighting::service::TCP;
 use crate::sighting::{Contact, Outcome, Sighting};
@@ -33,9 +33,12 @@ use crate::sighting::{Contact, Outcome, Sighting};
 const MEMORY: f64 = 10.0;
 /// Unfinished connections that are still nothing.
 const USUAL: f64 = 20.0;
-/// Connections without a known outcome from which on they count, half each: no honest population begins so many with
-/// one service within a few seconds without a single one carrying data.
-const UNDECIDED: f64 = 400.0;
+/// Connections without a known outcome that make a crowd. A flood may begin more than can be remembered one by one
+/// until they are given up; then it shows by the crowd alone.
+const CROWD: f64 = 400.0;
+/// Seconds after which the connections of a crowd count, half each, unless a tenth as many were completed: until then those of a
+/// load test may carry data of which the meter has not told yet.
+const CROWD_SECONDS: f64 = 6.0;
 /// Addresses beyond which the flood is taken to come from everywhere.
 const FEW_SOURCES: f64 = 8.0;
 
@@ -56,6 +59,8 @@ struct Attempts {
     unfinished: Leaky,
     finished: Leaky,
     undecided: Leaky,
+    /// Since when the undecided are a crowd.
+    crowded: Option<Timestamp>,
     sources: Distinct,
     /// The most frequent sources (Misra and Gries 1982): every one with more than a ninth of all is among them.
     frequent: Vec<(IpAddr, u32)>,
@@ -71,7 +76,7 @@ impl Floods {
             services: BoundedMap::new(config.capacity.pairs),
             late: Backlog::default(),
             prior: logit(config.priors.flood),
-            floor: config.floor(),
+            floor: config.speaks_from(),
         }
     }
 
@@ -125,7 +130,9 @@ impl Floods {
 
 impl Attempts {
     fn opened(&mut self, client: IpAddr, mark: Mark) {
-        if self.amount(mark.time) + self.finished.read(mark.time, MEMORY) < 0.5 {
+        let sums = [self.undecided, self.unfinished, self.finished];
+        let left: f64 = sums.iter().map(|sum| sum.read(mark.time, MEMORY)).sum();
+        if left < 0.5 {
             // Nothing is left of what was before.
             *self = Self {
                 gate: self.gate,
@@ -133,6 +140,7 @@ impl Attempts {
             };
         }
         self.undecided.add(mark.time, 1.0, MEMORY);
+        self.watch_crowd(mark.time);
         self.sources.insert(hash_address(client));
         match &mut self.span {
             Some(span) => span.extend(mark),
@@ -151,6 +159,7 @@ impl Attempts {
     fn judged(&mut self, outcome: Outcome, mark: Mark) {
         let undecided = self.undecided.read(mark.time, MEMORY);
         self.undecided.add(mark.time, -undecided.min(1.0), MEMORY);
+        self.watch_crowd(mark.time);
         match outcome {
             Outcome::Answered => self.finished.add(mark.time, 1.0, MEMORY),
             Outcome::Unanswered | Outcome::HalfOpen => self.unfinished.add(mark.time, 1.0, MEMORY),
@@ -159,13 +168,24 @@ impl Attempts {
         };
     }
 
-    /// Unfinished connections, and half of the undecided ones if they are very many.
+    fn watch_crowd(&mut self, now: Timestamp) {
+        self.crowded = match self.crowded {
+            _ if self.undecided.read(now, MEMORY) < CROWD => None,
+            Some(since) if since <= now => Some(since),
+            _ => Some(now),
+        };
+    }
+
+    /// Unfinished connections, and half of the undecided ones if they have been a crowd for long.
     fn amount(&self, now: Timestamp) -> f64 {
         let undecided = self.undecided.read(now, MEMORY);
-        let counted = if undecided < UNDECIDED {
-            0.0
-        } else {
+        let stale = self
+            .crowded
+            .is_some_and(|since| seconds_between(since, now) >= CROWD_SECONDS);
+        let counted = if stale && self.finished.read(now, MEMORY) < 0.1 * undecided {
             undecided * 0.5
+        } else {
+            0.0
         };
         self.unfinished.read(now, MEMORY) + counted
     }
