@@ -8,7 +8,8 @@
 //!   behaviour had above -4. It does not make the host immune: a scan of a thousand ports by a monitor that used to try ten
 //!   still stands out.
 //! - *Unfamiliar*: where nothing in the baseline came near a kind of attack, a candidate of that kind means more than the
-//!   documented prior says, and the term adds up to 1.5.
+//!   documented prior says, and the term adds up to 1.5, but no more than by what the candidate exceeds all that was
+//!   seen of the kind.
 //!
 //! Besides, the host's own rate of new connections replaces the prior of the temporal layer, the outcomes of all
 //! hosts that of the behavioral layer, and services a host used in the baseline count as known edges for the
@@ -146,7 +147,13 @@ impl Normal {
                     .unwrap_or(f64::NEG_INFINITY)
                     .max(-8.0);
                 let quiet = ((UNREMARKABLE + 2.0 - highest) / 4.0).clamp(0.0, 1.0);
-                card.with(Feature::Unfamiliar, highest, UNFAMILIAR * quiet * self.trust)
+                // What stands out no more than what was seen before is no stranger than that.
+                let above = (card.log_odds() - highest).max(0.0);
+                card.with(
+                    Feature::Unfamiliar,
+                    highest,
+                    (UNFAMILIAR * quiet * self.trust).min(above),
+                )
             }
         }
     }
@@ -174,5 +181,36 @@ impl Normal {
         }
         let known = self.edges.contains(&(finding.accused, server, protocol, port));
         Some(if known { (1.0, -2.0) } else { (0.0, self.trust) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::{Mark, Span};
+
+    #[test]
+    fn a_candidate_gains_no_more_than_it_stands_out() {
+        let normal = Normal {
+            highest: BTreeMap::from([(Detector::Beacon, -6.0)]),
+            trust: 1.0,
+            ..Normal::default()
+        };
+        let gain = |log_odds: f64| {
+            let server = IpAddr::from([198, 51, 100, 7]);
+            let finding = Finding {
+                detector: Detector::Beacon,
+                accused: [10, 0, 0, 7].into(),
+                target: Target::service(server, 6, 443),
+                peers: vec![server],
+                card: Card::new(log_odds),
+                title: String::new(),
+                span: Span::of(Mark::default()),
+            };
+            normal.judge(&finding).log_odds() - log_odds
+        };
+        assert_eq!(gain(-6.5), 0.0);
+        assert!((gain(-5.5) - 0.5).abs() < 1e-9);
+        assert!((gain(1.0) - UNFAMILIAR).abs() < 1e-9);
     }
 }

@@ -1,7 +1,8 @@
 //! How far out a host's windows lie, of all windows of the baseline: what an isolation forest adds to another's suspicion.
 //!
 //! **Idea.** The forest was fitted on windows of honest hosts, and the scores of other honest windows give a p-value to each
-//! new one. The rarest window of the latest five minutes counts.
+//! new one. The rarest window of the latest five minutes counts, its p-value times the number of windows it is the rarest of:
+//! among many windows one is rare by chance.
 //!
 //! **Priors.** Up to p = 0.02 nothing; each factor of ten below adds 1.2, at most 3. Without a baseline the layer does not speak
 //! of windows.
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::baseline::Normal;
 use crate::config::DetectionConfig;
 use crate::finding::{Card, Feature, Finding};
-use crate::measure::{BoundedMap, seconds_between};
+use crate::measure::{BoundedMap, Leaky, seconds_between};
 
 /// Seconds for which a window counts.
 const MEMORY: f64 = 300.0;
@@ -33,6 +34,8 @@ pub(crate) struct Rarities {
 struct Rarity {
     p: f64,
     end: Timestamp,
+    /// Windows seen of the host, lately.
+    windows: Leaky,
 }
 
 impl Rarities {
@@ -48,27 +51,63 @@ impl Rarities {
 
     pub(crate) fn observe(&mut self, vector: &FeatureVector, normal: &Normal) {
         let Some(host) = vector.entity.host() else { return };
-        let Some(p) = normal.rarity(vector) else { return };
-        let new = Rarity { p, end: vector.end };
-        let known = self.hosts.entry(&host, || new);
-        if p <= known.p || !(0.0..MEMORY).contains(&seconds_between(known.end, vector.end)) {
-            *known = new;
+        if let Some(p) = normal.rarity(vector) {
+            self.note(host, p, vector.end);
         }
     }
 
-    pub(crate) fn opinion(&self, finding: &Finding) -> Option<(f64, f64)> {
-        let rarity = self.hosts.peek(&finding.accused)?;
-        if seconds_between(rarity.end, finding.span.latest).abs() > MEMORY || rarity.p >= USUAL {
+    fn note(&mut self, host: IpAddr, p: f64, end: Timestamp) {
+        let fresh = || Rarity {
+            p,
+            end,
+            windows: Leaky::default(),
+        };
+        let known = self.hosts.entry(&host, fresh);
+        known.windows.add(end, 1.0, MEMORY);
+        if p <= known.p || !(0.0..MEMORY).contains(&seconds_between(known.end, end)) {
+            (known.p, known.end) = (p, end);
+        }
+    }
+
+    /// The p-value of the host's rarest window, and what it adds.
+    fn opinion(&self, host: IpAddr, now: Timestamp) -> Option<(f64, f64)> {
+        let rarity = self.hosts.peek(&host)?;
+        let p = rarity.p * rarity.windows.read(now, MEMORY).max(1.0);
+        if seconds_between(rarity.end, now).abs() > MEMORY || p >= USUAL {
             return None;
         }
-        Some((rarity.p, (1.2 * (USUAL / rarity.p).log10()).min(3.0)))
+        Some((p, (1.2 * (USUAL / p).log10()).min(3.0)))
     }
 
     /// The rarest recent window of the finding's host, as a term.
     pub(crate) fn judge(&self, finding: &Finding, card: Card) -> Card {
-        match self.opinion(finding) {
+        match self.opinion(finding.accused, finding.span.latest) {
             Some((p, by)) => card.with(Feature::HostRarity, p, by),
             None => card,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rarest_of_many_windows_is_no_rarity() {
+        let host = IpAddr::from([10, 0, 0, 7]);
+        let mut rarities = Rarities::new(&DetectionConfig::default());
+        let at = |second: i64| Timestamp::from_secs(1_700_000_000 + second);
+        rarities.note(host, 0.002, at(0));
+        let (p, by) = rarities.opinion(host, at(1)).unwrap();
+        assert!((p - 0.002).abs() < 1e-4 && (by - 1.2).abs() < 0.01, "{p} {by}");
+        (1..20).for_each(|n| rarities.note(host, 0.5, at(n)));
+        assert_eq!(
+            rarities.opinion(host, at(20)),
+            None,
+            "one in five hundred, of twenty"
+        );
+        rarities.note(host, 1e-5, at(21));
+        assert!(rarities.opinion(host, at(22)).is_some(), "too rare for chance");
+        assert_eq!(rarities.opinion(host, at(400)), None, "long ago");
     }
 }
