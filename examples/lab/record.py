@@ -41,6 +41,8 @@ def arguments():
     parser.add_argument("--seed", type=int, required=True, help="decides addresses, hosts, times and content")
     parser.add_argument("--output", type=Path, required=True, help="folder for lab.pcap and labels.csv")
     parser.add_argument("--duration", type=int, default=600, help="seconds of traffic (default 600, at least 60)")
+    parser.add_argument("--honest-day", type=int, metavar="N",
+                        help="another day of the same office, with nobody attacking: same addresses and hosts, other doings")
     parser.add_argument("--snaplen", type=int, default=336, help="bytes kept of each packet (default 336: any DNS query fits)")
     parser.add_argument("--keep-logs", action="store_true", help="copy the servers' logs to OUTPUT/logs")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
@@ -112,8 +114,10 @@ def inner(options):
         stop = threading.Event()
         sensor = capture.Sensor(network, options.snaplen)
         time.sleep(1)
-        attacks = Attacks(network, services, options.seed, stop, options.duration)
-        actors = [*everybody(network, services, options.seed, stop, options.duration), attacks]
+        honest = options.honest_day is not None
+        doings = f"{options.seed}/day {options.honest_day}" if honest else options.seed
+        attacks = [] if honest else [Attacks(network, services, options.seed, stop, options.duration)]
+        actors = [*everybody(network, services, doings, stop, options.duration), *attacks]
         say(f"recording {options.duration} s")
         for actor in actors:
             actor.start()
@@ -128,7 +132,7 @@ def inner(options):
         dropped = sensor.finish()
         say("labelling")
         recorded = capture.Capture(sensor.path)
-        text, lines = capture.labels(recorded, attacks.plan)
+        text, lines = capture.labels(recorded, attacks[0].plan if attacks else [])
         data = recorded.bytes()
         (options.output / "lab.pcap").write_bytes(data)
         (options.output / "labels.csv").write_text(text)
