@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use amoskys_collectors::capture::{CaptureReader, LiveCapture, LiveConfig};
 use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter};
+use amoskys_core::error::Chain;
 use amoskys_core::event::{FlowPhase, FlowRecord};
 use amoskys_core::{Shutdown, Timestamp};
 use clap::Parser;
@@ -53,13 +54,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(damaged) => ExitCode::from(if damaged { 3 } else { 0 }),
         Err(error) => {
-            eprint!("flowmeter: {error}");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprint!(": {error}");
-                cause = error.source();
-            }
-            eprintln!();
+            eprintln!("flowmeter: {}", Chain(&*error));
             ExitCode::FAILURE
         }
     }

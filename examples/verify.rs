@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use amoskys_core::error::Chain;
 use amoskys_transport::PublicKey;
 use amoskys_transport::verify::Verifier;
 use clap::Parser;
@@ -32,13 +33,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(clean) => ExitCode::from(if clean { 0 } else { 1 }),
         Err(error) => {
-            eprint!("verify: {error}");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprint!(": {error}");
-                cause = error.source();
-            }
-            eprintln!();
+            eprintln!("verify: {}", Chain(&*error));
             ExitCode::from(2)
         }
     }
