@@ -63,25 +63,15 @@ pub(crate) fn check(files: &TlsFiles, wanted: &Wanted<'_>) -> Vec<Problem> {
             }));
         }
     }
-    // The certificate's own errors are not repeated for its key.
-    match files.certified_key(&ring::default_provider()) {
-        Err(error) if !chain.is_empty() || is_about(&error, files.key_file()) => {
-            problems.push(unusable(&error));
-        }
-        _ => {}
-    }
+    let provider = ring::default_provider();
+    let key = match files.secret_key(&provider) {
+        // The certificate's own errors have been said.
+        Ok(_) if chain.is_empty() => Ok(()),
+        Ok(_) => files.certified_key(&provider).map(|_| ()),
+        Err(error) => Err(error),
+    };
+    problems.extend(key.err().map(|error| unusable(&error)));
     problems
-}
-
-fn is_about(error: &TlsError, file: &Path) -> bool {
-    match error {
-        TlsError::Missing { path, .. }
-        | TlsError::Read { path, .. }
-        | TlsError::LooseMode { path, .. }
-        | TlsError::Content { path, .. }
-        | TlsError::Key { path, .. } => path == file,
-        _ => false,
-    }
 }
 
 /// Whether it has expired, will soon, or is not valid yet.
@@ -159,16 +149,14 @@ fn chain_of(
 ) -> Result<(), webpki::Error> {
     let algorithms = ring::default_provider().signature_verification_algorithms.all;
     let now = wanted.now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let usages: &[KeyUsage] = match wanted.identity.role {
-        Role::Bus => &[KeyUsage::server_auth()],
-        _ => &[KeyUsage::client_auth()],
+    let usage = match wanted.identity.role {
+        Role::Bus => KeyUsage::server_auth(),
+        _ => KeyUsage::client_auth(),
     };
     let own = EndEntityCert::try_from(own)?;
-    usages.iter().try_for_each(|usage| {
-        let now = UnixTime::since_unix_epoch(now);
-        own.verify_for_usage(algorithms, &roots.roots, intermediates, now, *usage, None, None)
-            .map(|_| ())
-    })
+    let now = UnixTime::since_unix_epoch(now);
+    own.verify_for_usage(algorithms, &roots.roots, intermediates, now, usage, None, None)
+        .map(|_| ())
 }
 
 fn unusable(error: &TlsError) -> Problem {

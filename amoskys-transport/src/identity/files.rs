@@ -8,7 +8,7 @@ use amoskys_core::BoxError;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
@@ -125,7 +125,7 @@ impl TlsFiles {
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| self.unusable(error))?
             .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)));
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
@@ -145,7 +145,7 @@ impl TlsFiles {
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| self.unusable(error))?
             .with_root_certificates(self.roots()?)
-            .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)));
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
         config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }
@@ -175,19 +175,7 @@ impl TlsFiles {
     /// The own certificate with its key, which is shown to be its key.
     pub(crate) fn certified_key(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
         let chain = self.chain()?;
-        let content = read(&self.key, true)?;
-        let key = PrivateKeyDer::from_pem_slice(&content).map_err(|error| TlsError::Content {
-            path: self.key.clone(),
-            wanted: "secret key",
-            source: error.into(),
-        })?;
-        let key = provider
-            .key_provider
-            .load_private_key(key)
-            .map_err(|error| TlsError::Key {
-                path: self.key.clone(),
-                source: error.into(),
-            })?;
+        let key = self.secret_key(provider)?;
         let own = CertifiedKey::new(chain, key);
         match own.keys_match() {
             Ok(()) => Ok(own),
@@ -201,6 +189,20 @@ impl TlsFiles {
                 source: error.into(),
             }),
         }
+    }
+
+    pub(crate) fn secret_key(&self, provider: &CryptoProvider) -> Result<Arc<dyn SigningKey>, TlsError> {
+        let content = read(&self.key, true)?;
+        let key = PrivateKeyDer::from_pem_slice(&content).map_err(|error| TlsError::Content {
+            path: self.key.clone(),
+            wanted: "secret key",
+            source: error.into(),
+        })?;
+        let key = provider.key_provider.load_private_key(key);
+        key.map_err(|error| TlsError::Key {
+            path: self.key.clone(),
+            source: error.into(),
+        })
     }
 
     fn unusable(&self, error: impl Into<BoxError>) -> TlsError {

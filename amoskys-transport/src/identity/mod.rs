@@ -13,6 +13,7 @@
 //! # Ok::<(), amoskys_transport::identity::TlsError>(())
 //! ```
 
+mod credentials;
 mod error;
 mod files;
 mod name;
@@ -21,6 +22,7 @@ mod name;
 pub mod pki;
 mod validity;
 
+pub use self::credentials::Credentials;
 pub use self::error::{IdentityError, TlsError};
 pub use self::files::TlsFiles;
 pub use self::name::{Identity, Role};

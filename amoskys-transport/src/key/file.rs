@@ -46,7 +46,14 @@ impl FileSigner {
 
     /// Whether the key could be opened. Writes nothing.
     pub(crate) fn check(path: &Path) -> Result<(), KeyError> {
-        Self::read(path)?.check_public().map(|_| ())
+        Self::inspect(path).map(|_| ())
+    }
+
+    /// The public key of a key that could be opened. Writes nothing.
+    pub(crate) fn inspect(path: &Path) -> Result<PublicKey, KeyError> {
+        let signer = Self::read(path)?;
+        signer.check_public()?;
+        Ok(signer.public)
     }
 
     fn read(path: &Path) -> Result<Self, KeyError> {

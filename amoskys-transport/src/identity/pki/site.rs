@@ -13,7 +13,7 @@ use super::error::PkiError;
 use crate::check::Problem;
 use crate::check::certificates::{self, Wanted};
 use crate::identity::files::read;
-use crate::identity::{Identity, Role, TlsFiles};
+use crate::identity::{Credentials, Identity, Role, TlsFiles};
 use crate::key::{replace_file, write_new};
 use crate::{FileSigner, Signer, TrustMap, spelling};
 
@@ -29,7 +29,8 @@ use crate::{FileSigner, Signer, TrustMap, spelling};
 /// DIR/trust      trust map: whose key is whose      for the bus and all who read records
 /// ```
 ///
-/// In file names, names are percent-encoded as in certificates.
+/// In file names, names are percent-encoded as in certificates. [`Credentials::in_dir`] finds the files of one
+/// process.
 ///
 /// ```
 /// use amoskys_transport::identity::pki::Site;
@@ -70,8 +71,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The authority outlives the certificates, so that they can be renewed one by one.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 const CA: &str = "ca";
-const TRUST: &str = "trust";
-const SIGNING_ENDING: &str = "sign";
 
 impl Site {
     /// The site whose files are in this directory, without members yet. Certificates are valid for 365 days.
@@ -118,19 +117,6 @@ impl Site {
     pub fn force(mut self, force: bool) -> Self {
         self.force = force;
         self
-    }
-
-    /// File of a member's signing key.
-    #[must_use]
-    pub fn signing_key_file(dir: impl AsRef<Path>, name: &str) -> PathBuf {
-        dir.as_ref()
-            .join(format!("{}.{SIGNING_ENDING}", spelling::spell(name)))
-    }
-
-    /// File of the trust map.
-    #[must_use]
-    pub fn trust_file(dir: impl AsRef<Path>) -> PathBuf {
-        dir.as_ref().join(TRUST)
     }
 
     /// Makes what is missing, and leaves alone what is there. It may be repeated, also after it was interrupted.
@@ -289,7 +275,7 @@ impl Making<'_> {
     }
 
     fn signing_key(&mut self, member: &Identity) -> Result<FileSigner, PkiError> {
-        let secret = Site::signing_key_file(&self.site.dir, member.name.as_str());
+        let secret = Credentials::in_dir(&self.site.dir, member.name.as_str()).signing_key;
         let public = FileSigner::public_path(&secret);
         if self.site.force {
             for path in [&public, &secret] {
@@ -311,7 +297,7 @@ impl Making<'_> {
     }
 
     fn trust(&mut self, trust: &TrustMap) -> Result<(), PkiError> {
-        let path = Site::trust_file(&self.site.dir);
+        let path = Credentials::in_dir(&self.site.dir, CA).trust;
         if self.is_there(&path) {
             self.done.trusted = trust.add_to(&path)?;
             self.done.kept.push(path);

@@ -1,0 +1,94 @@
+use std::time::{Duration, SystemTime};
+
+use amoskys_core::config::Config;
+
+use super::certificates::{self, Wanted};
+use super::problem::Problem;
+use super::{log, network, signing};
+use crate::identity::{Credentials, Identity, Role};
+
+/// Looks at certificates, keys, trust map, log directory, addresses and ports of one process, and changes nothing.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Checkup<'a> {
+    config: &'a Config,
+    identity: Identity,
+    credentials: Option<Credentials>,
+    hosts: Vec<String>,
+    soon: Duration,
+    now: Option<SystemTime>,
+}
+
+impl<'a> Checkup<'a> {
+    /// For a process with these settings, which are valid in themselves, in this role. Its name is `agent.name`; its
+    /// certificates and keys are in `bus.cert_dir`, named as [`Credentials::in_dir`] does.
+    pub fn new(config: &'a Config, role: Role) -> Self {
+        let name = config.agent.name.as_str();
+        let dir = config.bus.cert_dir.as_deref();
+        Self {
+            config,
+            identity: Identity {
+                role,
+                name: name.into(),
+            },
+            credentials: dir.map(|dir| Credentials::in_dir(dir, name)),
+            hosts: Vec::new(),
+            soon: Duration::from_secs(30 * 86_400),
+            now: None,
+        }
+    }
+
+    /// Certificates and keys are elsewhere.
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// Adds a host name or address that the certificate has to be for. Default none.
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.hosts.push(host.into());
+        self
+    }
+
+    /// Sets how long before its end a certificate is a problem. Default 30 days.
+    pub fn expiring_within(mut self, time: Duration) -> Self {
+        self.soon = time;
+        self
+    }
+
+    /// Sets the time to check for. Default: what the clock says.
+    pub fn at(mut self, time: SystemTime) -> Self {
+        self.now = Some(time);
+        self
+    }
+
+    /// Everything that is wrong. Empty if the program can start.
+    ///
+    /// It reads files and resolves the address of the bus, which blocks, for five seconds at most where the name
+    /// service does not answer.
+    #[must_use]
+    pub fn run(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut key = None;
+        match &self.credentials {
+            Some(files) => {
+                let wanted = Wanted {
+                    identity: &self.identity,
+                    hosts: &self.hosts,
+                    now: self.now.unwrap_or_else(SystemTime::now),
+                    soon: self.soon,
+                };
+                problems.extend(certificates::check(&files.tls, &wanted));
+                key = signing::check(files, &self.identity, &mut problems);
+            }
+            None => problems.push(Problem::error(
+                "bus.cert_dir",
+                "it is not set, so that there are no certificates",
+                "set it to the directory with the certificates and keys of this process",
+            )),
+        }
+        problems.extend(log::check(self.config, &self.identity.name, key.as_ref()));
+        problems.extend(network::check(self.config, self.identity.role));
+        problems
+    }
+}
