@@ -136,9 +136,29 @@ fn asking_for_quiet_verdicts_makes_and_unmakes_no_alert() {
             let sizes = Ending::Data(1500, 2200 + n as u64, 1.0);
             traffic.tcp(60.0 + pause, inside(9), outside(20), 22, sizes);
         }
-        // Eight failures: short of an alert by themselves.
-        for port in 1..=8 {
-            traffic.tcp(80.0, inside(11), inside(20), port, Ending::Refused);
+        // A busy host that fails here and there, and on five ports of one host: five are too few, whatever else it does.
+        for n in 0..300 {
+            let at = 80.0 + f64::from(n) * 0.01;
+            traffic.tcp(
+                at,
+                inside(11),
+                inside(100 + n % 90),
+                80,
+                Ending::Data(200, 900, 0.01),
+            );
+        }
+        let failure = |n: u16| {
+            if n % 2 == 0 {
+                Ending::Refused
+            } else {
+                Ending::Empty
+            }
+        };
+        for n in 0..20 {
+            traffic.tcp(84.0, inside(11), inside(200 + n), 1000 + n, failure(n));
+        }
+        for n in 0..5 {
+            traffic.tcp(84.5, inside(11), inside(20), 2000 + n, failure(n));
         }
         traffic.record()
     };
