@@ -148,7 +148,7 @@ fn asking_for_quiet_verdicts_makes_and_unmakes_no_alert() {
             );
         }
         let failure = |n: u16| {
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 Ending::Refused
             } else {
                 Ending::Empty
