@@ -24,6 +24,8 @@ pub(crate) struct Keeper {
     pub(crate) floor: u64,
     pub(crate) base: Heads,
     pub(crate) heads: Heads,
+    /// First offset that the heads do not account for.
+    pub(crate) end: u64,
 }
 
 impl Keeper {
@@ -51,13 +53,22 @@ impl Keeper {
 }
 
 /// The log's thread and the one that opens the log share a keeper: the thread has to wait until it is filled in.
+#[derive(Clone)]
 pub(crate) struct SharedKeeper(pub(crate) Arc<Mutex<Keeper>>);
 
+impl std::fmt::Debug for SharedKeeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SharedKeeper")
+    }
+}
+
 impl Observer for SharedKeeper {
-    fn committed(&mut self, _first: u64, records: &mut dyn Iterator<Item = &Bytes>) {
+    fn committed(&mut self, first: u64, records: &mut dyn Iterator<Item = &Bytes>) {
         let mut keeper = lock(&self.0);
+        keeper.end = first;
         for record in records {
             keeper.heads.observe(record);
+            keeper.end += 1;
         }
     }
 

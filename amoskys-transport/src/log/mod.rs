@@ -9,7 +9,7 @@ pub(crate) mod trail;
 #[cfg(feature = "sled")]
 mod error;
 #[cfg(feature = "sled")]
-mod keeper;
+pub(crate) mod keeper;
 #[cfg(feature = "sled")]
 mod open;
 #[cfg(feature = "sled")]

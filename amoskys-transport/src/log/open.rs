@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +14,7 @@ use super::options::LogOptions;
 use super::quarantine::find_gaps;
 use super::{EPOCH_ENDING, KEY_FILE, KEYS_DIR, LOG_DIR, epoch};
 use crate::key::{FileSigner, Signer, TrustMap};
-use crate::seal::{Check, Opener, Sealer, seal_gap};
+use crate::seal::{Check, Head, Opener, Sealer, seal_gap};
 use crate::wal::lock::DirLock;
 use crate::wal::segment::{list_segments, lock};
 use crate::wal::{Known, SledWal, create_dir};
@@ -53,6 +54,7 @@ pub struct Log {
     pub sealer: Sealer,
     /// Opens what comes out of it.
     pub opener: Arc<Opener>,
+    pub(crate) keeper: SharedKeeper,
 }
 
 impl Log {
@@ -96,6 +98,13 @@ impl Log {
             seal: Box::new(self.sealer),
             open: self.opener,
         }
+    }
+
+    /// Where every stream in the log has come to, as far as it is durable: also those of other agents, in the log of a
+    /// bus.
+    #[must_use]
+    pub fn heads(&self) -> BTreeMap<StreamId, Head> {
+        lock(&self.keeper.0).heads.0.clone()
     }
 
     /// The epoch of the log's streams.
@@ -172,6 +181,7 @@ impl Opening {
             let wal =
                 SledWal::open_locked(&self.log_dir, dir_lock, &self.options.wal, known, Some(observer))?;
             let gaps = self.fill(&mut filling, &wal, believed.is_some());
+            filling.end = wal.durable().0;
             if stored.is_none() && begun {
                 // The records know better than the file, which may have gone on to another log.
                 filling.epoch = self.own_epoch(&filling.heads).unwrap_or(epoch);
@@ -182,7 +192,8 @@ impl Opening {
         };
         self.record(&wal, &gaps);
 
-        let mut keeper = lock(&keeper);
+        let shared = SharedKeeper(keeper);
+        let mut keeper = lock(&shared.0);
         // Never back: the file counts for all logs of the agent.
         if noted.is_none_or(|noted| noted.counter < keeper.epoch.counter)
             && let Err(source) = epoch::write(&epoch_file, keeper.epoch)
@@ -203,6 +214,7 @@ impl Opening {
             sealer: self.sealer(keeper.epoch, &keeper.heads),
             opener: Arc::new(opener),
             wal: Arc::new(wal),
+            keeper: shared.clone(),
         })
     }
 
@@ -254,6 +266,7 @@ impl Opening {
             floor: believed.map_or(0, |anchor| anchor.floor),
             base: believed.map(|anchor| anchor.base.clone()).unwrap_or_default(),
             heads: believed.map(|anchor| anchor.heads.clone()).unwrap_or_default(),
+            end: 0,
         }
     }
 

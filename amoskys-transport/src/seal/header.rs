@@ -336,6 +336,12 @@ impl<'a> RawHeader<'a> {
     }
 }
 
+/// When a record was sealed, by the clock of who sealed it.
+#[cfg(feature = "bus")]
+pub(crate) fn time_of(header: &RawHeader<'_>) -> Timestamp {
+    time_at(header.fixed, 80)
+}
+
 /// What goes into a header. Lengths and digests are filled in when they are known.
 pub(crate) struct HeaderFields<'a> {
     pub(crate) kind: u8,

@@ -74,6 +74,12 @@ impl Sealer {
         self.heads.get(&class).copied().unwrap_or_default()
     }
 
+    /// Puts the end of the stream of a class back, after a record that was sealed did not get into the log.
+    #[cfg(feature = "sled")]
+    pub(crate) fn set_head(&mut self, class: Class, head: Head) {
+        self.heads.insert(class, head);
+    }
+
     /// Seals the statement that events are missing, to stand in the log in their place. It is no link of the chain,
     /// so the streams go on as if it were not there.
     ///

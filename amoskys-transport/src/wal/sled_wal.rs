@@ -184,6 +184,17 @@ impl SledWal {
         Offset(state.segments.front().map_or(state.next, |segment| segment.first))
     }
 
+    /// First offset and bytes of each segment, in order. The last is being filled, and its bytes are 0.
+    #[cfg(feature = "bus")]
+    pub(crate) fn segment_sizes(&self) -> Vec<(Offset, u64)> {
+        let state = self.shared.lock();
+        let sizes = state
+            .segments
+            .iter()
+            .map(|segment| (Offset(segment.first), segment.bytes().unwrap_or(0)));
+        sizes.collect()
+    }
+
     /// As [`read`](Wal::read), also below what was trimmed, as long as it is there.
     pub(crate) fn read_kept(&self, from: Offset, max_bytes: usize) -> Result<Vec<(Offset, Bytes)>, WalError> {
         read(&self.shared, &self.cursors, from.max(self.oldest()), max_bytes)

@@ -1,0 +1,16 @@
+//! The two kinds of clients of a bus.
+
+mod backoff;
+mod dial;
+mod error;
+mod options;
+mod publisher;
+mod resume;
+mod run;
+mod settings;
+mod subscription;
+
+pub use self::error::{ConnectionError, PublishError, SubscribeError};
+pub use self::options::{ConnectOptions, PublisherOptions};
+pub use self::publisher::Publisher;
+pub use self::subscription::{Start, SubscribeOptions, Subscription};

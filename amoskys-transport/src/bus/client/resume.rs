@@ -1,0 +1,208 @@
+//! What to send: compares the records of an agent's log, one after the other, with what the bus has.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use amoskys_core::event::{Gap, GapReason};
+use amoskys_core::{Class, Digest, Epoch, Name, Seq, StreamId};
+
+use crate::seal::Head;
+use crate::seal::header::{RawHeader, RecordKind};
+
+/// A stream of this agent.
+pub(crate) type StreamKey = (Epoch, Class);
+
+/// What the bus has of a stream, as it said.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mark {
+    pub(crate) head: Head,
+    pub(crate) recent: Vec<Head>,
+}
+
+/// Where the log's streams meet those of the bus.
+#[derive(Debug)]
+pub(crate) struct Resume {
+    agent: Name,
+    /// The epoch that is sealed now. Others are of the past, and cannot fork any more.
+    epoch: Epoch,
+    /// How far the bus will have each stream once it has all that was sent.
+    at: BTreeMap<StreamKey, Head>,
+    /// How far the log has them.
+    own: BTreeMap<StreamKey, Head>,
+    /// From here on a stream was given up, and sealed again in a later epoch.
+    retired: BTreeMap<StreamKey, Head>,
+    /// Records that cannot be sent.
+    pub(crate) unfit: BTreeSet<(StreamKey, Seq)>,
+    /// Something could not be read since the last gap of a stream, so it is the reason for the next.
+    damaged: bool,
+}
+
+/// What to do with a record.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Step {
+    /// The bus has it, or does not need it.
+    Skip,
+    /// Send it.
+    Send,
+    /// Send this gap in its place.
+    Replace(Gap),
+    /// Send this gap, then the record.
+    GapAndSend(Gap),
+    /// The bus has something else there.
+    Fork,
+}
+
+impl Resume {
+    pub(crate) fn new(
+        agent: Name,
+        epoch: Epoch,
+        marks: &BTreeMap<StreamKey, Mark>,
+        own: BTreeMap<StreamKey, Head>,
+        retired: BTreeMap<StreamKey, Head>,
+    ) -> Self {
+        let at = marks.iter().map(|(key, mark)| (*key, mark.head)).collect();
+        Self {
+            agent,
+            epoch,
+            at,
+            own,
+            retired,
+            unfit: BTreeSet::new(),
+            damaged: false,
+        }
+    }
+
+    /// Whether the bus has more of a stream than the log, or another end of it.
+    pub(crate) fn is_ahead_of_log(&self) -> bool {
+        let present = self.at.iter().filter(|((epoch, _), _)| *epoch == self.epoch);
+        present.into_iter().any(|(key, at)| {
+            let own = self.own.get(key).copied().unwrap_or_default();
+            own.next < at.next || (own.next == at.next && own.digest != at.digest)
+        })
+    }
+
+    /// The streams of which the bus does not have all. Only they need to be looked for in the log.
+    pub(crate) fn behind_log(&self) -> BTreeSet<StreamKey> {
+        let behind = self.own.iter().filter(|(key, own)| {
+            let end = self.retired.get(key).unwrap_or(own);
+            self.at(key).next < end.next
+        });
+        behind.map(|(key, _)| *key).collect()
+    }
+
+    /// How far the bus has a stream.
+    pub(crate) fn at(&self, key: &StreamKey) -> Head {
+        self.at.get(key).copied().unwrap_or_default()
+    }
+
+    /// Some records could not be read.
+    pub(crate) fn note_damage(&mut self) {
+        self.damaged = true;
+    }
+
+    /// Decides about the next record of the log.
+    pub(crate) fn step(&mut self, header: &RawHeader<'_>) -> Step {
+        let (Ok(class), Some(next)) = (header.class(), header.first().0.checked_add(header.count())) else {
+            return Step::Skip;
+        };
+        if header.agent != self.agent.as_str() || header.count() == 0 {
+            return Step::Skip;
+        }
+        let key = (header.epoch(), class);
+        let (first, next) = (header.first(), Seq(next));
+        if self.retired.get(&key).is_some_and(|from| first >= from.next) {
+            return Step::Skip;
+        }
+        if self.unfit.contains(&(key, first)) {
+            self.damaged = true;
+            return Step::Skip;
+        }
+        let gap = header.gap().filter(|_| header.kind() == RecordKind::Gap);
+        let end = Head {
+            next,
+            digest: gap.map_or_else(|| header.digest(), |(end, _)| end),
+        };
+        let at = self.at(&key);
+        if next <= at.next {
+            if next == at.next && end.digest != at.digest {
+                return self.differs(&key);
+            }
+            return Step::Skip;
+        }
+        if first <= at.next {
+            if first == at.next && header.previous() == at.digest {
+                self.at.insert(key, end);
+                return Step::Send;
+            }
+            return match gap {
+                // The bus has the beginning of what is missing here.
+                Some((_, reason)) if first < at.next => {
+                    let gap = self.gap(key, at, end, reason);
+                    self.at.insert(key, end);
+                    Step::Replace(gap)
+                }
+                _ => self.differs(&key),
+            };
+        }
+        let reason = self.reason(at);
+        let before = Head {
+            next: first,
+            digest: header.previous(),
+        };
+        let gap = self.gap(key, at, before, reason);
+        self.at.insert(key, end);
+        Step::GapAndSend(gap)
+    }
+
+    /// At the end of the log: the ends of streams of which there are no records any more.
+    pub(crate) fn trailing(&mut self) -> Vec<Gap> {
+        let mut gaps = Vec::new();
+        for (key, own) in self.own.clone() {
+            let end = self.retired.get(&key).copied().unwrap_or(own);
+            let at = self.at(&key);
+            if at.next < end.next {
+                let reason = self.reason(at);
+                gaps.push(self.gap(key, at, end, reason));
+                self.at.insert(key, end);
+            }
+        }
+        gaps
+    }
+
+    fn gap(&self, (epoch, class): StreamKey, from: Head, to: Head, reason: GapReason) -> Gap {
+        Gap {
+            stream: StreamId {
+                agent: self.agent.clone(),
+                epoch,
+                class,
+            },
+            first: from.next,
+            last: Seq(to.next.0.saturating_sub(1)),
+            before: from.digest,
+            end: to.digest,
+            reason,
+        }
+    }
+
+    fn reason(&mut self, at: Head) -> GapReason {
+        match (self.damaged, at.next) {
+            (true, _) => GapReason::Quarantined,
+            // The bus knows nothing of the stream: it lost its log, after these were trimmed here.
+            (false, Seq(0)) => GapReason::LogLost,
+            (false, _) => GapReason::Expired,
+        }
+    }
+
+    /// The bus has something else at the end of a stream. Of an epoch that is over, what could be saved was sealed again
+    /// when the next was begun.
+    fn differs(&mut self, key: &StreamKey) -> Step {
+        if key.0 == self.epoch {
+            return Step::Fork;
+        }
+        let end = Head {
+            next: self.at(key).next,
+            digest: Digest::default(),
+        };
+        self.retired.insert(*key, end);
+        Step::Skip
+    }
+}

@@ -1,0 +1,20 @@
+//! The bus: takes records of agents, keeps them in a log of its own, and gives them out.
+
+mod accept;
+mod check;
+mod error;
+mod journal;
+mod limiter;
+mod options;
+mod positions;
+mod publisher;
+mod retention;
+mod serve;
+mod shared;
+mod streams;
+mod subscriber;
+
+pub(crate) use self::accept::SOCKET_READ;
+pub use self::error::BusError;
+pub use self::options::BusOptions;
+pub use self::serve::{Bus, BusReport};

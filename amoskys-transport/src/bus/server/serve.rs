@@ -1,0 +1,232 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use amoskys_core::event::AuditOutcome;
+use amoskys_core::ledger::LedgerSnapshot;
+use amoskys_core::{Ledger, Name, Offset, Shutdown, Wal as _};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::accept::connection;
+use super::error::BusError;
+use super::journal::Journal;
+use super::options::BusOptions;
+use super::retention;
+use super::shared::Shared;
+use super::streams::Streams;
+use crate::bus::refuse::RefuseReason;
+use crate::log::{Log, LogError};
+use crate::wal::segment::lock;
+
+/// How often the clock, the health of the log and the room in it are looked after.
+const TICK: Duration = Duration::from_millis(250);
+/// The clock is written down this often while records come.
+const CLOCK: Duration = Duration::from_secs(1);
+/// … and this long after the last.
+const ACTIVE: Duration = Duration::from_secs(60);
+/// How long connections may take to end.
+const GOODBYE: Duration = Duration::from_secs(3);
+/// Subscribers see offsets of later logs of a bus above all of the earlier.
+const EPOCH_SHIFT: u32 = 40;
+
+/// A bus: takes sealed records of agents over mutual TLS, keeps them in a log of its own, and gives them to
+/// subscribers.
+///
+/// A record is acknowledged once it would survive a power cut here. What is repeated is acknowledged and not stored
+/// again, what does not belong is [refused](super::RefuseReason). Everything else that is decided stands in the bus's own
+/// stream in the log, as audit entries.
+pub struct Bus {
+    shared: Arc<Shared>,
+    listener: Mutex<Option<TcpListener>>,
+    address: SocketAddr,
+}
+
+/// What a bus has done.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BusReport {
+    /// The accounts of all agents, as `bus/AGENT`.
+    pub ledger: LedgerSnapshot,
+}
+
+impl Bus {
+    /// Opens the log of a bus, or begins one, and listens. Clients are served from [`serve`](Self::serve) on.
+    ///
+    /// # Errors
+    ///
+    /// If the log cannot be opened, or the address cannot be listened on.
+    pub fn open(options: BusOptions) -> Result<Self, BusError> {
+        let mut trust = options.trust.clone();
+        for (agent, keys) in options.log.trust.iter() {
+            keys.iter().for_each(|key| trust.insert(agent.clone(), *key));
+        }
+        let log_options = options.log.clone().agent(options.name.clone()).trust(trust);
+        let log = Log::open(&options.dir, log_options)?;
+        let heads = log.heads();
+        let (wal, epoch) = (log.wal.clone(), log.epoch());
+        let journal = Journal::open(log).map_err(|source| {
+            BusError::Open(LogError::File {
+                path: options.dir.clone(),
+                action: "read",
+                source,
+            })
+        })?;
+        let mut agents: BTreeMap<Name, Streams> = BTreeMap::new();
+        for (stream, head) in heads {
+            let streams = agents.entry(stream.agent).or_default();
+            streams.insert((stream.epoch, stream.class), head);
+        }
+        let (tell, durable) = watch::channel(wal.durable());
+        wal.on_durable(Box::new(move |durable| {
+            tell.send_if_modified(|known| {
+                let grown = durable > *known;
+                *known = durable.max(*known);
+                grown
+            });
+        }));
+        let base = u64::from(epoch.counter) << EPOCH_SHIFT;
+        let listen = |source| BusError::Listen {
+            address: options.listen,
+            source,
+        };
+        let listener = TcpListener::bind(options.listen).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        Ok(Self {
+            shared: Arc::new(Shared::new(options, wal, journal, base, agents, durable)),
+            listener: Mutex::new(Some(listener)),
+            address,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its ledger: the account of each agent is `bus/AGENT`. It survives restarts.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.shared.journal.ledger.clone()
+    }
+
+    /// First offset of its log that is not durable yet, as subscribers see it.
+    #[must_use]
+    pub fn durable(&self) -> Offset {
+        Offset(self.shared.base + self.shared.wal.durable().0)
+    }
+
+    /// Serves clients until `shutdown` is triggered, then ends their connections and returns. Must be called within a
+    /// tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    ///
+    /// If the log failed. What was acknowledged is safe.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends all connections. A bus can be served once.
+    pub async fn serve(&self, shutdown: Shutdown) -> Result<BusReport, BusError> {
+        let listener = lock(&self.listener).take().ok_or(BusError::Served)?;
+        let listen = |source| BusError::Listen {
+            address: self.address,
+            source,
+        };
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(listen)?;
+        let shared = &self.shared;
+        let name = shared.name.as_str();
+        let where_ = self.address.to_string();
+        shared
+            .journal
+            .audit(name, "bus.start", &where_, AuditOutcome::Success, String::new());
+        let stop = Shutdown::new();
+        let mut connections = JoinSet::new();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut clock = tokio::time::Instant::now();
+        let ended = loop {
+            tokio::select! {
+                () = shutdown.triggered() => break Ok(()),
+                accepted = listener.accept() => match accepted {
+                    Ok((_, peer)) if connections.len() >= shared.options.max_connections => {
+                        shared.refused(RefuseReason::Busy, &peer.to_string(), "there are too many connections");
+                    }
+                    Ok((tcp, peer)) => {
+                        connections.spawn(connection(shared.clone(), tcp, peer, stop.clone()));
+                    }
+                    Err(error) => {
+                        // Out of file descriptors, most likely.
+                        tracing::warn!(bus = name, %error, "a connection could not be accepted");
+                        tokio::time::sleep(TICK).await;
+                    }
+                },
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(bus = name, %error, "a connection ended by a panic");
+                    }
+                }
+                () = shared.room.notified() => self.make_room().await?,
+                _ = tick.tick() => {
+                    if let Err(error) = shared.log_health() {
+                        break Err(BusError::Log(error));
+                    }
+                    self.make_room().await?;
+                    shared.journal.catch_up();
+                    self.publish_gauges(connections.len());
+                    if clock.elapsed() >= CLOCK && shared.fed_within(ACTIVE) {
+                        clock = tokio::time::Instant::now();
+                        shared.journal.clock();
+                    }
+                }
+            }
+        };
+        drop(listener);
+        stop.trigger();
+        let goodbye = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        connections.shutdown().await;
+        shared
+            .journal
+            .audit(name, "bus.stop", &where_, AuditOutcome::Success, String::new());
+        ended.map(|()| BusReport {
+            ledger: shared.journal.ledger.snapshot(),
+        })
+    }
+
+    async fn make_room(&self) -> Result<(), BusError> {
+        let shared = self.shared.clone();
+        match tokio::task::spawn_blocking(move || retention::run(&shared)).await {
+            Ok(result) => Ok(result?),
+            Err(error) => {
+                tracing::error!(bus = %self.shared.name, %error, "retention ended by a panic");
+                Ok(())
+            }
+        }
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "gauges are floats; 53 bits are enough for them"
+    )]
+    fn publish_gauges(&self, connections: usize) {
+        let bus = || self.shared.name.to_string();
+        metrics::gauge!("amoskys_bus_connections", "bus" => bus()).set(connections as f64);
+        let used = self.shared.wal.used_bytes();
+        metrics::gauge!("amoskys_bus_log_used_bytes", "bus" => bus()).set(used as f64);
+        metrics::gauge!("amoskys_bus_log_durable_offset", "bus" => bus())
+            .set(self.shared.wal.durable().0 as f64);
+    }
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus")
+            .field("name", &self.shared.name)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}

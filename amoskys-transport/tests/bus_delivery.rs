@@ -1,0 +1,45 @@
+//! From an agent's log over the bus to a subscriber, over mutual TLS.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+#[path = "common/bus.rs"]
+mod site;
+
+use amoskys_core::Class;
+use amoskys_transport::bus::{SubscribeOptions, Subscription};
+use amoskys_transport::identity::Role;
+use site::{Agent, Site, assert_clean, of_agents, take};
+
+#[tokio::test]
+async fn what_agents_sealed_arrives_byte_for_byte_and_once() {
+    let mut site = Site::new();
+    site.know("a");
+    site.know("b");
+    let bus = site.bus();
+    let mut agents = ["a", "b"].map(|name| Agent::open(&site.path(name), name));
+    for agent in &mut agents {
+        agent.collect(50);
+    }
+    let (a, b) = tokio::join!(agents[0].send(&site, &bus), agents[1].send(&site, &bus));
+    a.unwrap();
+    b.unwrap();
+    // Again: the bus has it.
+    agents[0].send(&site, &bus).await.unwrap();
+
+    for agent in &agents {
+        let options =
+            SubscribeOptions::new(site.connect(&bus, Role::Analyzer, "analyzer")).agents([&agent.name]);
+        let mut subscription = Subscription::new(options);
+        assert_eq!(of_agents(take(&mut subscription, 50).await), agent.sealed);
+    }
+    let options =
+        SubscribeOptions::new(site.connect(&bus, Role::Analyzer, "analyzer")).classes([Class::Alert]);
+    assert_eq!(take(&mut Subscription::new(options), 20).await.len(), 20);
+
+    let ledger = bus.stop().await.ledger;
+    assert!(ledger.unbalanced().is_empty());
+    assert_eq!(ledger.accounts["bus/a"].delivered, 200);
+    assert_eq!(ledger.accounts["bus/b"].delivered, 200);
+    assert_clean(&site, "bus");
+}
