@@ -60,7 +60,9 @@
 //! | feature | default | what it turns on |
 //! |---|---|---|
 //! | `sled` | yes | [`Log`] and [`SledWal`]; without it there are records, keys and the verifier |
-//! | `tls` | no | [`identity`]: who is at the other end; mutual TLS 1.3 (rustls with ring) |
+//! | `tls` | yes | [`identity`]: who is at the other end; mutual TLS 1.3 (rustls with ring); and [`check`]: what keeps a program from starting |
+//! | `pki` | no | [`identity::pki`]: makes a certificate authority, certificates, signing keys and the trust map |
+//! | `health` | no | [`health`]: health checks and metrics over HTTP; uses tokio inside |
 //! | `zstd` | no | [`Compression`] of batches with Zstandard; compiles its C library |
 //!
 //! # Platforms
@@ -81,12 +83,12 @@
 #[cfg(not(unix))]
 compile_error!("amoskys-transport needs a Unix: positioned reads and writes, file modes, directory syncs");
 
-#[cfg(feature = "bus")]
-#[cfg_attr(docsrs, doc(cfg(feature = "bus")))]
-pub mod bus;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub mod check;
+#[cfg(feature = "health")]
+#[cfg_attr(docsrs, doc(cfg(feature = "health")))]
+pub mod health;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub mod identity;

@@ -1,5 +1,6 @@
 //! What keeps a program from starting is found before it starts, each with its reason.
 #![cfg(all(feature = "pki", feature = "sled"))]
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use std::fs::Permissions;
 use std::net::{Ipv4Addr, TcpListener};

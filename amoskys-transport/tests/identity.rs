@@ -1,5 +1,6 @@
 //! Certificates and mutual TLS: who is let in, and who is refused for which reason.
 #![cfg(feature = "pki")]
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use std::fs::Permissions;
 use std::io;

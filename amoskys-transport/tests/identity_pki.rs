@@ -1,5 +1,6 @@
 //! The files of a site: made once, completed later, never overwritten by accident.
 #![cfg(feature = "pki")]
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
