@@ -83,6 +83,9 @@
 #[cfg(not(unix))]
 compile_error!("amoskys-transport needs a Unix: positioned reads and writes, file modes, directory syncs");
 
+#[cfg(feature = "bus")]
+#[cfg_attr(docsrs, doc(cfg(feature = "bus")))]
+pub mod bus;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub mod check;
