@@ -64,12 +64,15 @@ impl Site {
     }
 }
 
+/// Why the server, and why the client, ended a handshake.
+type Refusals = (Option<rustls::Error>, Option<rustls::Error>);
+
 /// What each side says of the handshake; and whom the server sees.
 fn shake(
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     host: &str,
-) -> Result<Identity, (Option<rustls::Error>, Option<rustls::Error>)> {
+) -> Result<Identity, Box<Refusals>> {
     let host = ServerName::try_from(host.to_owned()).unwrap();
     let mut client = ClientConnection::new(client, host).unwrap();
     let mut server = ServerConnection::new(server).unwrap();
@@ -87,7 +90,7 @@ fn shake(
         let at_client =
             feed(&bytes, |read| client.read_tls(read)).and_then(|()| client.process_new_packets());
         if at_server.is_err() || at_client.is_err() {
-            return Err((at_server.err(), at_client.err()));
+            return Err(Box::new((at_server.err(), at_client.err())));
         }
         if !server.is_handshaking() && !client.is_handshaking() && !client.wants_write() {
             assert_eq!(server.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
@@ -141,7 +144,7 @@ fn refuses_a_client_of_another_authority() {
         std::fs::write(files.ca_file(), site.authority.certificate_pem()).unwrap();
         files.client_config().unwrap()
     };
-    let (at_server, _) = shake(site.bus(), stranger, "bus.example").unwrap_err();
+    let (at_server, _) = *shake(site.bus(), stranger, "bus.example").unwrap_err();
     let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
     assert_eq!(at_server, Some(unknown));
 }
@@ -149,7 +152,7 @@ fn refuses_a_client_of_another_authority() {
 #[test]
 fn refuses_a_server_of_another_authority() {
     let (site, other) = (Site::new(), Site::new());
-    let (_, at_client) = shake(other.bus(), site.agent(), "bus.example").unwrap_err();
+    let (_, at_client) = *shake(other.bus(), site.agent(), "bus.example").unwrap_err();
     let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
     assert_eq!(at_client, Some(unknown));
 }
@@ -167,7 +170,7 @@ fn refuses_a_client_without_certificate() {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let (at_server, _) = shake(site.bus(), Arc::new(nobody), "bus.example").unwrap_err();
+    let (at_server, _) = *shake(site.bus(), Arc::new(nobody), "bus.example").unwrap_err();
     assert_eq!(at_server, Some(rustls::Error::NoCertificatesPresented));
 }
 
@@ -188,21 +191,21 @@ fn refuses_expired_certificates_on_both_sides() {
     };
     let old = Request::new(identity(Role::Agent, "old"), DAY).validity(past);
     let old = site.files(old, "old").client_config().unwrap();
-    let (at_server, _) = shake(site.bus(), old, "bus.example").unwrap_err();
+    let (at_server, _) = *shake(site.bus(), old, "bus.example").unwrap_err();
     assert!(expired(at_server.clone()), "{at_server:?}");
 
     let old = Request::new(identity(Role::Bus, "old"), DAY)
         .host("bus.example")
         .validity(past);
     let old = site.files(old, "old").server_config().unwrap();
-    let (_, at_client) = shake(old, site.agent(), "bus.example").unwrap_err();
+    let (_, at_client) = *shake(old, site.agent(), "bus.example").unwrap_err();
     assert!(expired(at_client.clone()), "{at_client:?}");
 }
 
 #[test]
 fn refuses_a_server_of_another_name_and_an_agent_that_plays_the_bus() {
     let site = Site::new();
-    let (_, at_client) = shake(site.bus(), site.agent(), "other.example").unwrap_err();
+    let (_, at_client) = *shake(site.bus(), site.agent(), "other.example").unwrap_err();
     let wrong_name = matches!(
         at_client,
         Some(rustls::Error::InvalidCertificate(
@@ -214,7 +217,7 @@ fn refuses_a_server_of_another_name_and_an_agent_that_plays_the_bus() {
     // The authority gave it the host name by mistake; it still may not answer.
     let request = Request::new(identity(Role::Agent, "mallory"), DAY).host("bus.example");
     let mallory = site.files(request, "mallory").server_config().unwrap();
-    let (_, at_client) = shake(mallory, site.agent(), "bus.example").unwrap_err();
+    let (_, at_client) = *shake(mallory, site.agent(), "bus.example").unwrap_err();
     let wrong_purpose = matches!(
         at_client,
         Some(rustls::Error::InvalidCertificate(
