@@ -4,6 +4,11 @@
 //! alternative names. The certificate authority says with its signature who may have which name, so whoever holds
 //! its key decides who is who; keep it off the machines that only need certificates.
 //!
+//! Any authority can issue such certificates. A certificate that says what it is for (extended key usage) must be for
+//! client authentication, that of a bus for server authentication; only the bus should be for the latter, so that
+//! nobody else can pass for it. That of a bus also holds every DNS name and address by which others reach it.
+//! [`pki`] makes all that is needed for a start (feature `pki`).
+//!
 //! ```no_run
 //! use amoskys_transport::identity::TlsFiles;
 //!

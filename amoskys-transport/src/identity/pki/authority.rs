@@ -244,7 +244,7 @@ impl fmt::Debug for Issued {
     }
 }
 
-pub(super) fn failed<E: std::error::Error + Send + Sync + 'static>(
+fn failed<E: std::error::Error + Send + Sync + 'static>(
     what: impl Into<String>,
 ) -> impl FnOnce(E) -> PkiError {
     let what = what.into();

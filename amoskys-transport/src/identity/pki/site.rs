@@ -5,15 +5,15 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use amoskys_core::Name;
+use amoskys_core::{BoxError, Name};
 use rcgen::KeyPair;
 
-use super::authority::{Authority, Request, failed};
+use super::authority::{Authority, Request};
 use super::error::PkiError;
 use crate::check::Problem;
 use crate::check::certificates::{self, Wanted};
 use crate::identity::files::read;
-use crate::identity::{Credentials, Identity, Role, TlsFiles};
+use crate::identity::{Credentials, Identity, Role, TlsError, TlsFiles};
 use crate::key::{replace_file, write_new};
 use crate::{FileSigner, Signer, TrustMap, spelling};
 
@@ -206,7 +206,7 @@ impl Making<'_> {
         match Authority::of(&files.authorities()?, read_key(key)?)? {
             Some(authority) => Ok(Some(authority)),
             None => Err(PkiError::Present {
-                source: crate::identity::TlsError::Mismatch {
+                source: TlsError::Mismatch {
                     certificate: certificate.to_owned(),
                     key: key.to_owned(),
                 },
@@ -323,9 +323,13 @@ impl Making<'_> {
 }
 
 fn read_key(path: &Path) -> Result<KeyPair, PkiError> {
-    let what = format!("a key out of {}", path.display());
-    let pem = String::from_utf8(read(path, true)?).map_err(failed(what.as_str()))?;
-    KeyPair::from_pem(&pem).map_err(failed(what))
+    let unusable = |source: BoxError| TlsError::Content {
+        path: path.to_owned(),
+        wanted: "secret key",
+        source,
+    };
+    let pem = String::from_utf8(read(path, true)?).map_err(|error| unusable(error.into()))?;
+    Ok(KeyPair::from_pem(&pem).map_err(|error| unusable(error.into()))?)
 }
 
 fn io_error(path: &Path, action: &'static str, source: io::Error) -> PkiError {
