@@ -9,6 +9,8 @@ pub(crate) mod trail;
 #[cfg(feature = "sled")]
 mod error;
 #[cfg(feature = "sled")]
+pub(crate) mod fork;
+#[cfg(feature = "sled")]
 pub(crate) mod keeper;
 #[cfg(feature = "sled")]
 mod open;
@@ -16,6 +18,8 @@ mod open;
 mod options;
 #[cfg(feature = "sled")]
 mod quarantine;
+#[cfg(feature = "sled")]
+mod reseal;
 
 #[cfg(feature = "sled")]
 pub use self::error::LogError;

@@ -8,10 +8,12 @@ use amoskys_core::{BoxError, Class, Epoch, Offset, StreamId, Wal, WalError};
 
 use super::anchor::{ANCHOR_FILE, Anchor, AnchorFault, StoredAnchor};
 use super::error::LogError;
+use super::fork::{Ends, FORK_FILE, ForkRequest, RETIRED_FILE, read_retired, write_retired};
 use super::heads::Heads;
 use super::keeper::{Keeper, SharedKeeper};
 use super::options::LogOptions;
 use super::quarantine::find_gaps;
+use super::reseal::Reseal;
 use super::{EPOCH_ENDING, KEY_FILE, KEYS_DIR, LOG_DIR, epoch};
 use crate::key::{FileSigner, Signer, TrustMap};
 use crate::seal::{Check, Head, Opener, Sealer, seal_gap};
@@ -55,6 +57,8 @@ pub struct Log {
     /// Opens what comes out of it.
     pub opener: Arc<Opener>,
     pub(crate) keeper: SharedKeeper,
+    /// Where streams of earlier epochs were given up.
+    pub(crate) retired: Ends,
 }
 
 impl Log {
@@ -191,8 +195,9 @@ impl Opening {
             (wal, gaps?)
         };
         self.record(&wal, &gaps);
-
         let shared = SharedKeeper(keeper);
+        let retired = self.resolve_fork(&wal, &shared, noted)?;
+
         let mut keeper = lock(&shared.0);
         // Never back: the file counts for all logs of the agent.
         if noted.is_none_or(|noted| noted.counter < keeper.epoch.counter)
@@ -215,6 +220,7 @@ impl Opening {
             opener: Arc::new(opener),
             wal: Arc::new(wal),
             keeper: shared.clone(),
+            retired,
         })
     }
 
@@ -339,6 +345,91 @@ impl Opening {
             return;
         }
         wal.damage_explained();
+    }
+
+    /// If a publisher noted that the bus has other records than this log, begins a new epoch. Returns where streams were
+    /// given up, now and before.
+    fn resolve_fork(
+        &self,
+        wal: &SledWal,
+        keeper: &SharedKeeper,
+        noted: Option<Epoch>,
+    ) -> Result<Ends, LogError> {
+        let dir = &self.log_dir;
+        let mut retired = read_retired(dir).unwrap_or_else(|error| {
+            let file = dir.join(RETIRED_FILE);
+            tracing::warn!(file = %file.display(), %error, "the note of streams that were given up cannot be read");
+            Ends::default()
+        });
+        let fork_file = dir.join(FORK_FILE);
+        let unusable = |action| {
+            let fork_file = fork_file.clone();
+            move |source: BoxError| file_error(&fork_file, action, source)
+        };
+        let current = lock(&keeper.0).epoch;
+        let request = match ForkRequest::read(dir) {
+            Ok(None) => return Ok(retired),
+            Ok(Some(request)) => Some(request),
+            Err(error) => {
+                tracing::warn!(file = %fork_file.display(), %error, "a note about a fork cannot be read; the publisher finds it again");
+                None
+            }
+        };
+        let request = request.filter(|request| request.old == current || request.new == Some(current));
+        let Some(mut request) = request else {
+            ForkRequest::remove(dir).map_err(|error| unusable("removed")(error.into()))?;
+            return Ok(retired);
+        };
+        let new = match request.new {
+            Some(new) => new,
+            None => {
+                let before = noted.max(Some(current));
+                epoch::draw(before).map_err(|source| file_error(&self.key_file, "drawn", source))?
+            }
+        };
+        // What is begun is gone on with, not begun anew.
+        request.new = Some(new);
+        request
+            .write(dir)
+            .map_err(|error| unusable("written")(error.into()))?;
+        for class in Class::ALL {
+            let end = request.shared.get(&class).copied().unwrap_or_default();
+            retired.insert((request.old, class), end);
+        }
+        let retired_file = dir.join(RETIRED_FILE);
+        write_retired(dir, &retired).map_err(|error| file_error(&retired_file, "written", error))?;
+        let heads = {
+            let mut keeper = lock(&keeper.0);
+            keeper.epoch = new;
+            // The log keeps the identity of the epoch it was begun in, so that epoch must stay known.
+            let agent = self.options.agent.clone();
+            let begun = StreamId {
+                agent,
+                epoch: request.old,
+                class: Class::Audit,
+            };
+            keeper.heads.0.entry(begun).or_default();
+            let written = keeper.write(wal.durable().0);
+            written.map_err(|source| file_error(&dir.join(ANCHOR_FILE), "written", source))?;
+            keeper.heads.clone()
+        };
+        tracing::warn!(
+            agent = %self.options.agent,
+            old = %request.old,
+            %new,
+            "the bus has other records of this agent than this log; a new epoch is begun"
+        );
+        let reseal = Reseal {
+            wal,
+            agent: &self.options.agent,
+            request: &request,
+            new,
+            sealer: self.sealer(new, &heads),
+            heads,
+        };
+        reseal.run().map_err(unusable("acted upon"))?;
+        ForkRequest::remove(dir).map_err(|error| unusable("removed")(error.into()))?;
+        Ok(retired)
     }
 
     fn own_epoch(&self, heads: &Heads) -> Option<Epoch> {

@@ -46,12 +46,33 @@ impl<'a> Inspector<'a> {
         Self {
             keys,
             anchor,
-            log: anchor.map(|anchor| anchor.epoch.random),
+            log: None,
             chains,
             end: Spot::default(),
             streams: BTreeMap::new(),
             damage: Vec::new(),
             report,
+        }
+    }
+
+    /// Whether a segment with this identity is one of the log: it has that of the epoch the log was begun in, which may
+    /// have been followed by others.
+    fn belongs(&mut self, log: u128) -> bool {
+        let of_agent = |anchor: &Anchor| {
+            let own = anchor
+                .heads
+                .0
+                .keys()
+                .filter(|stream| stream.agent == anchor.agent);
+            anchor.epoch.random == log || own.into_iter().any(|stream| stream.epoch.random == log)
+        };
+        match self.log {
+            Some(known) => known == log,
+            None if self.anchor.is_none_or(of_agent) => {
+                self.log = Some(log);
+                true
+            }
+            None => false,
         }
     }
 
@@ -140,7 +161,7 @@ impl<'a> Inspector<'a> {
                     );
                     self.add(at(FindingKind::Foreign, file, 32, None, detail));
                 }
-                if *self.log.get_or_insert(header.log) != header.log {
+                if !self.belongs(header.log) {
                     let detail = "the segment belongs to another log".to_owned();
                     self.add(at(FindingKind::Foreign, file, 16, None, detail));
                 }

@@ -125,7 +125,7 @@ impl Shared {
         self.durable.load(Ordering::Acquire)
     }
 
-    pub(crate) fn enqueue(&self, record: Bytes) -> Result<Offset, WalError> {
+    pub(crate) fn enqueue(&self, record: Bytes, budget_bytes: u64) -> Result<Offset, WalError> {
         let len = record.len() as u64;
         if len > self.record_limit {
             return Err(WalError::TooLarge {
@@ -144,10 +144,10 @@ impl Shared {
             });
         }
         // A segment's header comes on top where one must be begun.
-        if state.used_bytes + stored + SEGMENT_HEADER as u64 > self.budget_bytes {
+        if state.used_bytes + stored + SEGMENT_HEADER as u64 > budget_bytes {
             return Err(WalError::Full {
                 used_bytes: state.used_bytes,
-                budget_bytes: self.budget_bytes,
+                budget_bytes,
             });
         }
         let (segment, pos) = self.place(&mut state, stored)?;

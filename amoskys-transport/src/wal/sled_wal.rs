@@ -178,6 +178,17 @@ impl SledWal {
         self.shared.progress.notify_all();
     }
 
+    /// Offset of the next record.
+    pub(crate) fn next(&self) -> Offset {
+        Offset(self.shared.lock().next)
+    }
+
+    /// As [`append`](Wal::append), also where the byte budget is used up: for what must be written before anything can
+    /// be deleted.
+    pub(crate) fn append_beyond_budget(&self, record: Bytes) -> Result<Offset, WalError> {
+        self.shared.enqueue(record, u64::MAX)
+    }
+
     /// The oldest offset that is kept, trimmed or not.
     pub(crate) fn oldest(&self) -> Offset {
         let state = self.shared.lock();
@@ -227,7 +238,7 @@ impl SledWal {
 
 impl Wal for SledWal {
     fn append(&self, record: Bytes) -> Result<Offset, WalError> {
-        self.shared.enqueue(record)
+        self.shared.enqueue(record, self.shared.budget_bytes)
     }
 
     fn durable(&self) -> Offset {

@@ -83,7 +83,7 @@ impl Publisher {
                 dir,
                 signer,
                 keeper,
-                retired: BTreeMap::new(),
+                retired: log.retired.clone(),
             },
             backoff: Backoff::new(first, longest),
             pause: Duration::ZERO,

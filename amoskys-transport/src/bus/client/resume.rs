@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use amoskys_core::event::{Gap, GapReason};
-use amoskys_core::{Class, Digest, Epoch, Name, Seq, StreamId};
+use amoskys_core::{Class, Epoch, Name, Seq, StreamId};
 
 use crate::seal::Head;
 use crate::seal::header::{RawHeader, RecordKind};
@@ -39,8 +39,12 @@ pub(crate) struct Resume {
 /// What to do with a record.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Step {
-    /// The bus has it, or does not need it.
+    /// The bus does not need it.
     Skip,
+    /// It is below what the bus has of the stream. Whether the bus has the same shows where that ends.
+    Below(StreamKey, Seq),
+    /// What the bus has of the stream ends with it: it has all that was below.
+    Reached(StreamKey, Seq),
     /// Send it.
     Send,
     /// Send this gap in its place.
@@ -80,6 +84,12 @@ impl Resume {
         })
     }
 
+    /// The streams that the bus has as far as the log.
+    pub(crate) fn level_with_log(&self) -> Vec<(StreamKey, Seq)> {
+        let level = self.own.iter().filter(|(key, own)| self.at.get(key) == Some(own));
+        level.map(|(key, own)| (*key, own.next)).collect()
+    }
+
     /// The streams of which the bus does not have all. Only they need to be looked for in the log.
     pub(crate) fn behind_log(&self) -> BTreeSet<StreamKey> {
         let behind = self.own.iter().filter(|(key, own)| {
@@ -109,7 +119,10 @@ impl Resume {
         }
         let key = (header.epoch(), class);
         let (first, next) = (header.first(), Seq(next));
-        if self.retired.get(&key).is_some_and(|from| first >= from.next) {
+        if let Some(from) = self.retired.get(&key)
+            && (first >= from.next || from.next <= self.at(&key).next)
+        {
+            // Sealed again, or known to be the same as the bus's.
             return Step::Skip;
         }
         if self.unfit.contains(&(key, first)) {
@@ -123,10 +136,11 @@ impl Resume {
         };
         let at = self.at(&key);
         if next <= at.next {
-            if next == at.next && end.digest != at.digest {
-                return self.differs(&key);
-            }
-            return Step::Skip;
+            return match (next == at.next, end.digest == at.digest) {
+                (true, true) => Step::Reached(key, next),
+                (true, false) => self.differs(&key),
+                (false, _) => Step::Below(key, next),
+            };
         }
         if first <= at.next {
             if first == at.next && header.previous() == at.digest {
@@ -198,11 +212,8 @@ impl Resume {
         if key.0 == self.epoch {
             return Step::Fork;
         }
-        let end = Head {
-            next: self.at(key).next,
-            digest: Digest::default(),
-        };
-        self.retired.insert(*key, end);
-        Step::Skip
+        let at = self.at(key);
+        self.retired.insert(*key, at);
+        Step::Reached(*key, at.next)
     }
 }

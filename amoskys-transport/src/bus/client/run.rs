@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use amoskys_core::event::Gap;
 use amoskys_core::record::Ready;
-use amoskys_core::{Offset, RecordFeed, Seq, WalError};
+use amoskys_core::{BoxError, Class, Offset, RecordFeed, Seq, WalError};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -18,8 +18,9 @@ use crate::bus::frame::{Frame, FrameError, FrameType};
 use crate::bus::link::Turn;
 use crate::bus::message::{self, Nothing};
 use crate::bus::refuse::RefuseReason;
+use crate::log::fork::ForkRequest;
 use crate::seal::header::{RawHeader, RecordKind, sha256, signed_message};
-use crate::seal::seal_gap;
+use crate::seal::{Head, seal_gap};
 
 /// Bytes of log read at once; as much is read ahead.
 const READ: usize = 1 << 20;
@@ -103,6 +104,9 @@ impl<'a> Run<'a> {
         };
         if run.resume.is_ahead_of_log() {
             return Err(run.fork().await);
+        }
+        for (stream, next) in run.resume.level_with_log() {
+            run.note_has(stream, next);
         }
         run.at = run.beginning().await?;
         tracing::info!(
@@ -295,6 +299,11 @@ impl<'a> Run<'a> {
             };
             let sent = match step {
                 Step::Skip => None,
+                Step::Below(stream, next) => Some((stream, next)),
+                Step::Reached(stream, next) => {
+                    self.note_has(stream, next);
+                    None
+                }
                 Step::Fork => return Ok(true),
                 Step::Send => Some(self.put_record(record)),
                 Step::Replace(gap) => Some(self.put_gap(&gap)?),
@@ -306,6 +315,14 @@ impl<'a> Run<'a> {
             self.unsettled.push_back((offset, sent));
         }
         Ok(false)
+    }
+
+    /// The bus has a stream as far as this.
+    fn note_has(&mut self, stream: StreamKey, next: Seq) {
+        for known in [&mut self.owed, &mut self.acknowledged] {
+            let known = known.entry(stream).or_default();
+            *known = next.max(*known);
+        }
     }
 
     /// Whether a record is what this agent sealed.
@@ -415,21 +432,104 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The log and the bus went different ways.
+    /// The log and the bus went different ways: leaves a note of what is to be done in the log's directory.
     async fn fork(&mut self) -> PublishError {
-        for (stream, mark) in &self.marks {
-            tracing::error!(
-                log = %self.publisher.own.dir.display(),
-                epoch = %stream.0,
-                class = %stream.1,
-                next = mark.head.next.0,
-                known_before = mark.recent.len(),
-                "the bus has other records of this agent than this log"
-            );
+        let agent = self.publisher.own.agent.clone();
+        // What was sent already should not be sealed again.
+        let _ = tokio::time::timeout(LAST_WORD, self.drain()).await;
+        let shared = match self.shared().await {
+            Ok(shared) => shared,
+            Err(error) => return error,
+        };
+        let old = self.publisher.own.epoch;
+        let of_epoch = self.marks.iter().filter(|((epoch, _), _)| *epoch == old);
+        let request = ForkRequest {
+            old,
+            new: None,
+            shared,
+            bus: of_epoch.map(|((_, class), mark)| (*class, mark.head)).collect(),
+        };
+        tracing::error!(
+            %agent,
+            log = %self.publisher.own.dir.display(),
+            epoch = %old,
+            "the bus has other records of this agent than this log, which was copied or restored from a backup; opened \
+             again, it begins a new epoch"
+        );
+        let dir = self.publisher.own.dir.clone();
+        let written = tokio::task::spawn_blocking(move || request.write(&dir)).await;
+        match written.map_err(BoxError::from).and_then(|written| Ok(written?)) {
+            Ok(()) => {}
+            Err(error) => return PublishError::Log(error),
         }
-        PublishError::Fork {
-            agent: self.publisher.own.agent.clone(),
+        if let Some(shutdown) = &self.publisher.options.on_fork {
+            shutdown.trigger();
         }
+        PublishError::Fork { agent }
+    }
+
+    /// Sends what is in line, and waits until it is acknowledged.
+    async fn drain(&mut self) -> Result<(), PublishError> {
+        while !self.line.is_empty() || self.owed != self.acknowledged {
+            self.hand_over();
+            let room = !self.line.is_empty() && self.sent_bytes < self.credit_bytes;
+            if let Turn::Frame(frame) = self.link.turn(room.then_some(IN_LINE)).await? {
+                self.take(&frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Up to where the bus has the same as the log, for each class: what was acknowledged once, and what it says that it
+    /// has.
+    async fn shared(&self) -> Result<BTreeMap<Class, Head>, PublishError> {
+        let epoch = self.publisher.own.epoch;
+        let (own, end) = self.publisher.own.heads();
+        let mut shared = BTreeMap::new();
+        let mut at = self.feed.acknowledged();
+        while at < end {
+            let records = match read(self.feed, at).await {
+                Ok(records) => records,
+                Err(WalError::Damaged { offset, .. }) => {
+                    at = offset.next().max(at.next());
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let Some((last, _)) = records.last() else { break };
+            at = last.next();
+            for (_, record) in &records {
+                let Ok(header) = RawHeader::parse(record) else {
+                    continue;
+                };
+                let is_own = header.agent == self.publisher.own.agent.as_str() && header.epoch() == epoch;
+                let Ok(class) = header.class() else { continue };
+                if !is_own || header.kind() == RecordKind::Gap {
+                    continue;
+                }
+                shared.entry(class).or_insert(Head {
+                    next: header.first(),
+                    digest: header.previous(),
+                });
+                let end = Head {
+                    next: Seq(header.first().0.saturating_add(header.count())),
+                    digest: header.digest(),
+                };
+                let mark = self.marks.get(&(epoch, class));
+                let acknowledged = self.acknowledged.get(&(epoch, class));
+                if acknowledged.is_some_and(|acknowledged| *acknowledged >= end.next)
+                    || mark.is_some_and(|mark| mark.head == end || mark.recent.contains(&end))
+                {
+                    shared.insert(class, end);
+                }
+            }
+        }
+        for ((known, class), head) in own {
+            if known == epoch {
+                shared.entry(class).or_insert(head);
+            }
+        }
+        Ok(shared)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 use amoskys_core::event::{AuditEntry, AuditOutcome, Punctuation};
+use amoskys_core::record::CLOCK_SOURCE;
 use amoskys_core::{
     BoxError, Class, Event, EventId, Ledger, Name, Offset, Open as _, Payload, Seal as _, Timestamp,
     Unsealed, Wal as _, WalError,
@@ -119,7 +120,10 @@ impl Journal {
             id,
             time: Timestamp::now(),
             device: self.name.clone(),
-            source: "bus".into(),
+            source: match class {
+                Class::Telemetry => CLOCK_SOURCE.into(),
+                _ => "bus".into(),
+            },
             class,
             payload,
             ..Event::default()
