@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use amoskys_core::error::Chain;
-use amoskys_transport::PublicKey;
 use amoskys_transport::verify::Verifier;
+use amoskys_transport::{PublicKey, TrustMap};
 use clap::Parser;
 
 /// Check the log in a data directory: forged, altered, reordered, missing and truncated records, by position.
@@ -24,6 +24,9 @@ struct Args {
     /// Believe the signatures of this public key (PEM, or 32 raw bytes) only; may be given several times.
     #[arg(long, value_name = "FILE")]
     key: Vec<PathBuf>,
+    /// Believe the keys in this trust map only: what the log of a bus needs, which holds the records of many.
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
     /// Print the report as one JSON object.
     #[arg(long)]
     json: bool,
@@ -46,6 +49,9 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         let content = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let key = PublicKey::parse(&content).map_err(|error| format!("{}: {error}", path.display()))?;
         verifier = verifier.key(key);
+    }
+    if let Some(path) = &args.trust {
+        verifier = verifier.trust(TrustMap::load(path)?);
     }
     let report = verifier.run()?;
     let text = if args.json {

@@ -15,6 +15,8 @@ pub struct Shutdown(Arc<Mutex<State>>);
 struct State {
     triggered: bool,
     wakers: Vec<Waker>,
+    /// Triggered with it.
+    others: Vec<Shutdown>,
 }
 
 impl Shutdown {
@@ -26,14 +28,32 @@ impl Shutdown {
 
     /// Triggers it. Doing so again changes nothing.
     pub fn trigger(&self) {
-        let wakers = {
+        let (wakers, others) = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             state.triggered = true;
-            std::mem::take(&mut state.wakers)
+            (
+                std::mem::take(&mut state.wakers),
+                std::mem::take(&mut state.others),
+            )
         };
         for waker in wakers {
             waker.wake();
         }
+        for other in others {
+            other.trigger();
+        }
+    }
+
+    /// Triggers `other` too when this one is triggered; at once if it was.
+    pub fn also_trigger(&self, other: &Self) {
+        {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if !state.triggered {
+                state.others.push(other.clone());
+                return;
+            }
+        }
+        other.trigger();
     }
 
     /// Whether it has been triggered.
@@ -69,5 +89,26 @@ impl Future for Triggered {
             state.wakers.push(cx.waker().clone());
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_signal_triggers_another_but_not_the_other_way_round() {
+        let (process, part) = (Shutdown::new(), Shutdown::new());
+        process.also_trigger(&part);
+        part.trigger();
+        assert!(!process.is_triggered());
+        let another = Shutdown::new();
+        process.also_trigger(&another);
+        assert!(!another.is_triggered());
+        process.trigger();
+        assert!(another.is_triggered());
+        let late = Shutdown::new();
+        process.also_trigger(&late);
+        assert!(late.is_triggered());
     }
 }

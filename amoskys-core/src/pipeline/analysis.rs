@@ -27,8 +27,6 @@ pub(super) const STAGE: &str = "analysis";
 
 /// How long a record source is waited for before it is looked whether a checkpoint is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The longest pause between two tries of a failing record source.
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// Shows a log to the analyzers, and sends their verdicts to the writer.
 pub(super) struct Analysis {
@@ -130,7 +128,6 @@ impl Analysis {
         until_end: bool,
     ) -> Result<(), BoxError> {
         let mut checkpointed = Instant::now();
-        let mut backoff = Duration::ZERO;
         // What a checkpoint no longer needs is released only after the next, when it is surely durable.
         let mut releasable = None;
         let mut resumed = !self.place.resumed;
@@ -152,7 +149,6 @@ impl Analysis {
             });
             let stop = match step {
                 Next::Records(Ok(Some(records))) => {
-                    backoff = Duration::ZERO;
                     for (offset, record) in records {
                         self.take(runtime, offset, &record);
                     }
@@ -160,7 +156,7 @@ impl Analysis {
                 }
                 Next::Records(Ok(None)) | Next::Stop => true,
                 Next::Records(Err(error)) => {
-                    self.source_failed(runtime, shutdown, &source, error, &mut backoff)?;
+                    self.source_failed(runtime, shutdown, &source, error)?;
                     false
                 }
                 // The end may have come before a restart.
@@ -190,18 +186,16 @@ impl Analysis {
         shutdown: &Shutdown,
         source: &BoxRecordSource,
         error: CarryError,
-        backoff: &mut Duration,
     ) -> Result<(), BoxError> {
         metrics::counter!("amoskys_carrier_failures_total",
             "pipeline" => self.shared.name.clone(), "carrier" => source.name().to_owned())
         .increment(1);
-        let Remedy::RetryAfter(least) = source.remedy(&error) else {
+        let Remedy::RetryAfter(pause) = source.remedy(&error) else {
             return Err(error.source);
         };
-        *backoff = (*backoff * 2).max(least).min(MAX_BACKOFF.max(least));
-        tracing::warn!(source = source.name(), error = %Chain(&error), ?backoff, "records cannot be read for now, will try again");
+        tracing::warn!(source = source.name(), error = %Chain(&error), ?pause, "records cannot be read for now, will try again");
         // Whether time or patience ran out, the next step tells.
-        let _ = runtime.block_on(async { tokio::time::timeout(*backoff, shutdown.triggered()).await });
+        let _ = runtime.block_on(async { tokio::time::timeout(pause, shutdown.triggered()).await });
         Ok(())
     }
 

@@ -11,10 +11,6 @@ use super::run::Shared;
 
 /// How often what was acknowledged is written down, and the log may forget it.
 const NOTE_EVERY: Duration = Duration::from_millis(100);
-/// The longest pause between two tries.
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
-/// A try that went well for so long ends the series of failures before it.
-const CALM: Duration = Duration::from_secs(10);
 
 /// Drives one record sink.
 pub(super) struct Carrier {
@@ -29,9 +25,7 @@ impl Carrier {
     /// Runs until everything in the log is acknowledged, or the pipeline waits no longer.
     pub(super) async fn run(mut self) -> Result<(), BoxError> {
         let mut noted = self.feed.acknowledged();
-        let mut backoff = Duration::ZERO;
         let outcome = loop {
-            let began = tokio::time::Instant::now();
             let result = {
                 let mut carrying = pin!(self.sink.carry(&self.feed));
                 loop {
@@ -53,14 +47,11 @@ impl Carrier {
                 "pipeline" => self.shared.name.clone(), "carrier" => name.clone())
             .increment(1);
             match self.sink.remedy(&error) {
-                Remedy::RetryAfter(least) => {
-                    if began.elapsed() >= CALM {
-                        backoff = Duration::ZERO;
-                    }
-                    backoff = (backoff * 2).max(least).min(MAX_BACKOFF.max(least));
-                    tracing::warn!(carrier = name, error = %Chain(&error), ?backoff, "records cannot be carried for now, will try again");
+                Remedy::RetryAfter(pause) => {
+                    // Not doubled: what waits on a network knows better how patient to be.
+                    tracing::warn!(carrier = name, error = %Chain(&error), ?pause, "records cannot be carried for now, will try again");
                     tokio::select! {
-                        () = tokio::time::sleep(backoff) => {}
+                        () = tokio::time::sleep(pause) => {}
                         () = self.shared.give_up.triggered() => break Ok(()),
                     }
                 }

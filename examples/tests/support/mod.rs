@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub(crate) mod halves;
+pub(crate) mod site;
 
 use serde_json::Value;
 

@@ -1,0 +1,177 @@
+//! Collects what happens on a network, and carries it to a bus: signed, chained, and kept on disk until the bus has it.
+//!
+//! Packets become flow, DNS and ARP events; events become signed, durable batches in a log; the batches go to the bus
+//! over mutual TLS. Whatever dies in between, nothing is lost and nothing doubled.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use amoskys_collectors::capture::LiveConfig;
+use amoskys_collectors::flow::{FlowCollector, FlowConfig};
+use amoskys_core::Shutdown;
+use amoskys_core::config::{Config, ConfigErrors};
+use amoskys_core::error::Chain;
+use amoskys_core::pipeline::{BatchLimits, Pipeline};
+use amoskys_transport::bus::{ConnectOptions, Publisher, PublisherOptions};
+use amoskys_transport::check::{Checkup, Severity};
+use amoskys_transport::health::{Health, HealthServer};
+use amoskys_transport::identity::{Credentials, Role};
+use amoskys_transport::{Log, LogOptions};
+use clap::{ArgGroup, Parser};
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+/// Collect flows, DNS and ARP from capture files or an interface, and carry them to a bus.
+///
+/// With files, it ends when the bus has everything. Exit status: 0 if all went well; 1 if a part failed while the
+/// others went on, or --check found an error; 2 for wrong arguments or settings, or if it could not go on.
+#[derive(Parser)]
+#[command(version, group(ArgGroup::new("input").required(true).args(["read", "interface", "check"])))]
+struct Args {
+    /// Read these capture files (pcap or pcapng), in this order.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    read: Vec<PathBuf>,
+    /// Watch this interface until Ctrl-C (Linux; needs CAP_NET_RAW).
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// Read settings from this YAML file; variables AMOSKYS_SECTION_KEY win over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Only look whether settings, certificates, keys, log and bus address are fit for use, and print all problems.
+    #[arg(long)]
+    check: bool,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match run(&Args::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("agent: {}", Chain(&*error));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Does the work; says whether no part failed.
+async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
+    let config = settings(args)?;
+    let problems = Checkup::new(&config, Role::Agent).run();
+    problems.iter().for_each(|problem| eprintln!("agent: {problem}"));
+    let fit = problems.iter().all(|problem| problem.severity != Severity::Error);
+    if args.check || !fit {
+        return Ok(fit);
+    }
+    let stop = stop_on_signal()?;
+    let health = serve_health(&config, &stop).await?;
+    loop {
+        // Triggered if the bus finds that the log is a copy, or was restored: then it is opened again, and goes on in
+        // a new epoch.
+        let fork = Shutdown::new();
+        let shutdown = Shutdown::new();
+        stop.also_trigger(&shutdown);
+        fork.also_trigger(&shutdown);
+        let pipeline = pipeline(args, &config, &fork, &shutdown)?;
+        health.ready(true);
+        let report = pipeline.run(shutdown).await?;
+        health.ready(false);
+        if fork.is_triggered() && !stop.is_triggered() {
+            continue;
+        }
+        stop.trigger();
+        println!("{}", report.ledger);
+        for (part, error) in &report.failures {
+            eprintln!("agent: {part}: {}", Chain(&**error));
+        }
+        return Ok(report.failures.is_empty());
+    }
+}
+
+fn pipeline(
+    args: &Args,
+    config: &Config,
+    fork: &Shutdown,
+    shutdown: &Shutdown,
+) -> Result<Pipeline, Box<dyn Error>> {
+    let dir = config.bus.cert_dir.clone().unwrap_or_default();
+    let files = Credentials::in_dir(dir, &config.agent.name);
+    let log = Log::open(
+        &config.log.path,
+        LogOptions::from(config).key_file(&files.signing_key),
+    )?;
+    let bus = ConnectOptions::new(&config.bus.address, files.tls.client_config()?).settings(&config.bus);
+    let options = PublisherOptions::new(bus)
+        .send_rate(config.bus.send_rate)
+        .on_fork(fork.clone());
+    let publisher = Publisher::for_log(&log, options);
+    let collector = match &args.interface {
+        Some(name) => FlowCollector::from_interface(name, LiveConfig::default()),
+        None => FlowCollector::from_files(&args.read)?,
+    };
+    let collector = collector
+        .with_config(FlowConfig::from(&config.flow))?
+        .with_stop(shutdown.clone());
+    Ok(Pipeline::builder()
+        .name(&config.agent.name)
+        .collector(collector)
+        .limits(BatchLimits::from(&config.batch))
+        .log(log)
+        .record_sink(publisher)
+        .build()?)
+}
+
+/// Defaults, then the file, then the environment.
+fn settings(args: &Args) -> Result<Config, ConfigErrors> {
+    let mut loader = Config::loader().process_environment();
+    if let Some(file) = &args.config {
+        loader = loader.file(file);
+    }
+    let loaded = loader.load()?;
+    for warning in &loaded.warnings {
+        eprintln!("agent: {warning}");
+    }
+    Ok(loaded.config)
+}
+
+/// Serves health checks and metrics where the settings say so.
+async fn serve_health(config: &Config, stop: &Shutdown) -> Result<Health, Box<dyn Error>> {
+    let health = Health::new();
+    let metrics = PrometheusBuilder::new().install_recorder()?;
+    let mut ports = [config.health.port, config.metrics.port]
+        .map(Option::unwrap_or_default)
+        .to_vec();
+    ports.dedup();
+    for port in ports.into_iter().filter(|port| *port != 0) {
+        let metrics = metrics.clone();
+        let server = HealthServer::bind(("0.0.0.0", port)).await?;
+        tokio::spawn(
+            server
+                .metrics(move || metrics.render())
+                .serve(health.clone(), stop.clone()),
+        );
+    }
+    Ok(health)
+}
+
+/// Triggered by Ctrl-C and by the signal to terminate.
+fn stop_on_signal() -> std::io::Result<Shutdown> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, stop) = (signal(SignalKind::terminate())?, Shutdown::new());
+    let trigger = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        eprintln!("agent: draining; what the bus does not have yet is kept");
+        trigger.trigger();
+    });
+    Ok(stop)
+}

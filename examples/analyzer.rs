@@ -1,0 +1,191 @@
+//! Reads what agents sent to a bus, says who attacks whom, and sends its verdicts back to the bus, where consoles and
+//! others can read them.
+//!
+//! The agents' events are brought into one order, that of their times. Where it has come to, and what it knows, is
+//! written down regularly: killed and started again, it draws the same verdicts, each once.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use amoskys_analysis::{AlertFile, BaselineBuilder, Detection, DetectionConfig};
+use amoskys_collectors::flow::{FlowCollector, FlowConfig};
+use amoskys_core::config::{Config, ConfigErrors};
+use amoskys_core::error::Chain;
+use amoskys_core::pipeline::{BatchLimits, MergeOptions, Pipeline};
+use amoskys_core::{BoxExtractor, Class, Shutdown};
+use amoskys_features::extract::{ExtractConfig, NetworkExtractor};
+use amoskys_transport::bus::{ConnectOptions, Publisher, PublisherOptions, SubscribeOptions, Subscription};
+use amoskys_transport::check::{Checkup, Severity};
+use amoskys_transport::health::{Health, HealthServer};
+use amoskys_transport::identity::{Credentials, Role};
+use amoskys_transport::{Log, LogOptions};
+use clap::Parser;
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+/// Analyze what agents sent to a bus, until Ctrl-C.
+///
+/// Exit status: 0 if all went well, with or without alerts; 1 if a part failed while the others went on, or --check
+/// found an error; 2 for wrong arguments or settings, or if it could not go on.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Write alerts to this file, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    alerts: Option<PathBuf>,
+    /// Learn what is normal from these capture files first.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    baseline: Vec<PathBuf>,
+    /// Wait for these agents to be heard of before anything is analyzed.
+    #[arg(long, value_name = "AGENT", num_args = 1..)]
+    expect: Vec<String>,
+    /// End when all agents that were heard of or expected have ended, as agents of capture files do.
+    #[arg(long)]
+    until_end: bool,
+    /// Read settings from this YAML file; variables AMOSKYS_SECTION_KEY win over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Only look whether settings, certificates, keys, log and bus address are fit for use, and print all problems.
+    #[arg(long)]
+    check: bool,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match run(&Args::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("analyzer: {}", Chain(&*error));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Does the work; says whether no part failed.
+async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
+    let config = settings(args)?;
+    let problems = Checkup::new(&config, Role::Analyzer).run();
+    problems
+        .iter()
+        .for_each(|problem| eprintln!("analyzer: {problem}"));
+    let fit = problems.iter().all(|problem| problem.severity != Severity::Error);
+    if args.check || !fit {
+        return Ok(fit);
+    }
+    let stop = stop_on_signal()?;
+    let health = serve_health(&config, &stop).await?;
+    let pipeline = pipeline(args, &config).await?;
+    health.ready(true);
+    let report = pipeline.run(stop).await?;
+    println!("{}", report.ledger);
+    for (part, error) in &report.failures {
+        eprintln!("analyzer: {part}: {}", Chain(&**error));
+    }
+    Ok(report.failures.is_empty())
+}
+
+async fn pipeline(args: &Args, config: &Config) -> Result<Pipeline, Box<dyn Error>> {
+    let dir = config.bus.cert_dir.clone().unwrap_or_default();
+    let files = Credentials::in_dir(dir, &config.agent.name);
+    let log = Log::open(
+        &config.log.path,
+        LogOptions::from(config).key_file(&files.signing_key),
+    )?;
+    let bus = ConnectOptions::new(&config.bus.address, files.tls.client_config()?).settings(&config.bus);
+    let events = SubscribeOptions::new(bus.clone()).position("analysis").classes([
+        Class::Bulk,
+        Class::Telemetry,
+        Class::Alert,
+    ]);
+    let publisher = Publisher::for_log(&log, PublisherOptions::new(bus).send_rate(config.bus.send_rate));
+    let mut pipeline = Pipeline::builder()
+        .name(&config.agent.name)
+        .record_source(Subscription::new(events))
+        .merge(MergeOptions {
+            expect: args.expect.iter().map(|name| name.as_str().into()).collect(),
+            ..MergeOptions::from(&config.analysis)
+        })
+        .until_end(args.until_end)
+        .analyzer(detection(config, &args.baseline).await?)
+        .checkpoint_every(config.analysis.checkpoint_interval)
+        .limits(BatchLimits::from(&config.batch))
+        .log(log)
+        .record_sink(publisher);
+    if let Some(path) = &args.alerts {
+        pipeline = pipeline.sink_of(Class::Alert, AlertFile::open(path)?);
+    }
+    Ok(pipeline.build()?)
+}
+
+/// The detection, after learning from the baseline captures if there are any.
+async fn detection(config: &Config, baseline: &[PathBuf]) -> Result<Detection, Box<dyn Error>> {
+    let extractors = || vec![Box::new(NetworkExtractor::standard(ExtractConfig::default())) as BoxExtractor];
+    let settings = DetectionConfig::from(&config.analysis);
+    let detection = Detection::new(settings.clone(), extractors())?;
+    if baseline.is_empty() {
+        return Ok(detection);
+    }
+    let mut builder = BaselineBuilder::new(&settings, extractors())?;
+    let collector = FlowCollector::from_files(baseline)?;
+    builder
+        .learn_from(&mut collector.with_config(FlowConfig::from(&config.flow))?)
+        .await?;
+    Ok(detection.with_baseline(&builder.finish()))
+}
+
+/// Defaults, then the file, then the environment.
+fn settings(args: &Args) -> Result<Config, ConfigErrors> {
+    let mut loader = Config::loader()
+        .yaml("agent:\n  name: analyzer\n", "analyzer")
+        .process_environment();
+    if let Some(file) = &args.config {
+        loader = loader.file(file);
+    }
+    let loaded = loader.load()?;
+    for warning in &loaded.warnings {
+        eprintln!("analyzer: {warning}");
+    }
+    Ok(loaded.config)
+}
+
+/// Serves health checks and metrics where the settings say so.
+async fn serve_health(config: &Config, stop: &Shutdown) -> Result<Health, Box<dyn Error>> {
+    let health = Health::new();
+    let metrics = PrometheusBuilder::new().install_recorder()?;
+    let mut ports = [config.health.port, config.metrics.port]
+        .map(Option::unwrap_or_default)
+        .to_vec();
+    ports.dedup();
+    for port in ports.into_iter().filter(|port| *port != 0) {
+        let metrics = metrics.clone();
+        let server = HealthServer::bind(("0.0.0.0", port)).await?;
+        tokio::spawn(
+            server
+                .metrics(move || metrics.render())
+                .serve(health.clone(), stop.clone()),
+        );
+    }
+    Ok(health)
+}
+
+/// Triggered by Ctrl-C and by the signal to terminate.
+fn stop_on_signal() -> std::io::Result<Shutdown> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, stop) = (signal(SignalKind::terminate())?, Shutdown::new());
+    let trigger = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        trigger.trigger();
+    });
+    Ok(stop)
+}

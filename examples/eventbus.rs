@@ -1,0 +1,139 @@
+//! The bus of a site: takes signed batches of agents over mutual TLS, keeps them in a log of its own, and gives them to
+//! analyzers.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use amoskys_core::Shutdown;
+use amoskys_core::config::{Config, ConfigErrors};
+use amoskys_core::error::Chain;
+use amoskys_transport::bus::{Bus, BusOptions};
+use amoskys_transport::check::{Checkup, Severity};
+use amoskys_transport::health::{Health, HealthServer};
+use amoskys_transport::identity::{Credentials, Role};
+use amoskys_transport::{LogOptions, TrustMap};
+use clap::Parser;
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+/// Run a bus until Ctrl-C.
+///
+/// Exit status: 0 if all went well; 1 if --check found an error; 2 for wrong arguments or settings, or if it could not
+/// go on.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Read settings from this YAML file; variables AMOSKYS_SECTION_KEY win over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen here instead of on all addresses at the port bus.server_port; with port 0 the system chooses one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Only look whether settings, certificates, keys and log are fit for use, and print all problems.
+    #[arg(long)]
+    check: bool,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match run(&Args::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("eventbus: {}", Chain(&*error));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Serves until it is stopped; says whether everything it needs was fit for use.
+async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
+    let config = settings(args)?;
+    let problems = Checkup::new(&config, Role::Bus).run();
+    problems
+        .iter()
+        .for_each(|problem| eprintln!("eventbus: {problem}"));
+    let fit = problems.iter().all(|problem| problem.severity != Severity::Error);
+    if args.check || !fit {
+        return Ok(fit);
+    }
+    let stop = stop_on_signal()?;
+    let health = serve_health(&config, &stop).await?;
+    let dir = config.bus.cert_dir.clone().unwrap_or_default();
+    let files = Credentials::in_dir(dir, &config.bus.name);
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], config.bus.server_port));
+    let mut options = BusOptions::new(
+        &config.log.path,
+        files.tls.server_config()?,
+        TrustMap::load(&files.trust)?,
+    )
+    .name(config.bus.name.as_str())
+    .listen(args.listen.unwrap_or(everywhere))
+    .log(LogOptions::from(&config).key_file(&files.signing_key));
+    if let Some(age) = config.bus.retention {
+        options = options.retain_age(age);
+    }
+    let bus = Bus::open(options)?;
+    println!("listening on {}", bus.local_addr());
+    health.ready(true);
+    let report = bus.serve(stop).await?;
+    println!("{}", report.ledger);
+    Ok(true)
+}
+
+/// Defaults, then the file, then the environment.
+fn settings(args: &Args) -> Result<Config, ConfigErrors> {
+    let mut loader = Config::loader()
+        .process_environment()
+        .adjust(|config| config.agent.name = config.bus.name.clone());
+    if let Some(file) = &args.config {
+        loader = loader.file(file);
+    }
+    let loaded = loader.load()?;
+    for warning in &loaded.warnings {
+        eprintln!("eventbus: {warning}");
+    }
+    Ok(loaded.config)
+}
+
+/// Serves health checks and metrics where the settings say so.
+async fn serve_health(config: &Config, stop: &Shutdown) -> Result<Health, Box<dyn Error>> {
+    let health = Health::new();
+    let metrics = PrometheusBuilder::new().install_recorder()?;
+    let mut ports = [config.health.port, config.metrics.port]
+        .map(Option::unwrap_or_default)
+        .to_vec();
+    ports.dedup();
+    for port in ports.into_iter().filter(|port| *port != 0) {
+        let metrics = metrics.clone();
+        let server = HealthServer::bind(("0.0.0.0", port)).await?;
+        tokio::spawn(
+            server
+                .metrics(move || metrics.render())
+                .serve(health.clone(), stop.clone()),
+        );
+    }
+    Ok(health)
+}
+
+/// Triggered by Ctrl-C and by the signal to terminate.
+fn stop_on_signal() -> std::io::Result<Shutdown> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, stop) = (signal(SignalKind::terminate())?, Shutdown::new());
+    let trigger = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        trigger.trigger();
+    });
+    Ok(stop)
+}
