@@ -13,9 +13,11 @@ use amoskys_collectors::flow::{FlowCollector, FlowConfig};
 use amoskys_core::config::{Config, ConfigErrors};
 use amoskys_core::error::Chain;
 use amoskys_core::pipeline::{BatchLimits, MergeOptions, Pipeline};
-use amoskys_core::{BoxExtractor, Class, Shutdown};
+use amoskys_core::{BoxExtractor, Class, Offset, Shutdown};
 use amoskys_features::extract::{ExtractConfig, NetworkExtractor};
-use amoskys_transport::bus::{ConnectOptions, Publisher, PublisherOptions, SubscribeOptions, Subscription};
+use amoskys_transport::bus::{
+    ConnectOptions, Publisher, PublisherOptions, Start, SubscribeOptions, Subscription,
+};
 use amoskys_transport::check::{Checkup, Severity};
 use amoskys_transport::health::{Health, HealthServer};
 use amoskys_transport::identity::{Credentials, Role};
@@ -99,11 +101,11 @@ async fn pipeline(args: &Args, config: &Config) -> Result<Pipeline, Box<dyn Erro
         LogOptions::from(config).key_file(&files.signing_key),
     )?;
     let bus = ConnectOptions::new(&config.bus.address, files.tls.client_config()?).settings(&config.bus);
-    let events = SubscribeOptions::new(bus.clone()).position("analysis").classes([
-        Class::Bulk,
-        Class::Telemetry,
-        Class::Alert,
-    ]);
+    let events = SubscribeOptions::new(bus.clone())
+        .position("analysis")
+        // Without a checkpoint of its own, what the bus remembers of it is no use.
+        .start(Start::At(Offset(0)))
+        .classes([Class::Bulk, Class::Telemetry, Class::Alert]);
     let publisher = Publisher::for_log(&log, PublisherOptions::new(bus).send_rate(config.bus.send_rate));
     let mut pipeline = Pipeline::builder()
         .name(&config.agent.name)

@@ -76,6 +76,18 @@ pub trait Wal: Send + Sync {
     /// [`WalError::Failed`] if the storage failed.
     fn store(&self, name: &str, value: &[u8]) -> Result<(), WalError>;
 
+    /// Makes what was [stored](Self::store) durable, and returns when it is. Blocks on the disk. Who lets others
+    /// forget something because of a value calls it in between.
+    ///
+    /// Default: does nothing, for logs whose values are durable at once, or die with the process.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Failed`] if the storage failed.
+    fn sync(&self) -> Result<(), WalError> {
+        Ok(())
+    }
+
     /// Bytes in use, of the byte budget.
     fn used_bytes(&self) -> u64;
 

@@ -128,8 +128,6 @@ impl Analysis {
         until_end: bool,
     ) -> Result<(), BoxError> {
         let mut checkpointed = Instant::now();
-        // What a checkpoint no longer needs is released only after the next, when it is surely durable.
-        let mut releasable = None;
         let mut resumed = !self.place.resumed;
         loop {
             let step = runtime.block_on(async {
@@ -165,7 +163,7 @@ impl Analysis {
             if stop || checkpointed.elapsed() >= self.checkpoint_every {
                 if let Some((to, own)) = self.checkpoint(runtime, false)? {
                     self.shared.delivery.advance(&self.shared.log, self.reader, own)?;
-                    if let Some(to) = releasable.replace(to).filter(|to| to.0 > 0) {
+                    if to.0 > 0 {
                         let release = runtime.block_on(source.release(to));
                         if let Err(error) = release {
                             tracing::warn!(error = %Chain(&error), "what was read could not be released");
@@ -323,6 +321,8 @@ impl Analysis {
         match encode(&self.analyzers, &self.place.merge, &bookmark, end) {
             Ok(state) => {
                 self.shared.log.wal.store(STAGE, &state)?;
+                // Before anything is forgotten that only an older checkpoint needs.
+                self.shared.log.wal.sync()?;
                 let to = bookmark.offset;
                 if input_ended {
                     self.shared.delivery.advance(&self.shared.log, self.reader, to)?;

@@ -320,6 +320,11 @@ impl Wal for SledWal {
         Ok(())
     }
 
+    fn sync(&self) -> Result<(), WalError> {
+        self.store.sync();
+        Ok(())
+    }
+
     fn used_bytes(&self) -> u64 {
         self.shared.lock().used_bytes
     }
