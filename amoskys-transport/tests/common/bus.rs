@@ -106,6 +106,21 @@ impl Site {
         Arc::new(config.unwrap())
     }
 
+    pub(crate) fn client_tls_without_certificate(&self) -> Arc<ClientConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_no_client_auth();
+        Arc::new(config)
+    }
+
+    /// Signs as an agent does.
+    pub(crate) fn signer(&self, agent: &str) -> FileSigner {
+        FileSigner::open(self.path(agent).join("keys/agent.key")).unwrap()
+    }
+
     /// The signing key of an agent, drawn if there is none, and trusted by buses opened later.
     pub(crate) fn know(&mut self, agent: &str) -> PublicKey {
         let dir = self.path(agent).join("keys");
@@ -118,14 +133,14 @@ impl Site {
     }
 
     pub(crate) fn bus_options(&self) -> BusOptions {
+        self.bus_options_with(self.server_tls(Role::Bus, "bus"))
+    }
+
+    pub(crate) fn bus_options_with(&self, tls: Arc<ServerConfig>) -> BusOptions {
         let wal = WalOptions::new().budget_bytes(64 << 20).segment_bytes(64 << 10);
-        BusOptions::new(
-            self.path("bus"),
-            self.server_tls(Role::Bus, "bus"),
-            self.trust.clone(),
-        )
-        .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
-        .log(LogOptions::new().wal(wal))
+        BusOptions::new(self.path("bus"), tls, self.trust.clone())
+            .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
+            .log(LogOptions::new().wal(wal))
     }
 
     pub(crate) fn bus(&self) -> Running {

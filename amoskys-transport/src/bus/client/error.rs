@@ -134,14 +134,14 @@ fn of_io(error: io::Error) -> ConnectionError {
     };
     let reason = match alert {
         AlertDescription::CertificateRequired => RefuseReason::NoCertificate,
-        AlertDescription::UnknownCA => RefuseReason::UnknownAuthority,
+        // The second is said if another authority has the name of the right one.
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => RefuseReason::UnknownAuthority,
         AlertDescription::CertificateExpired => RefuseReason::CertificateExpired,
         AlertDescription::BadCertificate
         | AlertDescription::UnsupportedCertificate
         | AlertDescription::CertificateRevoked
         | AlertDescription::CertificateUnknown
-        | AlertDescription::AccessDenied
-        | AlertDescription::DecryptError => RefuseReason::BadCertificate,
+        | AlertDescription::AccessDenied => RefuseReason::BadCertificate,
         _ => RefuseReason::Handshake,
     };
     ConnectionError::Refused {

@@ -22,7 +22,7 @@ use crate::seal::Head;
 /// Bytes read from a socket at once.
 pub(crate) const SOCKET_READ: usize = 128 << 10;
 /// How long the other side may take to hear the last word.
-const LAST_WORD: Duration = Duration::from_secs(2);
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// The connection as the rest of the bus sees it.
 pub(crate) type ServerLink = Link<tokio_rustls::server::TlsStream<BufReader<TcpStream>>>;
