@@ -36,7 +36,7 @@ const EPOCH_SHIFT: u32 = 40;
 /// subscribers.
 ///
 /// A record is acknowledged once it would survive a power cut here. What is repeated is acknowledged and not stored
-/// again, what does not belong is [refused](super::RefuseReason). Everything else that is decided stands in the bus's own
+/// again, what does not belong is [refused](crate::bus::RefuseReason). Everything else that is decided stands in the bus's own
 /// stream in the log, as audit entries.
 pub struct Bus {
     shared: Arc<Shared>,
