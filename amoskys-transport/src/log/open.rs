@@ -58,6 +58,7 @@ pub struct Log {
     pub opener: Arc<Opener>,
     pub(crate) keeper: SharedKeeper,
     /// Where streams of earlier epochs were given up.
+    #[cfg_attr(not(feature = "bus"), expect(dead_code, reason = "only a publisher asks"))]
     pub(crate) retired: Ends,
 }
 

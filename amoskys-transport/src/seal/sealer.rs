@@ -75,7 +75,7 @@ impl Sealer {
     }
 
     /// Puts the end of the stream of a class back, after a record that was sealed did not get into the log.
-    #[cfg(feature = "sled")]
+    #[cfg(feature = "bus")]
     pub(crate) fn set_head(&mut self, class: Class, head: Head) {
         self.heads.insert(class, head);
     }
