@@ -145,10 +145,6 @@ impl Journal {
                 .order
                 .write()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
-            // Reserved before it is sealed: what is sealed must go into the log.
-            if self.wal.used_bytes().saturating_add(1 << 20) > self.wal.budget_bytes() {
-                return;
-            }
             let snapshot = self.ledger.snapshot();
             let batch = Unsealed {
                 class: event.class,
@@ -167,7 +163,8 @@ impl Journal {
                     continue;
                 }
             };
-            match self.wal.append(record) {
+            // Also in a full log: before anything is deleted, this must say so, and hold the ledger.
+            match self.wal.append_beyond_budget(record) {
                 Ok(offset) => {
                     state.waiting.pop_front();
                     self.last.store(offset.0, Ordering::Release);

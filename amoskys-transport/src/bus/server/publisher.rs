@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use amoskys_core::{DropReason, Offset, Seq, Shutdown, StreamId, WalError};
+use amoskys_core::{DropReason, Offset, Seq, Shutdown, StreamId, Wal as _, WalError};
 use bytes::Bytes;
 use tokio::sync::watch;
 
@@ -176,8 +176,14 @@ impl Session<'_> {
                 Err(NotTaken::Log(error)) => error,
             };
             match error {
-                WalError::Full { .. } => {
-                    self.shared.room.notify_one();
+                WalError::Full {
+                    used_bytes,
+                    budget_bytes,
+                } => {
+                    // Of the log or of the disk, rather than of the queue in memory, which empties itself.
+                    if budget_bytes == self.shared.wal.budget_bytes() || used_bytes == budget_bytes {
+                        self.shared.room.notify_one();
+                    }
                     tokio::select! {
                         _ = self.durable.changed() => {}
                         () = tokio::time::sleep(ASK_AGAIN) => {}

@@ -11,8 +11,8 @@ use crate::seal::header::{RawHeader, time_of};
 /// Streams named in an audit entry about records that were deleted unread.
 const NAMED: usize = 64;
 
-/// Deletes what need not be kept. Blocks on the disk.
-pub(crate) fn run(shared: &Shared) -> Result<(), WalError> {
+/// Deletes what need not be kept; and at least something if room is wanted. Blocks on the disk.
+pub(crate) fn run(shared: &Shared, wanted: bool) -> Result<(), WalError> {
     let (wal, options) = (&shared.wal, &shared.options);
     let budget = wal.budget_bytes();
     let keep = options
@@ -20,40 +20,34 @@ pub(crate) fn run(shared: &Shared) -> Result<(), WalError> {
         .unwrap_or(budget / 10 * 9)
         .min(budget / 10 * 9);
     let segments = wal.segment_sizes();
-    // The ledger lies in the last record of the bus itself; the segment that is being filled stays.
-    let end = shared.journal.last_record().min(wal.durable());
-    let mut surplus = wal.used_bytes().saturating_sub(keep);
+    let mut surplus = wal.used_bytes().saturating_sub(keep).max(u64::from(wanted));
     let mut to = wal.first();
     for pair in segments.windows(2) {
-        let [(first, bytes), (next, _)] = pair else {
-            continue;
-        };
-        if *next > end {
-            break;
-        }
+        let [(_, bytes), (next, _)] = pair else { break };
         let expired = || options.retain_age.is_some_and(|age| is_older(shared, *next, age));
-        if surplus > 0 {
-            surplus = surplus.saturating_sub(*bytes);
-        } else if *first < to || !expired() {
-            if *first < to {
-                continue;
-            }
+        if surplus == 0 && !expired() {
             break;
         }
-        to = (*next).max(to);
+        surplus = surplus.saturating_sub(*bytes);
+        to = to.max(*next);
     }
     let read = shared.positions.lowest().unwrap_or(to);
     if to > read {
-        // Half of what is above the mark is left to them before anything is forced.
-        let forced = !options.keep_unread && wal.used_bytes() > budget / 20 * 19;
-        match forced {
+        // Half of what is above the limit is left to them before anything is forced.
+        let full = wanted || wal.used_bytes() > budget / 20 * 19;
+        match full && !options.keep_unread {
             true => force(shared, &segments, &mut to, read)?,
             false => to = read,
         }
     }
     if to > wal.first() {
-        wal.trim(to)?;
-        shared.room.notify_waiters();
+        if to > shared.journal.last_record() {
+            // The ledger lies in the last record of the bus itself.
+            shared.journal.clock();
+        }
+        let ledger = shared.journal.last_record();
+        wal.wait_durable(ledger)?;
+        wal.trim(to.min(ledger))?;
     }
     Ok(())
 }

@@ -169,12 +169,12 @@ impl Bus {
                         tracing::error!(bus = name, %error, "a connection ended by a panic");
                     }
                 }
-                () = shared.room.notified() => self.make_room().await?,
+                () = shared.room.notified() => self.make_room(true).await?,
                 _ = tick.tick() => {
                     if let Err(error) = shared.log_health() {
                         break Err(BusError::Log(error));
                     }
-                    self.make_room().await?;
+                    self.make_room(false).await?;
                     shared.journal.catch_up();
                     self.publish_gauges(connections.len());
                     if clock.elapsed() >= CLOCK && shared.fed_within(ACTIVE) {
@@ -197,9 +197,9 @@ impl Bus {
         })
     }
 
-    async fn make_room(&self) -> Result<(), BusError> {
+    async fn make_room(&self, wanted: bool) -> Result<(), BusError> {
         let shared = self.shared.clone();
-        match tokio::task::spawn_blocking(move || retention::run(&shared)).await {
+        match tokio::task::spawn_blocking(move || retention::run(&shared, wanted)).await {
             Ok(result) => Ok(result?),
             Err(error) => {
                 tracing::error!(bus = %self.shared.name, %error, "retention ended by a panic");
