@@ -2,13 +2,16 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use amoskys_core::Open;
+use amoskys_transport::Opener;
 use serde_json::Value;
 use support::site::{Running, Site, finish};
-use support::{alerts, assert_balanced, data, halves, program, succeed};
+use support::{alerts, assert_balanced, data, delivered, halves, program, succeed};
 
 /// What `sentinel` says of the laboratory's capture.
 fn reference(dir: &Path) -> PathBuf {
@@ -152,11 +155,52 @@ fn killed_fifty_times_they_still_say_the_same() {
     assert!(agent.wait(), "the agent failed; seed {seed}");
     assert!(analyzer.wait(), "the analyzer failed; seed {seed}");
     assert!(bus.stop());
-    // Once more, each to its end: what they print is their ledgers.
+    // Once more, each to its end: what they print is their ledgers, and they agree.
     let bus = site.start_bus();
-    assert_balanced(&finish("agent", &mut site.agent("sentinel", &data("lab.pcap"))));
-    assert_balanced(&finish("analyzer", &mut site.analyzer(&file, &["sentinel"])));
-    assert!(bus.stop());
+    let say = |output: std::process::Output| {
+        assert_balanced(&output);
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let agent = say(finish("agent", &mut site.agent("sentinel", &data("lab.pcap"))));
+    let analyzer = say(finish("analyzer", &mut site.analyzer(&file, &["sentinel"])));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let records = runtime.block_on(site.read_all());
+    let bus = bus.stop_and_say().expect("the bus failed");
+    let events = delivered(&agent, "log/flow");
+    assert!(events > 8000);
+    for (text, stage) in [
+        (&agent, "carry/bus"),
+        (&bus, "bus/sentinel"),
+        (&analyzer, "analysis"),
+    ] {
+        assert_eq!(
+            delivered(text, stage),
+            events,
+            "{stage}, seed {seed}:\n{agent}{bus}{analyzer}"
+        );
+    }
+    let verdicts = delivered(&analyzer, "log/analysis");
+    for (text, stage) in [(&analyzer, "carry/bus"), (&bus, "bus/analyzer")] {
+        assert_eq!(
+            delivered(text, stage),
+            verdicts,
+            "{stage}, seed {seed}:\n{bus}{analyzer}"
+        );
+    }
+    // A subscriber that keeps ids has each of them once.
+    let (mut ids, mut seen) = (BTreeSet::new(), 0);
+    for (_, record) in records {
+        let opened = Opener::unchecked().open(&record).expect("open");
+        if matches!(opened.stream.agent.as_str(), "sentinel" | "analyzer") {
+            seen += opened.events.len() as u64;
+            ids.extend(opened.events.iter().map(|event| event.id));
+        }
+    }
+    assert_eq!(
+        (seen, ids.len() as u64),
+        (events + verdicts, events + verdicts),
+        "seed {seed}"
+    );
     let read = |path: &Path| std::fs::read_to_string(path).expect("read alerts");
     assert_eq!(read(&file), read(&expected), "seed {seed}");
     verify(&site, &["sentinel", "bus", "analyzer"]);

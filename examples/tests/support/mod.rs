@@ -73,3 +73,17 @@ pub(crate) fn assert_balanced(output: &Output) {
         );
     }
 }
+
+/// What a stage of a printed ledger delivered.
+pub(crate) fn delivered(text: &str, stage: &str) -> u64 {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(stage));
+    let line = lines.find(|rest| rest.starts_with(' '));
+    let columns = line
+        .unwrap_or_else(|| panic!("no {stage} in {text}"))
+        .split_whitespace();
+    columns
+        .skip(1)
+        .map(|column| column.parse().expect("a number"))
+        .next()
+        .expect("a column")
+}

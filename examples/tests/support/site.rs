@@ -1,9 +1,14 @@
 //! A site of separate processes: a bus, agents and an analyzer, with certificates and keys from `pki`.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use amoskys_core::{Offset, RecordSource};
+use amoskys_transport::bus::{ConnectOptions, SubscribeOptions, Subscription};
+use amoskys_transport::identity::Credentials;
+use bytes::Bytes;
 
 use super::{program, succeed};
 
@@ -63,9 +68,28 @@ impl Site {
         output.read_line(&mut line).expect("read");
         let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
         self.port = Some(port.unwrap_or_else(|| panic!("no port in {line:?}")));
-        // What else it prints must go somewhere.
-        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        bus.printed = Some(std::thread::spawn(move || {
+            let mut rest = String::new();
+            output.read_to_string(&mut rest).expect("read");
+            rest
+        }));
         bus
+    }
+
+    /// Reads everything the bus has, as the analyzer.
+    pub(crate) async fn read_all(&self) -> Vec<(Offset, Bytes)> {
+        let files = Credentials::in_dir(self.path("pki"), "analyzer");
+        let tls = files.tls.client_config().expect("certificates");
+        let address = format!("localhost:{}", self.port.expect("the bus was started"));
+        let mut subscription = Subscription::new(SubscribeOptions::new(ConnectOptions::new(address, tls)));
+        let mut all = Vec::new();
+        // What comes after a second without anything was not there when this began.
+        while let Ok(records) =
+            tokio::time::timeout(Duration::from_secs(1), subscription.next_records()).await
+        {
+            all.extend(records.expect("read").expect("a bus does not end"));
+        }
+        all
     }
 
     pub(crate) fn agent(&self, name: &str, capture: &Path) -> Command {
@@ -93,6 +117,8 @@ impl Site {
 pub(crate) struct Running {
     name: String,
     child: Child,
+    /// What it prints, if that is read.
+    printed: Option<std::thread::JoinHandle<String>>,
 }
 
 impl Running {
@@ -101,6 +127,7 @@ impl Running {
         Self {
             name: name.to_owned(),
             child,
+            printed: None,
         }
     }
 
@@ -114,9 +141,16 @@ impl Running {
     }
 
     /// Asks it to end, and waits until it has.
-    pub(crate) fn stop(mut self) -> bool {
+    pub(crate) fn stop(self) -> bool {
+        self.stop_and_say().is_some()
+    }
+
+    /// The same, and what it printed since it was started; `None` if it failed.
+    pub(crate) fn stop_and_say(mut self) -> Option<String> {
         succeed(Command::new("kill").arg(self.child.id().to_string()));
+        let printed = self.printed.take();
         self.wait()
+            .then(|| printed.map_or_else(String::new, |printed| printed.join().expect("its output")))
     }
 
     /// Waits until it has ended by itself; whether all went well.
