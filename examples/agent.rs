@@ -69,8 +69,12 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     if args.check || !fit {
         return Ok(fit);
     }
-    let stop = stop_on_signal()?;
-    let health = serve_health(&config, &stop).await?;
+    let (health, metrics) = (Health::new(), PrometheusBuilder::new().install_recorder()?);
+    for server in HealthServer::bind_settings(&config, move || metrics.render()).await? {
+        // To the end of the process: it lives as long as it drains.
+        tokio::spawn(server.serve(health.clone(), Shutdown::new()));
+    }
+    let stop = stop_on_signal(&health)?;
     loop {
         // Triggered if the bus finds that the log is a copy, or was restored: then it is opened again, and goes on in
         // a new epoch.
@@ -78,7 +82,7 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         let shutdown = Shutdown::new();
         stop.also_trigger(&shutdown);
         fork.also_trigger(&shutdown);
-        let pipeline = pipeline(args, &config, &fork, &shutdown)?;
+        let pipeline = pipeline(args, &config, &health, &fork, &shutdown)?;
         health.ready(true);
         let report = pipeline.run(shutdown).await?;
         health.ready(false);
@@ -97,6 +101,7 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
 fn pipeline(
     args: &Args,
     config: &Config,
+    health: &Health,
     fork: &Shutdown,
     shutdown: &Shutdown,
 ) -> Result<Pipeline, Box<dyn Error>> {
@@ -106,7 +111,9 @@ fn pipeline(
         &config.log.path,
         LogOptions::from(config).key_file(&files.signing_key),
     )?;
-    let bus = ConnectOptions::new(&config.bus.address, files.tls.client_config()?).settings(&config.bus);
+    let bus = ConnectOptions::new(&config.bus.address, files.tls.client_config()?)
+        .settings(&config.bus)
+        .watch(health.reporter("bus"));
     let options = PublisherOptions::new(bus)
         .send_rate(config.bus.send_rate)
         .on_fork(fork.clone());
@@ -140,37 +147,18 @@ fn settings(args: &Args) -> Result<Config, ConfigErrors> {
     Ok(loaded.config)
 }
 
-/// Serves health checks and metrics where the settings say so.
-async fn serve_health(config: &Config, stop: &Shutdown) -> Result<Health, Box<dyn Error>> {
-    let health = Health::new();
-    let metrics = PrometheusBuilder::new().install_recorder()?;
-    let mut ports = [config.health.port, config.metrics.port]
-        .map(Option::unwrap_or_default)
-        .to_vec();
-    ports.dedup();
-    for port in ports.into_iter().filter(|port| *port != 0) {
-        let metrics = metrics.clone();
-        let server = HealthServer::bind(("0.0.0.0", port)).await?;
-        tokio::spawn(
-            server
-                .metrics(move || metrics.render())
-                .serve(health.clone(), stop.clone()),
-        );
-    }
-    Ok(health)
-}
-
 /// Triggered by Ctrl-C and by the signal to terminate.
-fn stop_on_signal() -> std::io::Result<Shutdown> {
+fn stop_on_signal(health: &Health) -> std::io::Result<Shutdown> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, stop) = (signal(SignalKind::terminate())?, Shutdown::new());
-    let trigger = stop.clone();
+    let (trigger, health) = (stop.clone(), health.clone());
     tokio::spawn(async move {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
         }
         eprintln!("agent: draining; what the bus does not have yet is kept");
+        health.ready(false);
         trigger.trigger();
     });
     Ok(stop)

@@ -21,7 +21,7 @@ use amoskys_transport::bus::{
 use amoskys_transport::check::{Checkup, Severity};
 use amoskys_transport::health::{Health, HealthServer};
 use amoskys_transport::identity::{Credentials, Role};
-use amoskys_transport::{Log, LogOptions};
+use amoskys_transport::{Check, Log, LogOptions, TrustMap};
 use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
 
@@ -81,9 +81,13 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     if args.check || !fit {
         return Ok(fit);
     }
-    let stop = stop_on_signal()?;
-    let health = serve_health(&config, &stop).await?;
-    let pipeline = pipeline(args, &config).await?;
+    let (health, metrics) = (Health::new(), PrometheusBuilder::new().install_recorder()?);
+    for server in HealthServer::bind_settings(&config, move || metrics.render()).await? {
+        // To the end of the process: it lives as long as it drains.
+        tokio::spawn(server.serve(health.clone(), Shutdown::new()));
+    }
+    let stop = stop_on_signal(&health)?;
+    let pipeline = pipeline(args, &config, &health).await?;
     health.ready(true);
     let report = pipeline.run(stop).await?;
     println!("{}", report.ledger);
@@ -93,19 +97,22 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     Ok(report.failures.is_empty())
 }
 
-async fn pipeline(args: &Args, config: &Config) -> Result<Pipeline, Box<dyn Error>> {
+async fn pipeline(args: &Args, config: &Config, health: &Health) -> Result<Pipeline, Box<dyn Error>> {
     let dir = config.bus.cert_dir.clone().unwrap_or_default();
     let files = Credentials::in_dir(dir, &config.agent.name);
-    let log = Log::open(
-        &config.log.path,
-        LogOptions::from(config).key_file(&files.signing_key),
-    )?;
+    // Believes the agents, not the bus: whose signature is not trusted is not analyzed.
+    let options = LogOptions::from(config)
+        .key_file(&files.signing_key)
+        .trust(TrustMap::load(&files.trust)?)
+        .check(Check::Signature);
+    let log = Log::open(&config.log.path, options)?;
     let bus = ConnectOptions::new(&config.bus.address, files.tls.client_config()?).settings(&config.bus);
-    let events = SubscribeOptions::new(bus.clone())
+    let events = SubscribeOptions::new(bus.clone().watch(health.reporter("bus/events")))
         .position("analysis")
         // Without a checkpoint of its own, what the bus remembers of it is no use.
         .start(Start::At(Offset(0)))
         .classes([Class::Bulk, Class::Telemetry, Class::Alert]);
+    let bus = bus.watch(health.reporter("bus/verdicts"));
     let publisher = Publisher::for_log(&log, PublisherOptions::new(bus).send_rate(config.bus.send_rate));
     let mut pipeline = Pipeline::builder()
         .name(&config.agent.name)
@@ -157,36 +164,17 @@ fn settings(args: &Args) -> Result<Config, ConfigErrors> {
     Ok(loaded.config)
 }
 
-/// Serves health checks and metrics where the settings say so.
-async fn serve_health(config: &Config, stop: &Shutdown) -> Result<Health, Box<dyn Error>> {
-    let health = Health::new();
-    let metrics = PrometheusBuilder::new().install_recorder()?;
-    let mut ports = [config.health.port, config.metrics.port]
-        .map(Option::unwrap_or_default)
-        .to_vec();
-    ports.dedup();
-    for port in ports.into_iter().filter(|port| *port != 0) {
-        let metrics = metrics.clone();
-        let server = HealthServer::bind(("0.0.0.0", port)).await?;
-        tokio::spawn(
-            server
-                .metrics(move || metrics.render())
-                .serve(health.clone(), stop.clone()),
-        );
-    }
-    Ok(health)
-}
-
 /// Triggered by Ctrl-C and by the signal to terminate.
-fn stop_on_signal() -> std::io::Result<Shutdown> {
+fn stop_on_signal(health: &Health) -> std::io::Result<Shutdown> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, stop) = (signal(SignalKind::terminate())?, Shutdown::new());
-    let trigger = stop.clone();
+    let (trigger, health) = (stop.clone(), health.clone());
     tokio::spawn(async move {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
         }
+        health.ready(false);
         trigger.trigger();
     });
     Ok(stop)

@@ -56,7 +56,9 @@ async fn main() -> ExitCode {
 /// Serves until it is stopped; says whether everything it needs was fit for use.
 async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let config = settings(args)?;
-    let problems = Checkup::new(&config, Role::Bus).run();
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], config.bus.server_port));
+    let listen = args.listen.unwrap_or(everywhere);
+    let problems = Checkup::new(&config, Role::Bus).listen(listen).run();
     problems
         .iter()
         .for_each(|problem| eprintln!("eventbus: {problem}"));
@@ -64,18 +66,21 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     if args.check || !fit {
         return Ok(fit);
     }
-    let stop = stop_on_signal()?;
-    let health = serve_health(&config, &stop).await?;
+    let (health, metrics) = (Health::new(), PrometheusBuilder::new().install_recorder()?);
+    for server in HealthServer::bind_settings(&config, move || metrics.render()).await? {
+        // To the end of the process: it lives as long as it drains.
+        tokio::spawn(server.serve(health.clone(), Shutdown::new()));
+    }
+    let stop = stop_on_signal(&health)?;
     let dir = config.bus.cert_dir.clone().unwrap_or_default();
     let files = Credentials::in_dir(dir, &config.bus.name);
-    let everywhere = SocketAddr::from(([0, 0, 0, 0], config.bus.server_port));
     let mut options = BusOptions::new(
         &config.log.path,
         files.tls.server_config()?,
         TrustMap::load(&files.trust)?,
     )
     .name(config.bus.name.as_str())
-    .listen(args.listen.unwrap_or(everywhere))
+    .listen(listen)
     .log(LogOptions::from(&config).key_file(&files.signing_key));
     if let Some(age) = config.bus.retention {
         options = options.retain_age(age);
@@ -90,9 +95,7 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
 
 /// Defaults, then the file, then the environment.
 fn settings(args: &Args) -> Result<Config, ConfigErrors> {
-    let mut loader = Config::loader()
-        .process_environment()
-        .adjust(|config| config.agent.name = config.bus.name.clone());
+    let mut loader = Config::loader().process_environment();
     if let Some(file) = &args.config {
         loader = loader.file(file);
     }
@@ -103,36 +106,17 @@ fn settings(args: &Args) -> Result<Config, ConfigErrors> {
     Ok(loaded.config)
 }
 
-/// Serves health checks and metrics where the settings say so.
-async fn serve_health(config: &Config, stop: &Shutdown) -> Result<Health, Box<dyn Error>> {
-    let health = Health::new();
-    let metrics = PrometheusBuilder::new().install_recorder()?;
-    let mut ports = [config.health.port, config.metrics.port]
-        .map(Option::unwrap_or_default)
-        .to_vec();
-    ports.dedup();
-    for port in ports.into_iter().filter(|port| *port != 0) {
-        let metrics = metrics.clone();
-        let server = HealthServer::bind(("0.0.0.0", port)).await?;
-        tokio::spawn(
-            server
-                .metrics(move || metrics.render())
-                .serve(health.clone(), stop.clone()),
-        );
-    }
-    Ok(health)
-}
-
 /// Triggered by Ctrl-C and by the signal to terminate.
-fn stop_on_signal() -> std::io::Result<Shutdown> {
+fn stop_on_signal(health: &Health) -> std::io::Result<Shutdown> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, stop) = (signal(SignalKind::terminate())?, Shutdown::new());
-    let trigger = stop.clone();
+    let (trigger, health) = (stop.clone(), health.clone());
     tokio::spawn(async move {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
         }
+        health.ready(false);
         trigger.trigger();
     });
     Ok(stop)

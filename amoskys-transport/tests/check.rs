@@ -83,7 +83,6 @@ fn nothing_is_wrong_with_a_site_in_order() {
     scene.config.agent.name = "judge".to_owned();
     scene.config.log.path = scene.dir.path().join("other");
     assert_eq!(Checkup::new(&scene.config, Role::Analyzer).run(), []);
-    scene.config.agent.name = "bus".to_owned();
     scene.config.bus.server_port = free_port();
     let bus = Checkup::new(&scene.config, Role::Bus).host("localhost");
     assert_eq!(bus.run(), []);
@@ -348,10 +347,17 @@ fn ports_that_are_taken() {
         "cannot be listened on",
     );
     drop(taken);
+    // One port serves both.
     scene.config.metrics.port = Some(port);
+    assert_eq!(scene.problems(), []);
+
+    scene.config.bus.server_port = port;
+    let checkup = Checkup::new(&scene.config, Role::Bus);
     assert_error(
-        &only(scene.problems()),
-        Path::new("metrics.port"),
+        &only(checkup.clone().run()),
+        Path::new("bus.server_port"),
         "that of health.port too",
     );
+    let elsewhere = checkup.listen((Ipv4Addr::LOCALHOST, 0).into());
+    assert_eq!(elsewhere.run(), [], "what is not used is not checked");
 }

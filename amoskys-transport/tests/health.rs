@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use amoskys_core::Shutdown;
+use amoskys_core::config::Config;
 use amoskys_transport::health::{Health, HealthServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -77,6 +78,13 @@ async fn says_whether_it_lives_and_is_ready() {
         (200, "{\"failing\":{},\"ready\":true}\n")
     );
     assert!(health.is_ready());
+    let report = health.reporter("bus");
+    assert!(!health.is_ready(), "nothing is known of it yet");
+    report(None);
+    assert!(health.is_ready());
+    report(Some("away"));
+    assert_eq!(health.failing().values().collect::<Vec<_>>(), ["away"]);
+    report(None);
     assert_eq!(get(*address, "/metrics").await.0, 404);
     assert_eq!(get(*address, "/").await.0, 404);
 }
@@ -185,4 +193,28 @@ async fn a_port_in_use_is_an_error() {
     let scene = start(|server| server).await;
     let error = HealthServer::bind(scene.address).await.unwrap_err();
     assert!(std::error::Error::source(&error).is_some(), "{error}");
+}
+
+#[tokio::test]
+async fn ports_come_from_settings() {
+    let mut config = Config::default();
+    let none = HealthServer::bind_settings(&config, String::new).await.unwrap();
+    assert!(none.is_empty());
+    let free = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    (config.health.port, config.metrics.port) = (Some(port), Some(port));
+    assert!(
+        HealthServer::bind_settings(&config, String::new).await.is_err(),
+        "the port is taken"
+    );
+    drop(free);
+    let render = || "up 1\n".to_owned();
+    let mut one = HealthServer::bind_settings(&config, render).await.unwrap();
+    assert_eq!(one.len(), 1);
+    let server = one.remove(0);
+    let serving = tokio::spawn(server.serve(Health::new(), Shutdown::new()));
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    assert_eq!(get(address, "/metrics").await, (200, "up 1\n".to_owned()));
+    assert_eq!(get(address, "/livez").await.0, 200);
+    serving.abort();
 }

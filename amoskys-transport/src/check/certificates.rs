@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_cert::der::DateTime;
 
-use super::problem::Problem;
+use super::problem::{Problem, name_setting};
 use crate::identity::{Identity, Role, TlsError, TlsFiles, Validity};
 
 /// What the certificates of a process have to be.
@@ -25,22 +25,25 @@ pub(crate) struct Wanted<'a> {
 }
 
 pub(crate) fn check(files: &TlsFiles, wanted: &Wanted<'_>) -> Vec<Problem> {
+    let role = wanted.identity.role;
     let mut problems = Vec::new();
     let authorities = files
         .authorities()
-        .map_err(|error| problems.push(unusable(&error)));
+        .map_err(|error| problems.push(unusable(&error, role)));
     for certificate in authorities.iter().flatten() {
         problems.extend(life(files.ca_file(), certificate, wanted));
     }
     let roots = authorities.ok().and_then(|_| {
-        let roots = files.roots().map_err(|error| problems.push(unusable(&error)));
+        let roots = files
+            .roots()
+            .map_err(|error| problems.push(unusable(&error, role)));
         roots.ok()
     });
 
     let chain = match files.chain() {
         Ok(chain) => chain,
         Err(error) => {
-            problems.push(unusable(&error));
+            problems.push(unusable(&error, role));
             Vec::new()
         }
     };
@@ -70,7 +73,7 @@ pub(crate) fn check(files: &TlsFiles, wanted: &Wanted<'_>) -> Vec<Problem> {
         Ok(_) => files.certified_key(&provider).map(|_| ()),
         Err(error) => Err(error),
     };
-    problems.extend(key.err().map(|error| unusable(&error)));
+    problems.extend(key.err().map(|error| unusable(&error, role)));
     problems
 }
 
@@ -119,7 +122,8 @@ fn name(path: &Path, certificate: &CertificateDer<'_>, wanted: &Wanted<'_>) -> V
             path.display(),
             format!("it is for {found}, but this is {expected}"),
             format!(
-                "correct agent.name, or issue a certificate with the URI {}",
+                "correct {}, or issue a certificate with the URI {}",
+                name_setting(expected.role),
                 expected.to_uri()
             ),
         )),
@@ -159,13 +163,13 @@ fn chain_of(
         .map(|_| ())
 }
 
-fn unusable(error: &TlsError) -> Problem {
+fn unusable(error: &TlsError, role: Role) -> Problem {
     let caused = |why: &str, source: &dyn std::error::Error| format!("{why}: {source}");
     match error {
         TlsError::Missing { path, .. } => Problem::error(
             path.display(),
             "it does not exist",
-            "put it there, or correct bus.cert_dir or agent.name",
+            format!("put it there, or correct bus.cert_dir or {}", name_setting(role)),
         ),
         TlsError::Read { path, source } => Problem::error(
             path.display(),

@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use amoskys_core::config::Config;
@@ -15,15 +16,19 @@ pub struct Checkup<'a> {
     identity: Identity,
     credentials: Option<Credentials>,
     hosts: Vec<String>,
+    listen: Option<SocketAddr>,
     soon: Duration,
     now: Option<SystemTime>,
 }
 
 impl<'a> Checkup<'a> {
-    /// For a process with these settings, which are valid in themselves, in this role. Its name is `agent.name`; its
-    /// certificates and keys are in `bus.cert_dir`, named as [`Credentials::in_dir`] does.
+    /// For a process with these settings, which are valid in themselves, in this role. Its name is `agent.name`, that
+    /// of a bus `bus.name`; its certificates and keys are in `bus.cert_dir`, named as [`Credentials::in_dir`] does.
     pub fn new(config: &'a Config, role: Role) -> Self {
-        let name = config.agent.name.as_str();
+        let name = match role {
+            Role::Bus => config.bus.name.as_str(),
+            _ => config.agent.name.as_str(),
+        };
         let dir = config.bus.cert_dir.as_deref();
         Self {
             config,
@@ -33,6 +38,7 @@ impl<'a> Checkup<'a> {
             },
             credentials: dir.map(|dir| Credentials::in_dir(dir, name)),
             hosts: Vec::new(),
+            listen: None,
             soon: Duration::from_secs(30 * 86_400),
             now: None,
         }
@@ -47,6 +53,12 @@ impl<'a> Checkup<'a> {
     /// Adds a host name or address that the certificate has to be for. Default none.
     pub fn host(mut self, host: impl Into<String>) -> Self {
         self.hosts.push(host.into());
+        self
+    }
+
+    /// The bus will listen here. Default: on all addresses at `bus.server_port`.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
         self
     }
 
@@ -87,8 +99,8 @@ impl<'a> Checkup<'a> {
                 "set it to the directory with the certificates and keys of this process",
             )),
         }
-        problems.extend(log::check(self.config, &self.identity.name, key.as_ref()));
-        problems.extend(network::check(self.config, self.identity.role));
+        problems.extend(log::check(self.config, &self.identity, key.as_ref()));
+        problems.extend(network::check(self.config, self.identity.role, self.listen));
         problems
     }
 }

@@ -4,19 +4,19 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use amoskys_core::Name;
 use amoskys_core::config::Config;
 use rustix::fs::{Access, access, statvfs};
 
-use super::problem::Problem;
+use super::problem::{Problem, name_setting};
 use crate::PublicKey;
+use crate::identity::Identity;
 use crate::log::LOG_DIR;
 use crate::log::anchor::{ANCHOR_FILE, AnchorFault, StoredAnchor};
 use crate::wal::format::HeaderFault;
 use crate::wal::lock::DirLock;
 use crate::wal::segment::{list_segments, read_beginning};
 
-pub(super) fn check(config: &Config, agent: &Name, key: Option<&PublicKey>) -> Vec<Problem> {
+pub(super) fn check(config: &Config, identity: &Identity, key: Option<&PublicKey>) -> Vec<Problem> {
     let dir = &config.log.path;
     let log_dir = dir.join(LOG_DIR);
     let mut problems = Vec::new();
@@ -42,7 +42,7 @@ pub(super) fn check(config: &Config, agent: &Name, key: Option<&PublicKey>) -> V
                 "stop that first, or set another log.path",
             ));
         }
-        problems.extend(anchor(&log_dir, agent, key));
+        problems.extend(anchor(&log_dir, identity, key));
         problems.extend(segments(&log_dir));
     }
     problems.extend(space(config, present, &log_dir));
@@ -60,14 +60,15 @@ fn nearest(path: &Path) -> Option<&Path> {
 }
 
 /// Whether it is the log of this agent, in a version we know.
-fn anchor(log_dir: &Path, agent: &Name, key: Option<&PublicKey>) -> Option<Problem> {
+fn anchor(log_dir: &Path, identity: &Identity, key: Option<&PublicKey>) -> Option<Problem> {
     let path = log_dir.join(ANCHOR_FILE);
+    let agent = &identity.name;
     let what = path.display();
     match StoredAnchor::read(log_dir) {
         Ok(stored) if stored.anchor.agent != *agent => Some(Problem::error(
             log_dir.display(),
             format!("it is the log of {}, but this is {agent}", stored.anchor.agent),
-            "correct agent.name, or set another log.path",
+            format!("correct {}, or set another log.path", name_setting(identity.role)),
         )),
         Ok(stored) => key.filter(|key| key.id() != stored.key).map(|key| {
             let why = format!("it was signed with the key {}, not with {}", stored.key, key.id());

@@ -1,7 +1,7 @@
 //! Whether the bus can be found, and ports can be listened on.
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -10,31 +10,48 @@ use amoskys_core::config::Config;
 use super::problem::Problem;
 use crate::identity::Role;
 
-pub(super) fn check(config: &Config, role: Role) -> Vec<Problem> {
+pub(super) fn check(config: &Config, role: Role, listen_at: Option<SocketAddr>) -> Vec<Problem> {
+    let everywhere = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let mut problems = Vec::new();
-    let mut ports = vec![
-        ("health.port", config.health.port),
-        ("metrics.port", config.metrics.port),
-    ];
+    let mut wanted = vec![("health.port", config.health.port.map(everywhere))];
+    // Health checks and metrics can be had from one port.
+    if config.metrics.port != config.health.port {
+        wanted.push(("metrics.port", config.metrics.port.map(everywhere)));
+    }
     match role {
-        Role::Bus => ports.push(("bus.server_port", Some(config.bus.server_port))),
+        Role::Bus => {
+            let address = listen_at.unwrap_or_else(|| everywhere(config.bus.server_port));
+            let name = listen_at.map_or("bus.server_port", |_| "the address to listen on");
+            wanted.push((name, Some(address)));
+        }
         _ => problems.extend(address(&config.bus.address)),
     }
-    let ports: Vec<_> = ports
+    let wanted: Vec<_> = wanted
         .into_iter()
-        .filter_map(|(name, port)| Some((name, port?)))
+        .filter_map(|(name, address)| Some((name, address?)))
         .collect();
-    for (index, (name, port)) in ports.iter().enumerate() {
-        match ports[..index].iter().find(|(_, other)| other == port) {
+    for (index, (name, address)) in wanted.iter().enumerate() {
+        let port = address.port();
+        match wanted[..index]
+            .iter()
+            .find(|(_, other)| overlap(*other, *address))
+        {
             Some((other, _)) => problems.push(Problem::error(
                 name,
                 format!("port {port} is that of {other} too"),
                 "set another port",
             )),
-            None => problems.extend(listen(name, *port)),
+            None => problems.extend(listen(name, *address)),
         }
     }
     problems
+}
+
+/// Whether only one of two can be listened on.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let everywhere = |ip: IpAddr| ip.is_unspecified();
+    let same = one.ip() == other.ip() || everywhere(one.ip()) || everywhere(other.ip());
+    one.port() == other.port() && one.port() != 0 && same
 }
 
 /// How long a name service may take.
@@ -60,13 +77,18 @@ fn address(address: &str) -> Option<Problem> {
     Some(Problem::error("bus.address", why, what_to_do))
 }
 
-fn listen(name: &str, port: u16) -> Option<Problem> {
-    let error = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).err()?;
+fn listen(name: &str, address: SocketAddr) -> Option<Problem> {
+    let error = TcpListener::bind(address).err()?;
     let what_to_do = match error.kind() {
         io::ErrorKind::AddrInUse => "stop what uses it, or set another port",
         io::ErrorKind::PermissionDenied => "set a port from 1024 on, or grant CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "set an address of this machine",
         _ => "set another port",
     };
-    let why = format!("port {port} cannot be listened on: {error}");
+    let place = match address.ip().is_unspecified() {
+        true => format!("port {}", address.port()),
+        false => address.to_string(),
+    };
+    let why = format!("{place} cannot be listened on: {error}");
     Some(Problem::error(name, why, what_to_do))
 }

@@ -1,5 +1,7 @@
 use std::fmt;
 
+use crate::identity::Role;
+
 /// How bad a [`Problem`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -69,5 +71,13 @@ impl fmt::Display for Problem {
             severity,
         } = self;
         write!(f, "{severity}: {what}: {why}; {what_to_do}")
+    }
+}
+
+/// The setting that names a process.
+pub(crate) fn name_setting(role: Role) -> &'static str {
+    match role {
+        Role::Bus => "bus.name",
+        _ => "agent.name",
     }
 }

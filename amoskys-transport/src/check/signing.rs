@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use amoskys_core::error::Chain;
+use rustix::fs::{Access, access};
 
-use super::problem::Problem;
+use super::problem::{Problem, name_setting};
 use crate::identity::{Credentials, Identity, Role};
 use crate::{FileSigner, KeyError, PublicKey, TrustError, TrustMap};
 
@@ -17,8 +18,20 @@ pub(super) fn check(
     problems: &mut Vec<Problem>,
 ) -> Option<PublicKey> {
     let key = FileSigner::inspect(&files.signing_key)
-        .map_err(|error| problems.push(unusable(&files.signing_key, &error)))
+        .map_err(|error| problems.push(unusable(&files.signing_key, &error, identity.role)))
         .ok();
+    // The log counts the agent's epochs in a file beside the key.
+    let dir = match files.signing_key.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    if key.is_some()
+        && let Err(error) = access(dir, Access::WRITE_OK | Access::EXEC_OK)
+    {
+        let why = format!("the number of the log's epoch cannot be noted beside the signing key: {error}");
+        let what_to_do = "give the directory to the user that runs the program, and let it be written";
+        problems.push(Problem::error(dir.display(), why, what_to_do));
+    }
     let what = files.trust.display();
     let trust = match TrustMap::load(&files.trust) {
         Ok(trust) => trust,
@@ -75,12 +88,15 @@ fn mode_of(path: &Path) -> Option<u32> {
     Some(metadata.permissions().mode() & 0o7777)
 }
 
-fn unusable(path: &Path, error: &KeyError) -> Problem {
+fn unusable(path: &Path, error: &KeyError, role: Role) -> Problem {
     match error {
         KeyError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => Problem::error(
             path.display(),
             "it does not exist",
-            "put the signing key there, or correct bus.cert_dir or agent.name",
+            format!(
+                "put the signing key there, or correct bus.cert_dir or {}",
+                name_setting(role)
+            ),
         ),
         KeyError::LooseMode { path, mode } => Problem::error(
             path.display(),

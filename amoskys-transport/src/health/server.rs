@@ -1,9 +1,10 @@
 use std::convert::Infallible;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use amoskys_core::config::Config;
 use amoskys_core::{Remedy, Shutdown};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -74,6 +75,37 @@ impl HealthServer {
             listener,
             metrics: None,
         })
+    }
+
+    /// Listens on all addresses at the ports `health.port` and `metrics.port`; on none that is not set, and once where
+    /// both are the same. Each serves health checks and metrics alike.
+    ///
+    /// # Errors
+    ///
+    /// If a port cannot be listened on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future listens on nothing.
+    pub async fn bind_settings(
+        config: &Config,
+        metrics: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Result<Vec<Self>, HealthError> {
+        let metrics: Render = Arc::new(metrics);
+        let mut ports: Vec<u16> = [config.health.port, config.metrics.port]
+            .into_iter()
+            .flatten()
+            .collect();
+        ports.dedup();
+        let mut servers = Vec::new();
+        for port in ports {
+            let server = Self::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
+            servers.push(Self {
+                metrics: Some(metrics.clone()),
+                ..server
+            });
+        }
+        Ok(servers)
     }
 
     /// Also serves what this closure gives at `/metrics`, in the text format of Prometheus. It is called for each

@@ -37,6 +37,17 @@ impl Health {
         self.state().failing.remove(&check.into());
     }
 
+    /// A function for whoever makes a check: it takes the reason why the check fails, or `None` if it passes. Until it
+    /// is called the check fails, as nothing is known yet.
+    pub fn reporter(&self, check: impl Into<Name>) -> impl Fn(Option<&str>) + Send + Sync + 'static {
+        let (health, check) = (self.clone(), check.into());
+        health.fail(check.clone(), "not known yet");
+        move |failure| match failure {
+            None => health.pass(check.clone()),
+            Some(reason) => health.fail(check.clone(), reason),
+        }
+    }
+
     /// Whether it is ready and nothing fails.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -3,7 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amoskys_core::Shutdown;
+use amoskys_core::error::Chain;
 use rustls::ClientConfig;
+
+/// Is told why the bus is not reached, or that it is.
+type Watch = dyn Fn(Option<&str>) + Send + Sync;
 
 /// How a client finds a bus, and how patient it is.
 #[derive(Clone)]
@@ -15,6 +19,7 @@ pub struct ConnectOptions {
     pub(crate) keepalive: Duration,
     pub(crate) first_pause: Duration,
     pub(crate) longest_pause: Duration,
+    pub(crate) watch: Option<Arc<Watch>>,
 }
 
 impl ConnectOptions {
@@ -30,6 +35,7 @@ impl ConnectOptions {
             keepalive: Duration::from_secs(10),
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(30),
+            watch: None,
         }
     }
 
@@ -61,6 +67,21 @@ impl ConnectOptions {
     pub fn retry(mut self, first: Duration, longest: Duration) -> Self {
         (self.first_pause, self.longest_pause) = (first, longest.max(first));
         self
+    }
+
+    /// Calls this with `None` when the bus has welcomed the client, and with the reason when that failed or the
+    /// connection was lost: for health checks. It must not block.
+    #[must_use]
+    pub fn watch(mut self, watch: impl Fn(Option<&str>) + Send + Sync + 'static) -> Self {
+        self.watch = Some(Arc::new(watch));
+        self
+    }
+
+    /// The bus was reached, or it was not and this is why.
+    pub(crate) fn tell(&self, failure: Option<&dyn std::error::Error>) {
+        if let Some(watch) = &self.watch {
+            watch(failure.map(|error| Chain(error).to_string()).as_deref());
+        }
     }
 }
 

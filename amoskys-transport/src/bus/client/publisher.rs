@@ -103,10 +103,14 @@ impl RecordSink for Publisher {
     async fn carry(&mut self, feed: &RecordFeed) -> Result<(), PublishError> {
         let dialed = dial(&self.options.connect, Part::Publisher, self.own.agent.as_str()).await;
         let result = match dialed {
-            Ok((link, welcome)) => Run::carry(self, feed, link, welcome).await,
+            Ok((link, welcome)) => {
+                self.options.connect.tell(None);
+                Run::carry(self, feed, link, welcome).await
+            }
             Err(error) => Err(error.into()),
         };
         if let Err(error) = &result {
+            self.options.connect.tell(Some(error));
             self.pause = self.backoff.pause();
             metrics::counter!("amoskys_publisher_connections_lost_total", "publisher" => self.options.name.clone())
                 .increment(1);

@@ -165,6 +165,7 @@ impl Subscription {
 
     async fn connect(&mut self) -> Result<(), SubscribeError> {
         let (mut link, _) = dial(&self.options.connect, Part::Subscriber, "").await?;
+        self.options.connect.tell(None);
         let options = &self.options;
         let (start, offset) = match (self.next, options.start) {
             (Some(offset), _) => (StartAt::Offset, offset.0),
@@ -307,6 +308,7 @@ impl Subscription {
 
     fn failed(&mut self, error: SubscribeError) -> SubscribeError {
         self.link = None;
+        self.options.connect.tell(Some(&error));
         self.pause = self.backoff.pause();
         tracing::info!(
             source = self.options.name,
