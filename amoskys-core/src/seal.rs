@@ -80,8 +80,16 @@ pub fn read_log<'a>(
     wal: &'a dyn crate::Wal,
     open: &'a dyn Open,
 ) -> impl Iterator<Item = Result<(crate::Offset, Opened), ReadLogError>> + 'a {
+    read_log_from(wal, open, wal.first())
+}
+
+/// As [`read_log`], from a record on.
+pub(crate) fn read_log_from<'a>(
+    wal: &'a dyn crate::Wal,
+    open: &'a dyn Open,
+    mut from: crate::Offset,
+) -> impl Iterator<Item = Result<(crate::Offset, Opened), ReadLogError>> + 'a {
     let end = wal.durable();
-    let mut from = wal.first();
     let mut records: std::vec::IntoIter<(crate::Offset, Bytes)> = Vec::new().into_iter();
     std::iter::from_fn(move || {
         loop {

@@ -61,6 +61,11 @@ impl Place {
         }
     }
 
+    /// Whether it goes on from a checkpoint.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
     /// Brings the analyzers back to their last checkpoint, and the place with them. Without one, or if it is not one
     /// of these analyzers, everything begins at the beginning.
     pub(super) fn restore(

@@ -8,6 +8,7 @@ use crate::record::RecordFeed;
 use crate::wal::WalError;
 
 use super::Retention;
+use super::recovery::note_from;
 use super::run::LogReader;
 
 /// What the readers of the log share: how far it is durable, where it ends, and how far each has come.
@@ -132,6 +133,9 @@ impl Delivery {
     /// Notes that `reader` has dealt with everything below `to`, and lets the log forget what all have.
     pub(super) fn advance(&self, log: &LogReader, reader: usize, to: Offset) -> Result<(), WalError> {
         self.lock().readers[reader] = to;
+        if let Some(from) = self.dealt_with() {
+            note_from(log, from)?;
+        }
         match self.retention {
             Retention::Consumed => self.trim(log),
             Retention::UntilFull => Ok(()),

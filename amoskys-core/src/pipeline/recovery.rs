@@ -5,7 +5,7 @@ use crate::error::Chain;
 use crate::event::{Payload, VerdictId};
 use crate::id::{EventId, Name, Offset};
 use crate::ledger::{Account, DropReason, Ledger, LedgerSnapshot};
-use crate::seal::{Opened, ReadLogError, read_log};
+use crate::seal::{Opened, ReadLogError, read_log_from};
 use crate::wal::WalError;
 
 use super::run::LogReader;
@@ -21,6 +21,8 @@ pub(super) struct Recovery {
     pub(super) verdicts: BTreeMap<VerdictId, u32>,
     /// Records that could not be opened. The offline verifier says more about them.
     pub(super) damaged: u64,
+    /// Whether a record with a ledger was among them.
+    informed: bool,
 }
 
 /// How far one source had come.
@@ -34,11 +36,32 @@ pub(super) struct SourceRecovery {
     pub(super) unpositioned: Option<Offset>,
 }
 
+/// Name of the value beside the log that says from which record on recovery has to read.
+const FROM: &str = "recovery";
+
+/// Notes that records below `offset` are of no use to a recovery.
+pub(super) fn note_from(log: &LogReader, offset: Offset) -> Result<(), WalError> {
+    log.wal.store(FROM, &offset.0.to_le_bytes())
+}
+
 impl Recovery {
-    /// Reads the log from its beginning, record by record.
-    pub(super) fn read(log: &LogReader) -> Result<Self, WalError> {
+    /// Reads what it needs of the log, record by record: all of it, if `all` or nothing says what can be left out.
+    pub(super) fn read(log: &LogReader, all: bool) -> Result<Self, WalError> {
+        let noted = log.wal.load(FROM)?.filter(|_| !all);
+        let noted = noted.and_then(|noted| noted[..].try_into().ok().map(u64::from_le_bytes));
+        if let Some(from) = noted {
+            let recovery = Self::read_from(log, Offset(from))?;
+            // A log whose end is not of this pipeline's making says nothing.
+            if recovery.informed {
+                return Ok(recovery);
+            }
+        }
+        Self::read_from(log, log.wal.first())
+    }
+
+    fn read_from(log: &LogReader, from: Offset) -> Result<Self, WalError> {
         let mut recovery = Self::default();
-        for opened in read_log(&*log.wal, &*log.open) {
+        for opened in read_log_from(&*log.wal, &*log.open, from) {
             match opened {
                 Ok((offset, opened)) => recovery.take(offset, opened),
                 Err(ReadLogError::Storage(error)) => return Err(error),
@@ -57,6 +80,7 @@ impl Recovery {
                 self.sources.entry(source.as_str().into()).or_default().position = Some(position.clone());
             }
             self.ledger = ledger;
+            self.informed = true;
         }
         for event in &opened.events {
             if let Payload::Verdict(verdict) = &event.payload {

@@ -40,7 +40,7 @@ pub struct Report {
     pub ledger: LedgerSnapshot,
     /// Parts that failed for good while the others went on: their names and errors.
     pub failures: Vec<(String, BoxError)>,
-    /// Records of the log that could not be opened when the run began.
+    /// Records that could not be opened, of those at the end of the log that were read when the run began.
     pub damaged_records: u64,
     /// The first offset behind the log.
     pub log_end: Offset,
@@ -112,17 +112,21 @@ impl Pipeline {
             open: parts.open,
         };
 
+        let mut place = analysis::Place::new(merge, &log);
+        if !analyzers.is_empty() {
+            place.restore(&mut analyzers, &log, &ledger)?;
+        }
+        // Analyzers that begin anew draw all verdicts again, so all that are there have to be known.
+        let all = !analyzers.is_empty() && !place.is_resumed();
         let reading = log.clone();
-        let mut recovery = match tokio::task::spawn_blocking(move || Recovery::read(&reading)).await {
+        let mut recovery = match tokio::task::spawn_blocking(move || Recovery::read(&reading, all)).await {
             Ok(recovery) => recovery?,
             Err(error) => return Err(panicked("recovery", error)),
         };
         let buffers = resume(&mut collectors, &mut recovery, &ledger).await?;
 
         let mut positions = Vec::new();
-        let mut place = analysis::Place::new(merge, &log);
         if !analyzers.is_empty() {
-            place.restore(&mut analyzers, &log, &ledger)?;
             positions.push(match record_source {
                 // What it drew since the last checkpoint is drawn again, and recognised by what the log holds.
                 Some(_) => place.own.unwrap_or(log.wal.first()),
