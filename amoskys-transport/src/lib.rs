@@ -9,9 +9,12 @@
 //! - [`SledWal`] is the write-ahead log below: group commit with `fdatasync`, bounded by bytes, recovered after
 //!   `kill -9`, a power cut or damage without help.
 //! - [`verify`] checks a log offline, and reports by position what is forged, altered, reordered, missing or cut off.
+//! - [`bus`] carries sealed records between processes, over mutual TLS: a [`Publisher`](bus::Publisher) sends what is in
+//!   an agent's log, a [`Bus`](bus::Bus) keeps it in a log of its own, and a [`Subscription`](bus::Subscription) reads it
+//!   there. [`identity`] says who is at the other end.
 //!
-//! It is *not* a message bus yet, and not a collector, a pipeline or a model: those traits and the pipeline live in
-//! `amoskys-core`, on which alone this crate depends.
+//! It is *not* a collector, a pipeline or a model: those traits and the pipeline live in `amoskys-core`, on which alone
+//! this crate depends.
 //!
 //! ```
 //! use amoskys_core::{Class, Event, Offset, Open as _, Payload, Seal as _, Unsealed, Wal as _};
@@ -59,6 +62,7 @@
 //!
 //! | feature | default | what it turns on |
 //! |---|---|---|
+//! | `bus` | yes | [`bus`]: server, publisher and subscriptions; turns on `sled` and `tls`, and uses tokio inside |
 //! | `sled` | yes | [`Log`] and [`SledWal`]; without it there are records, keys and the verifier |
 //! | `tls` | yes | [`identity`]: who is at the other end; mutual TLS 1.3 (rustls with ring); and [`check`]: what keeps a program from starting |
 //! | `pki` | no | [`identity::pki`]: makes a certificate authority, certificates, signing keys and the trust map |

@@ -8,9 +8,9 @@ mod common;
 mod site;
 
 use amoskys_core::Class;
-use amoskys_transport::bus::{SubscribeOptions, Subscription};
+use amoskys_transport::bus::{Publisher, PublisherOptions, SubscribeOptions, Subscription};
 use amoskys_transport::identity::Role;
-use site::{Agent, Site, assert_clean, of_agents, take};
+use site::{Agent, Site, assert_clean, carry, of_agents, take};
 
 #[tokio::test]
 async fn what_agents_sealed_arrives_byte_for_byte_and_once() {
@@ -43,4 +43,21 @@ async fn what_agents_sealed_arrives_byte_for_byte_and_once() {
     assert_eq!(ledger.accounts["bus/a"].delivered, 200);
     assert_eq!(ledger.accounts["bus/b"].delivered, 200);
     assert_clean(&site, "bus");
+}
+
+#[tokio::test]
+async fn a_limit_on_events_is_kept() {
+    let mut site = Site::new();
+    site.know("a");
+    let bus = site.bus();
+    let mut agent = Agent::open(&site.path("a"), "a");
+    agent.collect(20);
+    let options = PublisherOptions::new(site.connect(&bus, Role::Agent, "a")).send_rate(200);
+    let begun = std::time::Instant::now();
+    carry(&mut Publisher::for_log(&agent.log, options), &agent.feed(0))
+        .await
+        .unwrap();
+    // 80 events; the last batch need not be waited for.
+    assert!(begun.elapsed().as_millis() >= 370, "{:?}", begun.elapsed());
+    bus.stop().await;
 }

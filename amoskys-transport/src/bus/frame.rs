@@ -128,6 +128,46 @@ impl Frame {
     }
 }
 
+/// How many good frames `bytes` begin with, messages included.
+pub(crate) fn check(mut bytes: &[u8]) -> usize {
+    let mut good = 0;
+    while let Some((header, rest)) = bytes.split_first_chunk() {
+        let Ok((kind, len)) = decode_header(*header, MAX_FRAME) else {
+            break;
+        };
+        let Some((body, rest)) = rest.split_at_checked(len) else {
+            break;
+        };
+        let frame = Frame {
+            kind,
+            body: Bytes::copy_from_slice(body),
+        };
+        if frame.check().is_err() {
+            break;
+        }
+        (bytes, good) = (rest, good + 1);
+    }
+    good
+}
+
+impl Frame {
+    fn check(&self) -> Result<(), FrameError> {
+        use super::message as m;
+        match self.kind {
+            FrameType::Hello => self.message::<m::Hello>().map(drop),
+            FrameType::Welcome => self.message::<m::Welcome>().map(drop),
+            FrameType::Refuse => self.message::<m::Refuse>().map(drop),
+            FrameType::Ack => self.message::<m::Ack>().map(drop),
+            FrameType::Credit => self.message::<m::Credit>().map(drop),
+            FrameType::Subscribe => self.message::<m::Subscribe>().map(drop),
+            FrameType::Progress | FrameType::Commit => self.message::<m::At>().map(drop),
+            FrameType::Lost => self.message::<m::Lost>().map(drop),
+            FrameType::Batch | FrameType::Record => Ok(()),
+            FrameType::Ping | FrameType::Pong | FrameType::Bye => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -160,6 +200,15 @@ mod tests {
         fn headers_come_back(at in 0..FrameType::ALL.len(), body in 0..MAX_FRAME - 1) {
             let kind = FrameType::ALL[at];
             prop_assert_eq!(decode_header(encode_header(kind, body), MAX_FRAME), Ok((kind, body)));
+        }
+
+        #[test]
+        fn any_bytes_are_frames_or_none(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 1_u8..15) {
+            check(&bytes);
+            // As one frame of each type.
+            let len = u32::try_from(bytes.len() + 1).unwrap_or(0).to_le_bytes();
+            let frame = [&len[..], &[kind], &bytes].concat();
+            prop_assert!(check(&frame) <= 1);
         }
 
         #[test]

@@ -1,4 +1,80 @@
-//! The bus.
+//! The bus: sealed records on their way from agents to whoever judges them, over mutual TLS.
+//!
+//! - [`Publisher`] is a [`RecordSink`](amoskys_core::RecordSink): it sends what is durable in an agent's log, and the log
+//!   keeps it until the bus says that it is durable there.
+//! - [`Bus`] takes records, checks who sealed them and that each stream goes on without a hole, and keeps them in a log of
+//!   its own.
+//! - [`Subscription`] is a [`RecordSource`](amoskys_core::RecordSource): it reads that log from anywhere, by class and
+//!   agent.
+//!
+//! The records are those of the agents' logs, byte for byte: sealed once, checked by anyone.
+//!
+//! # Effectively once
+//!
+//! For each stream the bus knows how far it has it: the next number and the digest of the last record. It says so to an
+//! agent that connects, which goes on there. A record at the mark is stored, and acknowledged once it is durable; one below
+//! is acknowledged and not stored again; one beyond is refused. After a crash of either side both find the same place
+//! again, whatever was on the way. A subscriber that keeps the offset of the last record it dealt with gets each once.
+//!
+//! | what happens | what becomes of it |
+//! |---|---|
+//! | the agent's log no longer has what the bus lacks: trimmed, damaged | a gap signed by the agent takes its place |
+//! | the bus lost its log | it gets what the agents still have, and signed gaps for the rest; subscribers' offsets go on above |
+//! | the agent's log was deleted | it begins a new epoch; the bus writes down where the old one ended |
+//! | the agent's directory was copied, or restored from a backup | [`PublishError::Fork`]; opened again, the log begins a new epoch and seals what the bus never got again, with the same event ids |
+//! | the bus's log is full | agents wait, or what a named subscriber has not read is deleted, and it is told: [`BusOptions::keep_unread`] |
+//!
+//! # Who may do what
+//!
+//! Both sides show certificates, each of which names an [`Identity`](crate::identity::Identity). An agent publishes as itself
+//! only, with the signing keys that the bus's [`TrustMap`](crate::TrustMap) has for it. Analyzers may do that too, and
+//! subscribe. Everything else is [refused](RefuseReason): counted, logged and written into the bus's own audit stream.
+//!
+//! # Metrics
+//!
+//! | name | labels | |
+//! |---|---|---|
+//! | `amoskys_bus_events_total` | `agent` | events stored |
+//! | `amoskys_bus_duplicates_total` | `agent` | events that came again |
+//! | `amoskys_bus_refused_total` | `reason` | connections and records refused |
+//! | `amoskys_bus_subscriber_lost_records_total` | | records deleted before a subscriber read them |
+//! | `amoskys_bus_connections`, `amoskys_bus_log_used_bytes`, `amoskys_bus_log_durable_offset` | `bus` | gauges |
+//! | `amoskys_publisher_events_total` | `publisher` | events sent |
+//! | `amoskys_publisher_connections_lost_total` | `publisher` | connections that failed or ended |
+//! | `amoskys_subscription_lost_records_total` | `source` | records deleted before they were read |
+//!
+//! # Example
+//!
+//! ```no_run
+//! use amoskys_core::{RecordSource as _, Shutdown};
+//! use amoskys_transport::bus::{
+//!     Bus, BusOptions, ConnectOptions, Publisher, PublisherOptions, SubscribeOptions, Subscription,
+//! };
+//! use amoskys_transport::identity::TlsFiles;
+//! use amoskys_transport::{Log, LogOptions, TrustMap};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! // One process.
+//! let tls = TlsFiles::in_dir("certs", "bus").server_config()?;
+//! let bus = Bus::open(BusOptions::new("data", tls, TrustMap::load("certs/trust")?))?;
+//! let report = bus.serve(Shutdown::new()).await?;
+//! println!("{}", report.ledger);
+//!
+//! // Another: `publisher` goes into its pipeline, as a record sink.
+//! let log = Log::open("data", LogOptions::new().agent("gateway-3"))?;
+//! let connect = ConnectOptions::new("bus.example:50051", TlsFiles::in_dir("certs", "gateway-3").client_config()?);
+//! let publisher = Publisher::for_log(&log, PublisherOptions::new(connect));
+//!
+//! // A third.
+//! let connect = ConnectOptions::new("bus.example:50051", TlsFiles::in_dir("certs", "analyzer").client_config()?);
+//! let mut subscription = Subscription::new(SubscribeOptions::new(connect).position("analyzer"));
+//! while let Some(records) = subscription.next_records().await? {
+//!     println!("{} records", records.len());
+//! }
+//! # drop(publisher);
+//! # Ok(())
+//! # }
+//! ```
 
 mod client;
 mod frame;
@@ -13,3 +89,11 @@ pub use self::client::{
 };
 pub use self::refuse::RefuseReason;
 pub use self::server::{Bus, BusError, BusOptions, BusReport};
+
+/// Reads bytes as a side of a connection would, and returns how many good frames they begin with. For fuzzing; not part of
+/// what is promised.
+#[doc(hidden)]
+#[must_use]
+pub fn check_frames(bytes: &[u8]) -> usize {
+    frame::check(bytes)
+}

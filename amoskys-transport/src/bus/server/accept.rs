@@ -200,6 +200,10 @@ async fn greet(
                 );
                 return Err(Refusal::new(RefuseReason::AgentMismatch, text).into());
             }
+            if identity.name == shared.name {
+                let text = format!("{identity} has the bus's own name");
+                return Err(Refusal::new(RefuseReason::AgentMismatch, text).into());
+            }
             if !shared.trust.iter().any(|(agent, _)| *agent == identity.name) {
                 let text = format!("no key is trusted for agent {}", identity.name);
                 return Err(Refusal::new(RefuseReason::UnknownAgent, text).into());
