@@ -37,6 +37,9 @@ async fn what_agents_sealed_arrives_byte_for_byte_and_once() {
     let options =
         SubscribeOptions::new(site.connect(&bus, Role::Analyzer, "analyzer")).classes([Class::Alert]);
     assert_eq!(take(&mut Subscription::new(options), 20).await.len(), 20);
+    // Another agent may know of alerts.
+    let options = SubscribeOptions::new(site.connect(&bus, Role::Agent, "b")).classes([Class::Alert]);
+    assert_eq!(take(&mut Subscription::new(options), 20).await.len(), 20);
 
     let ledger = bus.stop().await.ledger;
     assert!(ledger.unbalanced().is_empty());
@@ -59,5 +62,31 @@ async fn a_limit_on_events_is_kept() {
         .unwrap();
     // 80 events; the last batch need not be waited for.
     assert!(begun.elapsed().as_millis() >= 370, "{:?}", begun.elapsed());
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_waits_only_for_itself() {
+    let mut site = Site::new();
+    site.know("a");
+    let bus = site.bus();
+    let mut agent = Agent::open(&site.path("a"), "a");
+    let subscribe = || {
+        let connect = site.connect(&bus, Role::Analyzer, "analyzer");
+        Subscription::new(
+            SubscribeOptions::new(connect)
+                .agents(["a"])
+                .window_bytes(64 << 10),
+        )
+    };
+    let (mut slow, mut fast) = (subscribe(), subscribe());
+    agent.collect(1);
+    agent.send(&site, &bus).await.unwrap();
+    assert_eq!(take(&mut slow, 1).await.len(), 1);
+    agent.collect(1000);
+    agent.send(&site, &bus).await.unwrap();
+    assert_eq!(of_agents(take(&mut fast, 1001).await), agent.sealed);
+    assert_eq!(of_agents(take(&mut slow, 1000).await), agent.sealed[1..]);
+    assert_eq!((slow.lost(), fast.lost()), (0, 0));
     bus.stop().await;
 }

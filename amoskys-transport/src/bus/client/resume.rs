@@ -217,3 +217,154 @@ impl Resume {
         Step::Reached(*key, at.next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use amoskys_core::{Event, Offset, Seal as _, Unsealed};
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bus::server::{Checker, Streams};
+    use crate::key::{FileSigner, Signer as _, TrustMap};
+    use crate::seal::{Sealer, seal_gap};
+
+    const EPOCH: Epoch = Epoch {
+        counter: 0,
+        random: 5,
+    };
+
+    struct Agent {
+        signer: Arc<FileSigner>,
+        sealer: Sealer,
+        checker: Checker,
+    }
+
+    impl Agent {
+        fn new(dir: &std::path::Path) -> Self {
+            let signer = Arc::new(FileSigner::open_or_create(dir.join("key")).unwrap());
+            let trust = TrustMap::new().allow("a", signer.public_key());
+            Self {
+                sealer: Sealer::new("a", EPOCH, signer.clone()),
+                checker: Checker::new("a".into(), Arc::new(trust)),
+                signer,
+            }
+        }
+
+        fn seal(&mut self, class: Class, count: usize) -> Bytes {
+            let event = Event {
+                class,
+                ..Event::default()
+            };
+            let batch = Unsealed {
+                class,
+                source: &"test".into(),
+                events: &vec![event; count],
+                position: None,
+                ledger: None,
+            };
+            self.sealer.seal(batch).unwrap().record
+        }
+
+        fn give(&mut self, streams: &mut Streams, record: &Bytes) {
+            let checked = self.checker.check(record).unwrap();
+            let taken = streams.take(&checked.place, 9, || Ok(Offset(0)));
+            assert!(taken.is_ok(), "{taken:?}");
+        }
+    }
+
+    fn marks(streams: &Streams) -> BTreeMap<StreamKey, Mark> {
+        let marks = streams.marks();
+        marks
+            .map(|(key, head, recent)| (key, Mark { head, recent }))
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        /// Whatever the bus has of the beginning, and whatever of the log is gone or unreadable: it takes all that is
+        /// sent, and has every stream to its end.
+        #[test]
+        fn the_bus_takes_what_is_sent_and_ends_where_the_log_does(
+            batches in prop::collection::vec((0..2_usize, 1..4_usize), 1..30),
+            had in 0..30_usize,
+            trimmed in 0..30_usize,
+            damaged in prop::collection::btree_set(0..30_usize, 0..4),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut agent = Agent::new(dir.path());
+            let classes = [Class::Telemetry, Class::Audit];
+            let records: Vec<_> = batches.iter().map(|(class, count)| agent.seal(classes[*class], *count)).collect();
+            let mut streams = Streams::default();
+            for record in records.iter().take(had) {
+                agent.give(&mut streams, record);
+            }
+            let own: BTreeMap<_, _> = classes
+                .into_iter()
+                .map(|class| ((EPOCH, class), agent.sealer.head(class)))
+                .filter(|(_, head)| head.next > Seq(0))
+                .collect();
+            let mut resume = Resume::new("a".into(), EPOCH, &marks(&streams), own.clone(), BTreeMap::new());
+            prop_assert!(!resume.is_ahead_of_log());
+            for (at, record) in records.iter().enumerate().skip(trimmed) {
+                if damaged.contains(&at) {
+                    resume.note_damage();
+                    continue;
+                }
+                let step = resume.step(&RawHeader::parse(record).unwrap());
+                let (gap, send) = match step {
+                    Step::GapAndSend(gap) => (Some(gap), true),
+                    Step::Replace(gap) => (Some(gap), false),
+                    Step::Send => (None, true),
+                    Step::Fork => panic!("there is no fork"),
+                    _ => (None, false),
+                };
+                if let Some(gap) = gap {
+                    let sealed = seal_gap(&gap, &*agent.signer).unwrap();
+                    agent.give(&mut streams, &sealed.record);
+                }
+                if send {
+                    agent.give(&mut streams, record);
+                }
+            }
+            for gap in resume.trailing() {
+                let sealed = seal_gap(&gap, &*agent.signer).unwrap();
+                agent.give(&mut streams, &sealed.record);
+            }
+            let heads: BTreeMap<_, _> = streams.marks().map(|(key, head, _)| (key, head)).collect();
+            prop_assert_eq!(heads, own);
+        }
+
+        /// Two logs with the same beginning: the second to send finds out.
+        #[test]
+        fn a_log_that_went_another_way_is_found_out(
+            same in 0..10_usize,
+            theirs in 1..10_usize,
+            ours in 0..10_usize,
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut agent, mut copy) = (Agent::new(dir.path()), Agent::new(dir.path()));
+            let mut streams = Streams::default();
+            let mut records = Vec::new();
+            for _ in 0..same {
+                let record = agent.seal(Class::Telemetry, 2);
+                agent.give(&mut streams, &record);
+                records.push(record);
+            }
+            copy.sealer = Sealer::new("a", EPOCH, copy.signer.clone())
+                .resume(Class::Telemetry, agent.sealer.head(Class::Telemetry));
+            for _ in 0..theirs {
+                let record = agent.seal(Class::Telemetry, 2);
+                agent.give(&mut streams, &record);
+            }
+            records.extend((0..ours).map(|_| copy.seal(Class::Telemetry, 3)));
+            let own = BTreeMap::from([((EPOCH, Class::Telemetry), copy.sealer.head(Class::Telemetry))]);
+            let mut resume = Resume::new("a".into(), EPOCH, &marks(&streams), own, BTreeMap::new());
+            let mut steps = records.iter().map(|record| resume.step(&RawHeader::parse(record).unwrap()));
+            let found = steps.any(|step| step == Step::Fork);
+            prop_assert!(found || resume.is_ahead_of_log());
+        }
+    }
+}

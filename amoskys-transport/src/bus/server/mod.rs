@@ -18,3 +18,5 @@ pub(crate) use self::accept::SOCKET_READ;
 pub use self::error::BusError;
 pub use self::options::BusOptions;
 pub use self::serve::{Bus, BusReport};
+#[cfg(test)]
+pub(crate) use self::{check::Checker, streams::Streams};
