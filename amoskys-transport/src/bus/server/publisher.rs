@@ -157,7 +157,9 @@ impl Session<'_> {
             next: checked.place.next,
             bytes,
         });
-        if offset.is_none() {
+        // Of a repeated record there may be nothing to wait for.
+        let durable = *self.durable.borrow();
+        if offset.is_none_or(|offset| offset < durable) {
             self.acknowledge();
         }
         Ok(())
