@@ -11,9 +11,10 @@ mod site;
 
 use std::time::Duration;
 
-use amoskys_core::{Class, RecordSink as _};
+use amoskys_core::{Class, RecordSink as _, RecordSource as _};
 use amoskys_transport::bus::{
     BusOptions, ConnectOptions, ConnectionError, PublishError, Publisher, PublisherOptions, RefuseReason,
+    SubscribeOptions, Subscription,
 };
 use amoskys_transport::identity::Role;
 use amoskys_transport::{Log, LogOptions, Sealer};
@@ -187,11 +188,11 @@ async fn an_unknown_agent() {
 }
 
 #[tokio::test]
-async fn an_agent_that_wants_to_read() {
+async fn an_agent_that_wants_to_read_more_than_alerts() {
     let stage = Stage::new();
-    let mut peer = stage.peer().await;
-    assert_eq!(peer.hello(1, 2, "").await.0, peer::REFUSE);
-    drop(peer);
+    let connect = stage.site.connect(&stage.bus, Role::Agent, "a");
+    let options = SubscribeOptions::new(connect).classes([Class::Alert, Class::Telemetry]);
+    Subscription::new(options).next_records().await.unwrap_err();
     stage.settle(RefuseReason::Role).await;
 }
 

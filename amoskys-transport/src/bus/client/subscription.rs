@@ -107,7 +107,7 @@ impl SubscribeOptions {
 
 /// Reads the records in a bus's log, over mutual TLS, in the order of that log.
 ///
-/// Its certificate must be that of an analyzer. After a connection was lost it goes on behind the last record it gave.
+/// Its certificate must be that of an analyzer; with an agent's, it may ask for class alert only. After a connection was lost it goes on behind the last record it gave.
 /// A record is given once per position; a subscriber that goes back to an older position after a crash gets the same
 /// records again, with the same offsets.
 ///

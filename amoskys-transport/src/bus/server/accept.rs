@@ -16,7 +16,7 @@ use crate::bus::frame::{FrameType, MAX_FRAME};
 use crate::bus::link::{Link, LinkError};
 use crate::bus::message::{self, PROTOCOL, Part};
 use crate::bus::refuse::RefuseReason;
-use crate::identity::{Identity, Role};
+use crate::identity::Identity;
 use crate::seal::Head;
 
 /// Bytes read from a socket at once.
@@ -210,13 +210,7 @@ async fn greet(
             }
             publisher::serve(shared, link, identity, shutdown).await
         }
-        Ok(Part::Subscriber) => {
-            if !matches!(identity.role, Role::Analyzer | Role::Bus) {
-                let text = format!("{identity} may not subscribe");
-                return Err(Refusal::new(RefuseReason::Role, text).into());
-            }
-            subscriber::serve(shared, link, identity, shutdown).await
-        }
+        Ok(Part::Subscriber) => subscriber::serve(shared, link, identity, shutdown).await,
         _ => Err(Refusal::new(
             RefuseReason::Protocol,
             "the client is neither publisher nor subscriber",

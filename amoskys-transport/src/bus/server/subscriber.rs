@@ -15,7 +15,7 @@ use crate::bus::frame::{Frame, FrameError, FrameType};
 use crate::bus::link::Turn;
 use crate::bus::message::{self, At, Nothing, PROTOCOL, StartAt, class_of};
 use crate::bus::refuse::RefuseReason;
-use crate::identity::Identity;
+use crate::identity::{Identity, Role};
 use crate::seal::header::RawHeader;
 
 /// Bytes of log read at once.
@@ -129,6 +129,11 @@ impl<'a> Session<'a> {
         if !wanted.classes.is_empty() && session.classes.is_empty() {
             let text = "none of the classes is known to the bus";
             return Err(Refusal::new(RefuseReason::Protocol, text).into());
+        }
+        // Agents may know of alerts, for example to act on them, but not what others collect.
+        if identity.role == Role::Agent && session.classes != BTreeSet::from([Class::Alert]) {
+            let text = format!("{identity} may subscribe to class alert only");
+            return Err(Refusal::new(RefuseReason::Role, text).into());
         }
         if let Some(name) = &session.name {
             // From now on its position holds the log back.
