@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use amoskys_analysis::{AlertFile, BaselineBuilder, Detection, DetectionConfig};
 use amoskys_collectors::flow::{FlowCollector, FlowConfig};
@@ -52,6 +53,9 @@ struct Args {
     check: bool,
 }
 
+/// How long a stop waits for the bus. What it does not have by then is in the log, and goes to it the next time.
+const DRAIN: Duration = Duration::from_secs(10);
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     tracing_subscriber::fmt()
@@ -78,8 +82,14 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         .iter()
         .for_each(|problem| eprintln!("analyzer: {problem}"));
     let fit = problems.iter().all(|problem| problem.severity != Severity::Error);
-    if args.check || !fit {
+    if args.check {
+        if problems.is_empty() {
+            println!("nothing is wrong");
+        }
         return Ok(fit);
+    }
+    if !fit {
+        return Err("it cannot start before this is put right".into());
     }
     let (health, metrics) = (Health::new(), PrometheusBuilder::new().install_recorder()?);
     for server in HealthServer::bind_settings(&config, move || metrics.render()).await? {
@@ -114,6 +124,7 @@ async fn pipeline(args: &Args, config: &Config, health: &Health) -> Result<Pipel
         .classes([Class::Bulk, Class::Telemetry, Class::Alert]);
     let bus = bus.watch(health.reporter("bus/verdicts"));
     let publisher = Publisher::for_log(&log, PublisherOptions::new(bus).send_rate(config.bus.send_rate));
+    let drain = if args.until_end { Duration::MAX } else { DRAIN };
     let mut pipeline = Pipeline::builder()
         .name(&config.agent.name)
         .record_source(Subscription::new(events))
@@ -125,6 +136,7 @@ async fn pipeline(args: &Args, config: &Config, health: &Health) -> Result<Pipel
         .analyzer(detection(config, &args.baseline).await?)
         .checkpoint_every(config.analysis.checkpoint_interval)
         .limits(BatchLimits::from(&config.batch))
+        .drain_timeout(drain)
         .log(log)
         .record_sink(publisher);
     if let Some(path) = &args.alerts {
@@ -164,18 +176,20 @@ fn settings(args: &Args) -> Result<Config, ConfigErrors> {
     Ok(loaded.config)
 }
 
-/// Triggered by Ctrl-C and by the signal to terminate.
+/// Triggered by Ctrl-C and by the signal to terminate; the second of them ends the process at once.
 fn stop_on_signal(health: &Health) -> std::io::Result<Shutdown> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, stop) = (signal(SignalKind::terminate())?, Shutdown::new());
-    let (trigger, health) = (stop.clone(), health.clone());
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (stop, health) = (Shutdown::new(), health.clone());
+    let trigger = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        eprintln!("analyzer: draining; what the bus does not have yet is kept");
         health.ready(false);
         trigger.trigger();
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        std::process::exit(2);
     });
     Ok(stop)
 }

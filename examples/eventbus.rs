@@ -63,8 +63,14 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         .iter()
         .for_each(|problem| eprintln!("eventbus: {problem}"));
     let fit = problems.iter().all(|problem| problem.severity != Severity::Error);
-    if args.check || !fit {
+    if args.check {
+        if problems.is_empty() {
+            println!("nothing is wrong");
+        }
         return Ok(fit);
+    }
+    if !fit {
+        return Err("it cannot start before this is put right".into());
     }
     let (health, metrics) = (Health::new(), PrometheusBuilder::new().install_recorder()?);
     for server in HealthServer::bind_settings(&config, move || metrics.render()).await? {

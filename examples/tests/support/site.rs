@@ -55,8 +55,14 @@ impl Site {
 
     /// Starts the bus, on the port it had before if there was one.
     pub(crate) fn start_bus(&mut self) -> Running {
+        self.start_bus_with([])
+    }
+
+    /// The same, with these variables.
+    pub(crate) fn start_bus_with<const N: usize>(&mut self, variables: [(&str, String); N]) -> Running {
         let mut command = self.member("eventbus", "bus");
         command
+            .envs(variables)
             .env_remove("AMOSKYS_AGENT_NAME")
             .arg("--listen")
             .arg(format!("127.0.0.1:{}", self.port.unwrap_or(0)))
