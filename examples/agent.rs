@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use amoskys_collectors::capture::LiveConfig;
+use amoskys_collectors::capture::{LiveCapture, LiveConfig};
 use amoskys_collectors::flow::{FlowCollector, FlowConfig};
 use amoskys_core::Shutdown;
 use amoskys_core::config::{Config, ConfigErrors};
@@ -27,13 +27,13 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 /// With files, it ends when the bus has everything. Exit status: 0 if all went well; 1 if a part failed while the
 /// others went on, or --check found an error; 2 for wrong arguments or settings, or if it could not go on.
 #[derive(Parser)]
-#[command(version, group(ArgGroup::new("input").required(true).args(["read", "interface", "check"])))]
+#[command(version, group(ArgGroup::new("input").required(true).multiple(true).args(["read", "interface", "check"])))]
 struct Args {
     /// Read these capture files (pcap or pcapng), in this order.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     read: Vec<PathBuf>,
     /// Watch this interface until Ctrl-C (Linux; needs CAP_NET_RAW).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "read")]
     interface: Option<String>,
     /// Read settings from this YAML file; variables AMOSKYS_SECTION_KEY win over it.
     #[arg(long, value_name = "FILE")]
@@ -69,9 +69,16 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let config = settings(args)?;
     let problems = Checkup::new(&config, Role::Agent).run();
     problems.iter().for_each(|problem| eprintln!("agent: {problem}"));
-    let fit = problems.iter().all(|problem| problem.severity != Severity::Error);
+    let closed = args
+        .interface
+        .as_ref()
+        .and_then(|name| LiveCapture::open(name, &LiveConfig::default()).err());
+    if let Some(error) = &closed {
+        eprintln!("agent: error: --interface: {}", Chain(error));
+    }
+    let fit = problems.iter().all(|problem| problem.severity != Severity::Error) && closed.is_none();
     if args.check {
-        if problems.is_empty() {
+        if problems.is_empty() && fit {
             println!("nothing is wrong");
         }
         return Ok(fit);
@@ -161,6 +168,7 @@ fn settings(args: &Args) -> Result<Config, ConfigErrors> {
 }
 
 /// Triggered by Ctrl-C and by the signal to terminate; the second of them ends the process at once.
+#[expect(clippy::exit, reason = "what is durable is safe however the process ends")]
 fn stop_on_signal(health: &Health) -> std::io::Result<Shutdown> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;

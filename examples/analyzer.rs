@@ -177,6 +177,7 @@ fn settings(args: &Args) -> Result<Config, ConfigErrors> {
 }
 
 /// Triggered by Ctrl-C and by the signal to terminate; the second of them ends the process at once.
+#[expect(clippy::exit, reason = "what is durable is safe however the process ends")]
 fn stop_on_signal(health: &Health) -> std::io::Result<Shutdown> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;

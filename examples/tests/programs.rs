@@ -97,6 +97,17 @@ fn a_check_says_everything_at_once() {
         assert!(text.contains(part), "{part} in {text}");
     }
 
+    // The same command line as without a check, and an interface that there is not.
+    let mut agent = site.member("agent", "sensor");
+    agent
+        .env("AMOSKYS_BUS_ADDRESS", "localhost:1")
+        .args(["--interface", "no-such-one"]);
+    let text = problems(&mut agent);
+    assert!(
+        text.contains("--interface: ") && text.contains("no-such-one"),
+        "{text}"
+    );
+
     // Keys that others can read, and no trust map.
     for key in ["bus.key", "bus.sign"] {
         set_permissions(site.path("pki").join(key), Permissions::from_mode(0o644)).expect("change the mode");
