@@ -129,7 +129,7 @@ fn a_check_says_everything_at_once() {
     );
     assert!(text.contains("trust: it does not exist"), "{text}");
 
-    // Another's certificate, and one that has ended.
+    // Another's certificate.
     let pki = site.path("pki");
     let copy = |from: &str, to: &str| {
         std::fs::copy(pki.join(from), pki.join(to)).expect("copy");
