@@ -9,7 +9,9 @@ use crate::key::KeyError;
 #[non_exhaustive]
 pub enum LogError {
     /// The signing key cannot be used.
-    #[error("the signing key cannot be used")]
+    #[error(
+        "the signing key cannot be used; restore its files from a backup, or, to go on with a new key, move what is left of them aside"
+    )]
     Key(#[from] KeyError),
     /// The log's files cannot be opened.
     #[error("the log's files cannot be opened")]

@@ -129,7 +129,14 @@ fn file_signer(path: &Path) -> Result<Arc<dyn Signer>, LogError> {
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         create_dir(dir)?;
     }
-    Ok(Arc::new(FileSigner::open_or_create(path)?))
+    // A new key in the place of a lost one would not fit what is left of it the next time.
+    let lost = !path.exists() && FileSigner::public_path(path).exists();
+    let signer = if lost {
+        FileSigner::open(path)?
+    } else {
+        FileSigner::open_or_create(path)?
+    };
+    Ok(Arc::new(signer))
 }
 
 struct Opening {
@@ -288,7 +295,8 @@ impl Opening {
         if !anchored {
             keeper.floor = wal.oldest().0;
         }
-        let mut damaged = false;
+        // A beginning that nobody trimmed away.
+        let mut damaged = wal.oldest().0 > keeper.floor && !wal.is_explained_from(wal.oldest());
         loop {
             match wal.read_kept(from, 1 << 20) {
                 Ok(records) => {

@@ -12,6 +12,7 @@
 
 pub(crate) mod format;
 pub(crate) mod lock;
+mod mark;
 pub(crate) mod segment;
 pub(crate) mod walk;
 

@@ -195,7 +195,7 @@ pub(crate) fn list_segments(dir: &Path) -> io::Result<Vec<SegmentFile>> {
 pub(crate) struct Beginning {
     /// The header, if it is intact.
     pub(crate) header: Result<SegmentHeader, HeaderFault>,
-    /// The mark of its records: out of the header, or else out of the first record.
+    /// The mark of its records: out of the header, or else out of the first record, or else of the others.
     pub(crate) mark: Option<u32>,
 }
 
@@ -210,9 +210,10 @@ pub(crate) fn read_beginning(source: &impl super::walk::ReadAt) -> io::Result<Be
         Err(_) => {
             let record = &bytes[SEGMENT_HEADER..];
             let mark = u32::from_le_bytes([record[0], record[1], record[2], record[3]]);
-            super::format::RecordHeader::decode(record, mark)
-                .filter(|_| mark != 0)
-                .map(|_| mark)
+            match super::format::RecordHeader::decode(record, mark) {
+                Some(_) if mark != 0 => Some(mark),
+                _ => super::mark::find_mark(source)?,
+            }
         }
     };
     Ok(Beginning { header, mark })

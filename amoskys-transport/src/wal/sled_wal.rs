@@ -22,6 +22,8 @@ use super::state::StateStore;
 
 /// The store's name for the note that something durable was found damaged.
 const DAMAGED: &str = "log/damaged";
+/// The store's name for the oldest offset when gaps were last recorded for what was lost before it.
+const EXPLAINED: &str = "log/explained";
 /// What callers store has names of its own.
 const CALLERS: &str = "user/";
 
@@ -217,18 +219,25 @@ impl SledWal {
     }
 
     pub(crate) fn note_damage(&self) {
-        self.keep_note(b"1");
+        self.keep_note(DAMAGED, b"1");
     }
 
     pub(crate) fn damage_explained(&self) {
-        self.keep_note(b"");
+        self.keep_note(DAMAGED, b"");
+        self.keep_note(EXPLAINED, &self.oldest().0.to_le_bytes());
     }
 
-    fn keep_note(&self, note: &[u8]) {
-        if self.store.load(DAMAGED).is_some_and(|kept| kept == note) {
+    /// Whether gaps were recorded for what was lost before this offset, at which the log begins.
+    pub(crate) fn is_explained_from(&self, oldest: Offset) -> bool {
+        let note = self.store.load(EXPLAINED);
+        note.is_some_and(|note| note == oldest.0.to_le_bytes()[..])
+    }
+
+    fn keep_note(&self, name: &str, note: &[u8]) {
+        if self.store.load(name).is_some_and(|kept| kept == note) {
             return;
         }
-        if let Err(error) = self.store.store(DAMAGED, note) {
+        if let Err(error) = self.store.store(name, note) {
             tracing::warn!(%error, "a note about damage could not be kept");
         }
         self.shared.lock().unsaved = true;

@@ -14,11 +14,11 @@ pub(crate) trait ReadAt {
     fn size(&self) -> io::Result<u64>;
 }
 
-impl ReadAt for &File {
+impl ReadAt for File {
     fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
         let mut done = 0;
         while done < buf.len() {
-            match FileExt::read_at(*self, &mut buf[done..], pos + done as u64) {
+            match FileExt::read_at(self, &mut buf[done..], pos + done as u64) {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -33,7 +33,17 @@ impl ReadAt for &File {
     }
 }
 
-impl ReadAt for &[u8] {
+impl<R: ReadAt + ?Sized> ReadAt for &R {
+    fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
+        (**self).read_at(buf, pos)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        (**self).size()
+    }
+}
+
+impl ReadAt for [u8] {
     fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
         let from = usize::try_from(pos).unwrap_or(usize::MAX).min(self.len());
         let n = buf.len().min(self.len() - from);
