@@ -103,10 +103,11 @@ mod key;
 mod log;
 mod seal;
 mod spelling;
+mod swap;
 pub mod verify;
 mod wal;
 
-pub use self::key::{FileSigner, KeyError, KeyId, PublicKey, Signer, TrustError, TrustMap};
+pub use self::key::{FileSigner, KeyError, KeyId, PublicKey, SharedTrust, Signer, TrustError, TrustMap};
 #[cfg(feature = "sled")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sled")))]
 pub use self::log::{Log, LogError, LogOptions};

@@ -57,11 +57,15 @@ pub enum RefuseReason {
     Ahead,
     /// The bus has another record of the same number: two logs of one agent went different ways.
     Fork,
+    /// The key that sealed the connection's records is no longer trusted for its agent.
+    KeyRetired,
+    /// The client's certificate has been revoked.
+    CertificateRevoked,
 }
 
 impl RefuseReason {
     /// All reasons.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Other,
         Self::NoCertificate,
         Self::UnknownAuthority,
@@ -88,6 +92,8 @@ impl RefuseReason {
         Self::Behind,
         Self::Ahead,
         Self::Fork,
+        Self::KeyRetired,
+        Self::CertificateRevoked,
     ];
 
     /// The name used in metrics, reports and audit entries.
@@ -120,6 +126,8 @@ impl RefuseReason {
             Self::Behind => "behind",
             Self::Ahead => "ahead",
             Self::Fork => "fork",
+            Self::KeyRetired => "key_retired",
+            Self::CertificateRevoked => "certificate_revoked",
         }
     }
 
@@ -150,7 +158,7 @@ mod tests {
             assert_eq!(usize::try_from(reason.code()), Ok(at));
             assert_eq!(RefuseReason::of_code(reason.code()), reason);
         }
-        assert_eq!(RefuseReason::of_code(26), RefuseReason::Other);
+        assert_eq!(RefuseReason::of_code(28), RefuseReason::Other);
         let proto = include_str!("../../proto/amoskys/v1/bus.proto");
         for reason in RefuseReason::ALL {
             let line = format!(

@@ -201,6 +201,14 @@ fn unusable(error: &TlsError, role: Role) -> Problem {
             caused(&format!("certificate {number} in it cannot be used"), &**source),
             "replace it",
         ),
+        TlsError::Crl { path, number, source } => Problem::error(
+            path.display(),
+            caused(
+                &format!("certificate revocation list {number} in it cannot be used"),
+                &**source,
+            ),
+            "replace it by what the authority issued",
+        ),
         TlsError::Identity { path, source } => Problem::error(
             path.display(),
             Chain(source).to_string(),

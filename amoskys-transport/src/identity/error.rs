@@ -105,6 +105,16 @@ pub enum TlsError {
         /// File of the key.
         key: PathBuf,
     },
+    /// A certificate revocation list in the file cannot be used.
+    #[error("certificate revocation list {number} in {path} cannot be used; replace the file by what the authority issued", path = path.display())]
+    Crl {
+        /// The file.
+        path: PathBuf,
+        /// Which one, from 1.
+        number: usize,
+        /// What is wrong with it.
+        source: BoxError,
+    },
     /// The settings cannot be made from the files, though each can be used.
     #[error("no TLS settings can be made with {certificate} and {ca}; make the certificates anew", certificate = certificate.display(), ca = ca.display())]
     Settings {

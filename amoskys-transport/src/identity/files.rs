@@ -5,16 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use amoskys_core::BoxError;
-use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
-use rustls::version::TLS13;
+use rustls::crypto::CryptoProvider;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use super::error::TlsError;
+use super::material::Material;
 use super::name::Identity;
 use super::validity::Validity;
 use crate::spelling;
@@ -29,30 +27,44 @@ use crate::spelling;
 /// certificate; each connection begins with a full handshake (no session is resumed), so that whoever is connected
 /// has shown a certificate that was valid at that time.
 ///
-/// Files are read when settings are made, not before; make new settings to use new certificates.
+/// There may also be a file of certificates that were revoked before their time: CRLs of the authorities, PEM, one
+/// behind the other. An authority without a CRL in it has revoked nothing. Only the signature of a CRL is looked at, not
+/// when the next was to come: that an authority is late should not stop everybody.
+///
+/// Files are read when settings are made, not before. [`Reloader`](super::Reloader) takes new ones into use while a
+/// process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     ca: PathBuf,
     certificate: PathBuf,
     key: PathBuf,
+    crl: Option<PathBuf>,
 }
 
 /// No chain of certificates is longer.
 const MAX_FILE: u64 = 1 << 20;
 
 impl TlsFiles {
-    /// These files.
+    /// These files, and no CRLs.
     #[must_use]
     pub fn new(ca: impl Into<PathBuf>, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         Self {
             ca: ca.into(),
             certificate: certificate.into(),
             key: key.into(),
+            crl: None,
         }
     }
 
-    /// `DIR/ca.pem`, `DIR/NAME.pem` and `DIR/NAME.key`. In file names, the name is percent-encoded as in
-    /// [`Identity::to_uri`].
+    /// The file of CRLs. It need not be there.
+    #[must_use]
+    pub fn crl(mut self, crl: impl Into<PathBuf>) -> Self {
+        self.crl = Some(crl.into());
+        self
+    }
+
+    /// `DIR/ca.pem`, `DIR/NAME.pem` and `DIR/NAME.key`; `DIR/crl.pem` if it is there. In file names, the name is
+    /// percent-encoded as in [`Identity::to_uri`].
     #[must_use]
     pub fn in_dir(dir: impl AsRef<Path>, name: &str) -> Self {
         let dir = dir.as_ref();
@@ -62,6 +74,7 @@ impl TlsFiles {
             dir.join(format!("{name}.pem")),
             dir.join(format!("{name}.key")),
         )
+        .crl(dir.join("crl.pem"))
     }
 
     /// File of the certificate authorities.
@@ -80,6 +93,12 @@ impl TlsFiles {
     #[must_use]
     pub fn key_file(&self) -> &Path {
         &self.key
+    }
+
+    /// File of the certificates that were revoked, whether it is there or not.
+    #[must_use]
+    pub fn crl_file(&self) -> Option<&Path> {
+        self.crl.as_deref()
     }
 
     /// Who the own certificate says this process is.
@@ -115,20 +134,7 @@ impl TlsFiles {
     ///
     /// If a file cannot be used. That the certificate has expired is no error here: the other side will say so.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        self.identity()?;
-        let provider = Arc::new(ring::default_provider());
-        let own = self.certified_key(&provider)?;
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()?), provider.clone()).build();
-        let verifier = verifier.map_err(|error| self.unusable(error))?;
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|error| self.unusable(error))?
-            .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        Ok(Arc::new(config))
+        Ok(Material::load(self)?.server)
     }
 
     /// Settings of a client that shows its certificate, and only talks to servers whose certificate holds the name
@@ -138,44 +144,50 @@ impl TlsFiles {
     ///
     /// If a file cannot be used. That the certificate has expired is no error here: the other side will say so.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        self.identity()?;
-        let provider = Arc::new(ring::default_provider());
-        let own = self.certified_key(&provider)?;
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|error| self.unusable(error))?
-            .with_root_certificates(self.roots()?)
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
-        config.resumption = Resumption::disabled();
-        Ok(Arc::new(config))
+        Ok(Material::load(self)?.client)
     }
 
     /// The own certificate, then intermediate ones; at least one.
     pub(crate) fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        read_certificates(&self.certificate)
+        parse_certificates(&self.certificate, &read(&self.certificate, false)?)
     }
 
     /// The certificate authorities; at least one.
     pub(crate) fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        read_certificates(&self.ca)
+        parse_certificates(&self.ca, &read(&self.ca, false)?)
     }
 
     pub(crate) fn roots(&self) -> Result<RootCertStore, TlsError> {
+        self.roots_of(&self.authorities()?)
+    }
+
+    pub(super) fn roots_of(
+        &self,
+        authorities: &[CertificateDer<'static>],
+    ) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
-        for (index, certificate) in self.authorities()?.into_iter().enumerate() {
-            roots.add(certificate).map_err(|error| TlsError::Certificate {
-                path: self.ca.clone(),
-                number: index + 1,
-                source: error.into(),
-            })?;
+        for (index, certificate) in authorities.iter().enumerate() {
+            roots
+                .add(certificate.clone())
+                .map_err(|error| TlsError::Certificate {
+                    path: self.ca.clone(),
+                    number: index + 1,
+                    source: error.into(),
+                })?;
         }
         Ok(roots)
     }
 
     /// The own certificate with its key, which is shown to be its key.
     pub(crate) fn certified_key(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
-        let chain = self.chain()?;
-        let key = self.secret_key(provider)?;
+        self.pair(self.chain()?, self.secret_key(provider)?)
+    }
+
+    pub(super) fn pair(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: Arc<dyn SigningKey>,
+    ) -> Result<CertifiedKey, TlsError> {
         let own = CertifiedKey::new(chain, key);
         match own.keys_match() {
             Ok(()) => Ok(own),
@@ -192,8 +204,15 @@ impl TlsFiles {
     }
 
     pub(crate) fn secret_key(&self, provider: &CryptoProvider) -> Result<Arc<dyn SigningKey>, TlsError> {
-        let content = read(&self.key, true)?;
-        let key = PrivateKeyDer::from_pem_slice(&content).map_err(|error| TlsError::Content {
+        self.parse_key(&read(&self.key, true)?, provider)
+    }
+
+    pub(super) fn parse_key(
+        &self,
+        content: &[u8],
+        provider: &CryptoProvider,
+    ) -> Result<Arc<dyn SigningKey>, TlsError> {
+        let key = PrivateKeyDer::from_pem_slice(content).map_err(|error| TlsError::Content {
             path: self.key.clone(),
             wanted: "secret key",
             source: error.into(),
@@ -205,7 +224,7 @@ impl TlsFiles {
         })
     }
 
-    fn unusable(&self, error: impl Into<BoxError>) -> TlsError {
+    pub(super) fn unusable(&self, error: impl Into<BoxError>) -> TlsError {
         TlsError::Settings {
             certificate: self.certificate.clone(),
             ca: self.ca.clone(),
@@ -214,19 +233,33 @@ impl TlsFiles {
     }
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn parse_certificates(
+    path: &Path,
+    content: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    parse(path, content, "certificate")
+}
+
+pub(super) fn parse_crls(
+    path: &Path,
+    content: &[u8],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    parse(path, content, "certificate revocation list")
+}
+
+/// All sections of one kind; at least one.
+fn parse<T: PemObject>(path: &Path, content: &[u8], wanted: &'static str) -> Result<Vec<T>, TlsError> {
     let failed = |source: BoxError| TlsError::Content {
         path: path.to_owned(),
-        wanted: "certificate",
+        wanted,
         source,
     };
-    let content = read(path, false)?;
-    let certificates = CertificateDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.map_err(|error| failed(error.into()))?;
-    if certificates.is_empty() {
+    let sections = T::pem_slice_iter(content).collect::<Result<Vec<_>, _>>();
+    let sections = sections.map_err(|error| failed(error.into()))?;
+    if sections.is_empty() {
         return Err(failed("it has no such section".into()));
     }
-    Ok(certificates)
+    Ok(sections)
 }
 
 pub(crate) fn read(path: &Path, secret: bool) -> Result<Vec<u8>, TlsError> {

@@ -19,16 +19,24 @@
 //! ```
 
 mod credentials;
+mod crl;
 mod error;
 mod files;
+mod material;
 mod name;
 #[cfg(feature = "pki")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pki")))]
 pub mod pki;
+mod reload;
+mod shared;
 mod validity;
+#[cfg(feature = "bus")]
+mod watch;
 
 pub use self::credentials::Credentials;
 pub use self::error::{IdentityError, TlsError};
 pub use self::files::TlsFiles;
 pub use self::name::{Identity, Role};
+pub use self::reload::{ReloadError, Reloaded, Reloader};
+pub use self::shared::{ClientTls, ServerTls, SharedTls};
 pub use self::validity::Validity;

@@ -6,6 +6,7 @@ mod public;
 mod signer;
 mod trust;
 mod trust_file;
+mod trust_shared;
 
 pub use self::error::KeyError;
 pub use self::file::FileSigner;
@@ -18,3 +19,4 @@ pub use self::trust::TrustMap;
 pub use self::trust_file::TrustError;
 #[cfg(feature = "pki")]
 pub(crate) use self::trust_file::replace_file;
+pub use self::trust_shared::SharedTrust;

@@ -47,6 +47,12 @@ impl TrustMap {
         self.agents.get(agent)?.iter().find(|key| key.id() == id)
     }
 
+    /// Whether some key may sign for this agent.
+    #[must_use]
+    pub fn knows(&self, agent: &Name) -> bool {
+        self.agents.contains_key(agent)
+    }
+
     /// The agents and their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&Name, &[PublicKey])> {
         self.agents.iter().map(|(agent, keys)| (agent, keys.as_slice()))

@@ -121,6 +121,11 @@ impl Site {
         FileSigner::open(self.path(agent).join("keys/agent.key")).unwrap()
     }
 
+    /// The key others know an agent by.
+    pub(crate) fn signer_of(&self, agent: &str) -> PublicKey {
+        self.signer(agent).public_key()
+    }
+
     /// The signing key of an agent, drawn if there is none, and trusted by buses opened later.
     pub(crate) fn know(&mut self, agent: &str) -> PublicKey {
         let dir = self.path(agent).join("keys");
@@ -253,6 +258,11 @@ impl Agent {
         let feed = RecordFeed::new(self.log.wal.clone(), Offset(acknowledged));
         feed.end(self.log.wal.durable());
         feed
+    }
+
+    /// A feed that goes on until it is ended.
+    pub(crate) fn feed_open(&self) -> RecordFeed {
+        RecordFeed::new(self.log.wal.clone(), Offset(0))
     }
 
     pub(crate) fn publisher(&self, site: &Site, bus: &Running) -> Publisher {

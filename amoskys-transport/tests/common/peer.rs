@@ -163,11 +163,13 @@ pub(crate) struct Witness {
 impl Witness {
     /// The value of `amoskys_bus_refused_total` for this reason.
     pub(crate) fn refused(&self, reason: &str) -> u64 {
-        let key = format!("amoskys_bus_refused_total reason={reason}");
+        self.count(&format!("amoskys_bus_refused_total reason={reason}"))
+    }
+
+    /// The value of a counter, `NAME LABEL=VALUE`.
+    pub(crate) fn count(&self, key: &str) -> u64 {
         let counters = self.counters.lock().unwrap();
-        counters
-            .get(&key)
-            .map_or(0, |count| count.load(Ordering::Relaxed))
+        counters.get(key).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Whether a refusal was logged for this reason.

@@ -7,6 +7,7 @@ use tokio_rustls::TlsConnector;
 
 use super::error::ConnectionError;
 use super::options::ConnectOptions;
+use super::standing::Standing;
 use crate::bus::frame::{Frame, FrameError, FrameType, MAX_FRAME, MAX_WELCOME};
 use crate::bus::link::Link;
 use crate::bus::message::{self, PROTOCOL, Part};
@@ -22,7 +23,7 @@ pub(crate) async fn dial(
     options: &ConnectOptions,
     part: Part,
     name: &str,
-) -> Result<(ClientLink, message::Welcome), ConnectionError> {
+) -> Result<(ClientLink, message::Welcome, Standing), ConnectionError> {
     let connecting = tokio::time::timeout(options.timeout, connect(options, part, name));
     connecting.await.map_err(|_| ConnectionError::Timeout {
         address: options.address.clone(),
@@ -34,7 +35,7 @@ async fn connect(
     options: &ConnectOptions,
     part: Part,
     name: &str,
-) -> Result<(ClientLink, message::Welcome), ConnectionError> {
+) -> Result<(ClientLink, message::Welcome, Standing), ConnectionError> {
     let address = &options.address;
     let server_name = server_name(options)?;
     let tcp = TcpStream::connect(address.as_str()).await;
@@ -43,7 +44,8 @@ async fn connect(
         source,
     })?;
     let _ = tcp.set_nodelay(true);
-    let connector = TlsConnector::from(options.tls.clone());
+    let mut standing = Standing::new(&options.tls, address.clone(), server_name.clone());
+    let connector = TlsConnector::from(options.tls.config());
     let tls = connector
         .connect(server_name, BufReader::with_capacity(SOCKET_READ, tcp))
         .await;
@@ -61,11 +63,9 @@ async fn connect(
         crate::bus::link::LinkError::Io(error).into()
     })?;
     // Whoever else has a certificate of the same authority is no bus.
-    let certificate = tls
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first());
+    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    standing.shown(chain);
+    let certificate = chain.first();
     let untrusted = |source: amoskys_core::BoxError| ConnectionError::Untrusted {
         address: address.clone(),
         source,
@@ -97,7 +97,7 @@ async fn connect(
         });
     }
     link.set_limit(MAX_FRAME);
-    Ok((link, welcome))
+    Ok((link, welcome, standing))
 }
 
 /// What a refusal says, and the refusal itself.

@@ -137,17 +137,20 @@ fn of_io(error: io::Error) -> ConnectionError {
         // The second is said if another authority has the name of the right one.
         AlertDescription::UnknownCA | AlertDescription::DecryptError => RefuseReason::UnknownAuthority,
         AlertDescription::CertificateExpired => RefuseReason::CertificateExpired,
+        AlertDescription::CertificateRevoked => RefuseReason::CertificateRevoked,
         AlertDescription::BadCertificate
         | AlertDescription::UnsupportedCertificate
-        | AlertDescription::CertificateRevoked
         | AlertDescription::CertificateUnknown
         | AlertDescription::AccessDenied => RefuseReason::BadCertificate,
         _ => RefuseReason::Handshake,
     };
-    ConnectionError::Refused {
-        reason,
-        text: format!("the TLS handshake failed with {alert:?}"),
-    }
+    let text = match reason {
+        RefuseReason::CertificateRevoked => {
+            "the certificate of this client has been revoked; it needs a new one".to_owned()
+        }
+        _ => format!("the TLS handshake failed with {alert:?}"),
+    };
+    ConnectionError::Refused { reason, text }
 }
 
 /// Why no records come from a bus.

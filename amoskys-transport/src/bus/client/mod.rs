@@ -8,6 +8,7 @@ mod publisher;
 mod resume;
 mod run;
 mod settings;
+mod standing;
 mod subscription;
 
 pub use self::error::{ConnectionError, PublishError, SubscribeError};

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use amoskys_core::Shutdown;
 use amoskys_core::error::Chain;
-use rustls::ClientConfig;
+
+use crate::identity::ClientTls;
 
 /// Is told why the bus is not reached, or that it is.
 type Watch = dyn Fn(Option<&str>) + Send + Sync;
@@ -13,7 +14,7 @@ type Watch = dyn Fn(Option<&str>) + Send + Sync;
 #[derive(Clone)]
 pub struct ConnectOptions {
     pub(crate) address: String,
-    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) tls: ClientTls,
     pub(crate) server_name: Option<String>,
     pub(crate) timeout: Duration,
     pub(crate) keepalive: Duration,
@@ -24,12 +25,14 @@ pub struct ConnectOptions {
 
 impl ConnectOptions {
     /// The bus at `HOST:PORT`. `tls` holds the client's certificate, and the authorities it trusts;
-    /// [`TlsFiles::client_config`](crate::identity::TlsFiles::client_config) makes it.
+    /// [`TlsFiles::client_config`](crate::identity::TlsFiles::client_config) makes it. With a
+    /// [`SharedTls`](crate::identity::SharedTls) they can be replaced: the next connection is made with what is there then,
+    /// and one with a bus that is not believed any more ends at once.
     #[must_use]
-    pub fn new(address: impl Into<String>, tls: Arc<ClientConfig>) -> Self {
+    pub fn new(address: impl Into<String>, tls: impl Into<ClientTls>) -> Self {
         Self {
             address: address.into(),
-            tls,
+            tls: tls.into(),
             server_name: None,
             timeout: Duration::from_secs(5),
             keepalive: Duration::from_secs(10),

@@ -103,9 +103,12 @@ impl RecordSink for Publisher {
     async fn carry(&mut self, feed: &RecordFeed) -> Result<(), PublishError> {
         let dialed = dial(&self.options.connect, Part::Publisher, self.own.agent.as_str()).await;
         let result = match dialed {
-            Ok((link, welcome)) => {
+            Ok((link, welcome, mut standing)) => {
                 self.options.connect.tell(None);
-                Run::carry(self, feed, link, welcome).await
+                tokio::select! {
+                    result = Run::carry(self, feed, link, welcome) => result,
+                    error = standing.lost() => Err(error.into()),
+                }
             }
             Err(error) => Err(error.into()),
         };

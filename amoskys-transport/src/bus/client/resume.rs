@@ -248,7 +248,7 @@ mod tests {
             let trust = TrustMap::new().allow("a", signer.public_key());
             Self {
                 sealer: Sealer::new("a", EPOCH, signer.clone()),
-                checker: Checker::new("a".into(), Arc::new(trust)),
+                checker: Checker::new("a".into(), trust.into(), Arc::default()),
                 signer,
             }
         }

@@ -12,6 +12,7 @@ use super::backoff::Backoff;
 use super::dial::{ClientLink, dial, refused};
 use super::error::{ConnectionError, SubscribeError};
 use super::options::ConnectOptions;
+use super::standing::Standing;
 use crate::bus::frame::{Frame, FrameError, FrameType};
 use crate::bus::link::LinkError;
 use crate::bus::message::{self, At, Nothing, Part, StartAt};
@@ -116,6 +117,8 @@ impl SubscribeOptions {
 pub struct Subscription {
     options: SubscribeOptions,
     link: Option<ClientLink>,
+    /// Of the bus that the link is to.
+    standing: Option<Standing>,
     /// Where to go on.
     next: Option<Offset>,
     /// Received, and not given yet.
@@ -144,6 +147,7 @@ impl Subscription {
             },
             options,
             link: None,
+            standing: None,
             buffer: Vec::new(),
             buffer_bytes: 0,
             received_bytes: 0,
@@ -164,7 +168,7 @@ impl Subscription {
     }
 
     async fn connect(&mut self) -> Result<(), SubscribeError> {
-        let (mut link, _) = dial(&self.options.connect, Part::Subscriber, "").await?;
+        let (mut link, _, standing) = dial(&self.options.connect, Part::Subscriber, "").await?;
         self.options.connect.tell(None);
         let options = &self.options;
         let (start, offset) = match (self.next, options.start) {
@@ -191,6 +195,7 @@ impl Subscription {
         }
         self.asked = None;
         self.link = Some(link);
+        self.standing = Some(standing);
         Ok(())
     }
 
@@ -199,9 +204,15 @@ impl Subscription {
             self.connect().await?;
         }
         while self.buffer.is_empty() {
-            let Some(link) = &mut self.link else { return Ok(()) };
+            let (Some(link), Some(standing)) = (&mut self.link, &mut self.standing) else {
+                return Ok(());
+            };
             let keepalive = self.options.connect.keepalive;
-            match tokio::time::timeout(keepalive, link.next()).await {
+            let frame = tokio::select! {
+                frame = tokio::time::timeout(keepalive, link.next()) => frame,
+                error = standing.lost() => return Err(error.into()),
+            };
+            match frame {
                 Ok(frame) => {
                     let frame = frame?;
                     self.asked = None;

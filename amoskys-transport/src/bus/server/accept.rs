@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::shared::Shared;
+use super::standing::{Changes, Standing};
 use super::{publisher, subscriber};
 use crate::bus::frame::{FrameType, MAX_FRAME};
 use crate::bus::link::{Link, LinkError};
@@ -83,7 +84,8 @@ impl From<crate::bus::frame::FrameError> for End {
 pub(crate) async fn connection(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, shutdown: Shutdown) {
     // Without it, a last small write waits for the other side.
     let _ = tcp.set_nodelay(true);
-    let acceptor = TlsAcceptor::from(shared.options.tls.clone());
+    let changes = Changes::of(&shared);
+    let acceptor = TlsAcceptor::from(shared.options.tls.config());
     let accepting = acceptor
         .accept(BufReader::with_capacity(SOCKET_READ, tcp))
         .into_fallible();
@@ -115,12 +117,8 @@ pub(crate) async fn connection(shared: Arc<Shared>, tcp: TcpStream, peer: Socket
             return;
         }
     };
-    let certificate = tls
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first());
-    let identity = match certificate {
+    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+    let identity = match chain.first() {
         Some(certificate) => Identity::of_certificate(certificate)
             .map_err(|error| Refusal::new(RefuseReason::Identity, error.to_string())),
         None => Err(Refusal::new(
@@ -136,7 +134,10 @@ pub(crate) async fn connection(shared: Arc<Shared>, tcp: TcpStream, peer: Socket
         .as_ref()
         .map_or_else(|_| "unknown".to_owned(), ToString::to_string);
     let end = match identity {
-        Ok(identity) => greet(&shared, &mut link, &identity, &shutdown).await,
+        Ok(identity) => {
+            let mut standing = Standing::new(changes, identity.clone(), chain);
+            greet(&shared, &mut link, &identity, &mut standing, &shutdown).await
+        }
         Err(refusal) => Err(refusal.into()),
     };
     match end {
@@ -167,6 +168,7 @@ async fn greet(
     shared: &Arc<Shared>,
     link: &mut ServerLink,
     identity: &Identity,
+    standing: &mut Standing,
     shutdown: &Shutdown,
 ) -> Result<(), End> {
     let slow = || {
@@ -204,13 +206,13 @@ async fn greet(
                 let text = format!("{identity} has the bus's own name");
                 return Err(Refusal::new(RefuseReason::AgentMismatch, text).into());
             }
-            if !shared.trust.iter().any(|(agent, _)| *agent == identity.name) {
+            if !shared.options.trust.snapshot().knows(&identity.name) {
                 let text = format!("no key is trusted for agent {}", identity.name);
                 return Err(Refusal::new(RefuseReason::UnknownAgent, text).into());
             }
-            publisher::serve(shared, link, identity, shutdown).await
+            publisher::serve(shared, link, identity, standing, shutdown).await
         }
-        Ok(Part::Subscriber) => subscriber::serve(shared, link, identity, shutdown).await,
+        Ok(Part::Subscriber) => subscriber::serve(shared, link, identity, standing, shutdown).await,
         _ => Err(Refusal::new(
             RefuseReason::Protocol,
             "the client is neither publisher nor subscriber",
@@ -240,16 +242,19 @@ fn handshake_reason(error: &std::io::Error) -> RefuseReason {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
     match inner {
         Some(TlsError::NoCertificatesPresented) => RefuseReason::NoCertificate,
-        Some(TlsError::InvalidCertificate(error)) => match error {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                RefuseReason::UnknownAuthority
-            }
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. } => RefuseReason::CertificateExpired,
-            _ => RefuseReason::BadCertificate,
-        },
+        Some(TlsError::InvalidCertificate(error)) => certificate_reason(error),
         _ => RefuseReason::Handshake,
+    }
+}
+
+pub(crate) fn certificate_reason(error: &CertificateError) -> RefuseReason {
+    match error {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => RefuseReason::UnknownAuthority,
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => RefuseReason::CertificateExpired,
+        CertificateError::Revoked => RefuseReason::CertificateRevoked,
+        _ => RefuseReason::BadCertificate,
     }
 }

@@ -1,20 +1,25 @@
 //! What the bus checks of a record before it looks at its place: who sealed it, and that it is as it was sealed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use amoskys_core::{Name, Seq};
 
 use super::streams::Place;
 use crate::bus::refuse::RefuseReason;
-use crate::key::{KeyId, PublicKey, TrustMap};
+use crate::key::{KeyId, PublicKey, SharedTrust};
 use crate::seal::header::{RawHeader, RecordKind, sha256, signed_message};
+use crate::wal::segment::lock;
 
 /// Checks the records of one connection.
 pub(crate) struct Checker {
     agent: Name,
-    trust: Arc<TrustMap>,
+    trust: SharedTrust,
+    /// The number of the trust map that had the key.
+    number: u64,
     /// The key of the last record; it is almost always that of the next, too.
     key: Option<(KeyId, PublicKey)>,
+    /// Its name, for who watches over the connection.
+    noted: Arc<Mutex<Option<KeyId>>>,
 }
 
 /// A record that is genuine.
@@ -28,11 +33,13 @@ pub(crate) struct Checked {
 }
 
 impl Checker {
-    pub(crate) fn new(agent: Name, trust: Arc<TrustMap>) -> Self {
+    pub(crate) fn new(agent: Name, trust: SharedTrust, noted: Arc<Mutex<Option<KeyId>>>) -> Self {
         Self {
             agent,
+            number: trust.number(),
             trust,
             key: None,
+            noted,
         }
     }
 
@@ -44,10 +51,7 @@ impl Checker {
             let text = format!("the record is of agent {}, not of {}", header.agent, self.agent);
             return Err((RefuseReason::AgentMismatch, text));
         }
-        let key = self.key(header.key()).ok_or_else(|| {
-            let text = format!("key {} is not trusted for agent {}", header.key(), self.agent);
-            (RefuseReason::UnknownKey, text)
-        })?;
+        let key = self.key(header.key())?;
         let digest = header.digest();
         if !key.verify(&signed_message(&digest), header.signature) {
             return Err((RefuseReason::Signature, "the signature is wrong".to_owned()));
@@ -83,14 +87,29 @@ impl Checker {
         })
     }
 
-    fn key(&mut self, id: KeyId) -> Option<PublicKey> {
+    fn key(&mut self, id: KeyId) -> Result<PublicKey, (RefuseReason, String)> {
+        let number = self.trust.number();
         if let Some((known, key)) = &self.key
             && *known == id
+            && self.number == number
         {
-            return Some(*key);
+            return Ok(*key);
         }
-        let key = *self.trust.key(&self.agent, id)?;
+        let trust = self.trust.snapshot();
+        let Some(key) = trust.key(&self.agent, id).copied() else {
+            let reason = match &self.key {
+                _ if !trust.knows(&self.agent) => RefuseReason::UnknownAgent,
+                Some((known, _)) if *known == id => RefuseReason::KeyRetired,
+                _ => RefuseReason::UnknownKey,
+            };
+            return Err((
+                reason,
+                format!("key {id} is not trusted for agent {}", self.agent),
+            ));
+        };
+        self.number = number;
         self.key = Some((id, key));
-        Some(key)
+        *lock(&self.noted) = Some(id);
+        Ok(key)
     }
 }

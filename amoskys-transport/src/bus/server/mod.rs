@@ -11,6 +11,7 @@ mod publisher;
 mod retention;
 mod serve;
 mod shared;
+mod standing;
 mod streams;
 mod subscriber;
 

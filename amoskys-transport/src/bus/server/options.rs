@@ -1,13 +1,12 @@
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use amoskys_core::Name;
-use rustls::ServerConfig;
 
-use crate::key::TrustMap;
+use crate::identity::ServerTls;
+use crate::key::SharedTrust;
 use crate::log::LogOptions;
 
 /// Settings of a [`Bus`](super::Bus). The log's directory, TLS and the trusted keys must be given; the rest has
@@ -15,8 +14,8 @@ use crate::log::LogOptions;
 #[derive(Clone)]
 pub struct BusOptions {
     pub(crate) dir: PathBuf,
-    pub(crate) tls: Arc<ServerConfig>,
-    pub(crate) trust: TrustMap,
+    pub(crate) tls: ServerTls,
+    pub(crate) trust: SharedTrust,
     pub(crate) name: Name,
     pub(crate) listen: SocketAddr,
     pub(crate) log: LogOptions,
@@ -34,13 +33,15 @@ impl BusOptions {
     /// A bus with its log in `dir`, that shows clients the certificate in `tls`, and believes the keys in `trust`.
     ///
     /// `tls` must ask clients for certificates; [`TlsFiles::server_config`](crate::identity::TlsFiles::server_config)
-    /// makes one that does.
+    /// makes one that does. With a [`SharedTls`](crate::identity::SharedTls) and a [`SharedTrust`], of a
+    /// [`Reloader`](crate::identity::Reloader) for example, both can be replaced while the bus runs. Whoever is not
+    /// believed any more is then cut off at once; nobody else notices.
     #[must_use]
-    pub fn new(dir: impl Into<PathBuf>, tls: Arc<ServerConfig>, trust: TrustMap) -> Self {
+    pub fn new(dir: impl Into<PathBuf>, tls: impl Into<ServerTls>, trust: impl Into<SharedTrust>) -> Self {
         Self {
             dir: dir.into(),
-            tls,
-            trust,
+            tls: tls.into(),
+            trust: trust.into(),
             name: "bus".into(),
             listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 50_051)),
             log: LogOptions::new(),

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::accept::{End, Refusal, ServerLink, stopping};
 use super::check::{Checked, Checker};
 use super::shared::{Connected, Shared};
+use super::standing::Standing;
 use super::streams::{NotTaken, StreamKey, Taken};
 use crate::bus::frame::{FrameError, FrameType};
 use crate::bus::link::Turn;
@@ -31,11 +32,16 @@ pub(crate) async fn serve(
     shared: &Arc<Shared>,
     link: &mut ServerLink,
     identity: &Identity,
+    standing: &mut Standing,
     shutdown: &Shutdown,
 ) -> Result<(), End> {
     let connected = shared.connect(&identity.name);
     let mut session = Session {
-        checker: Checker::new(identity.name.clone(), shared.trust.clone()),
+        checker: Checker::new(
+            identity.name.clone(),
+            shared.options.trust.clone(),
+            standing.key(),
+        ),
         durable: shared.durable.clone(),
         connected,
         shared: shared.clone(),
@@ -44,8 +50,14 @@ pub(crate) async fn serve(
         settled_bytes: 0,
         link,
     };
-    session.welcome().await?;
-    session.run(shutdown).await
+    let work = async {
+        session.welcome().await?;
+        session.run(shutdown).await
+    };
+    tokio::select! {
+        ended = work => ended,
+        refusal = standing.lost(shared, true) => Err(refusal.into()),
+    }
 }
 
 struct Session<'a> {

@@ -18,6 +18,7 @@ use super::retention;
 use super::shared::Shared;
 use super::streams::Streams;
 use crate::bus::refuse::RefuseReason;
+use crate::key::TrustMap;
 use crate::log::{Log, LogError};
 use crate::wal::segment::lock;
 
@@ -59,7 +60,7 @@ impl Bus {
     ///
     /// If the log cannot be opened, or the address cannot be listened on.
     pub fn open(options: BusOptions) -> Result<Self, BusError> {
-        let mut trust = options.trust.clone();
+        let mut trust = TrustMap::clone(&options.trust.snapshot());
         for (agent, keys) in options.log.trust.iter() {
             keys.iter().for_each(|key| trust.insert(agent.clone(), *key));
         }

@@ -17,7 +17,6 @@ use super::options::BusOptions;
 use super::positions::Positions;
 use super::streams::{NotTaken, Streams, Taken};
 use crate::bus::refuse::RefuseReason;
-use crate::key::TrustMap;
 use crate::wal::SledWal;
 use crate::wal::segment::lock;
 
@@ -25,7 +24,6 @@ pub(crate) struct Shared {
     pub(crate) name: Name,
     pub(crate) options: BusOptions,
     pub(crate) wal: Arc<SledWal>,
-    pub(crate) trust: Arc<TrustMap>,
     pub(crate) journal: Journal,
     pub(crate) positions: Positions,
     /// How far the log is durable.
@@ -76,7 +74,6 @@ impl Shared {
             .map(|(name, streams)| (name.clone(), Arc::new(Agent::new(name, streams))));
         Self {
             name: options.name.clone(),
-            trust: Arc::new(options.trust.clone()),
             positions: Positions::load(&wal),
             durable,
             room: Notify::new(),

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::accept::{End, Refusal, ServerLink, stopping};
 use super::shared::Shared;
+use super::standing::Standing;
 use crate::bus::frame::{Frame, FrameError, FrameType};
 use crate::bus::link::Turn;
 use crate::bus::message::{self, At, Nothing, PROTOCOL, StartAt, class_of};
@@ -28,6 +29,19 @@ const TELL: Duration = Duration::from_millis(200);
 type Reading = JoinHandle<Result<Vec<(Offset, Bytes)>, WalError>>;
 
 pub(crate) async fn serve(
+    shared: &Arc<Shared>,
+    link: &mut ServerLink,
+    identity: &Identity,
+    standing: &mut Standing,
+    shutdown: &Shutdown,
+) -> Result<(), End> {
+    tokio::select! {
+        ended = work(shared, link, identity, shutdown) => ended,
+        refusal = standing.lost(shared, false) => Err(refusal.into()),
+    }
+}
+
+async fn work(
     shared: &Arc<Shared>,
     link: &mut ServerLink,
     identity: &Identity,

@@ -2,8 +2,9 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData,
+    RevokedCertParams, SanType, SerialNumber,
 };
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -189,6 +190,42 @@ impl Authority {
             certificate_pem: to_pem(certificate.der()),
             key_pem: key.serialize_pem(),
         })
+    }
+
+    /// A list (CRL, PEM) that says that these certificates, and no others, are revoked: all that were revoked and have
+    /// not expired must be among them each time. The next list is said to come after `next`.
+    ///
+    /// # Errors
+    ///
+    /// If one is no certificate.
+    pub fn revoke(&self, certificates: &[CertificateDer<'_>], next: Duration) -> Result<String, PkiError> {
+        let what = "the list of revoked certificates";
+        let now = SystemTime::now();
+        let mut revoked_certs = Vec::new();
+        for certificate in certificates {
+            let certificate = x509_cert::Certificate::from_der(certificate).map_err(failed(what))?;
+            revoked_certs.push(RevokedCertParams {
+                serial_number: SerialNumber::from_slice(certificate.tbs_certificate.serial_number.as_bytes()),
+                revocation_time: now.into(),
+                reason_code: None,
+                invalidity_date: None,
+            });
+        }
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let number = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        let params = CertificateRevocationListParams {
+            this_update: now.into(),
+            next_update: now
+                .checked_add(next.clamp(Duration::from_secs(60), MAX_LIFETIME))
+                .unwrap_or(now)
+                .into(),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.issuer).map_err(failed(what))?;
+        list.pem().map_err(failed(what))
     }
 }
 
