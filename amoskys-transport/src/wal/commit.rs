@@ -35,7 +35,6 @@ struct Work {
     dead: Vec<Arc<Segment>>,
     /// The segment behind the dead ones.
     oldest: Option<Arc<Segment>>,
-    floor: u64,
     closing: bool,
     settle: bool,
 }
@@ -82,7 +81,6 @@ impl Committer {
                     queue: std::mem::replace(&mut state.queue, std::mem::take(spent)),
                     dead: std::mem::take(&mut state.dead),
                     oldest: state.segments.front().cloned(),
-                    floor: state.floor,
                     closing: state.closing,
                     settle,
                 };
@@ -149,13 +147,15 @@ impl Committer {
     }
 
     fn settle(&mut self, work: &Work, unsettled: bool) {
-        {
+        let unsaved = {
             let mut state = self.shared.lock();
-            if std::mem::take(&mut state.unsaved)
-                && let Err(error) = self.store.store(FLOOR, &work.floor.to_le_bytes())
-            {
-                tracing::warn!(%error, "how far the log was trimmed could not be kept");
-            }
+            // As it is now: it may have moved on since the work was taken, and is not told of again.
+            std::mem::take(&mut state.unsaved).then_some(state.floor)
+        };
+        if let Some(floor) = unsaved
+            && let Err(error) = self.store.store(FLOOR, &floor.to_le_bytes())
+        {
+            tracing::warn!(%error, "how far the log was trimmed could not be kept");
         }
         // First the positions of those who read the log, then what they have read.
         self.store.sync();

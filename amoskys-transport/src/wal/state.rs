@@ -3,6 +3,7 @@
 //! Nothing here is needed to read the log. sled is kept off the path of a commit, and is not trusted: each
 //! value carries a checksum; where sled fails to open, returns an error or panics, its directory is set aside
 //! and an empty one takes its place; and its `flush` is followed by a real `fsync`, which it does not do itself.
+//! A disk without room is no damage: what is there stays, and what is stored meanwhile waits in memory.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,6 +39,8 @@ pub(crate) struct StateStore {
 struct Inner {
     store: Store,
     dirty: bool,
+    /// Stored, and perhaps not durable yet.
+    unsynced: BTreeMap<String, Bytes>,
 }
 
 #[derive(Debug)]
@@ -45,16 +48,30 @@ enum Store {
     Sled(sled::Db),
     /// sled cannot even begin anew: values live as long as the process.
     Memory(BTreeMap<String, Bytes>),
+    /// The disk has no room: what is stored waits until it has, and what was stored before is not known meanwhile.
+    Waiting,
 }
 
 impl StateStore {
     /// Opens the store of a log, or begins a new one.
     pub(crate) fn open(log_dir: &Path) -> Self {
         let dir = log_dir.join(STATE_DIR);
-        let store = open_sled(&dir).map_or_else(|error| begin_anew(&dir, None, &error), Store::Sled);
+        let store = match open_sled(&dir) {
+            Ok(db) => Store::Sled(db),
+            Err(error) if lacks_room(&dir, &error) => {
+                say_waiting(&dir, &error);
+                Store::Waiting
+            }
+            Err(error) => begin_anew(&dir, None, &error),
+        };
+        let inner = Inner {
+            store,
+            dirty: false,
+            unsynced: BTreeMap::new(),
+        };
         Self {
             dir,
-            inner: Mutex::new(Inner { store, dirty: false }),
+            inner: Mutex::new(inner),
         }
     }
 
@@ -62,11 +79,12 @@ impl StateStore {
         let mut inner = lock(&self.inner);
         match &inner.store {
             Store::Memory(values) => values.get(name).cloned(),
+            Store::Waiting => inner.unsynced.get(name).cloned(),
             Store::Sled(db) => match guarded(|| load_pieces(db, name)) {
                 Ok(value) => value,
                 Err(error) => {
                     self.replace(&mut inner, &error);
-                    None
+                    inner.unsynced.get(name).cloned()
                 }
             },
         }
@@ -81,45 +99,88 @@ impl StateStore {
             });
         }
         let mut inner = lock(&self.inner);
+        inner.dirty = true;
+        inner
+            .unsynced
+            .insert(name.to_owned(), Bytes::copy_from_slice(value));
         if let Store::Sled(db) = &inner.store
             && let Err(error) = guarded(|| store_pieces(db, name, value))
         {
+            // With all that is not durable, this value too.
             self.replace(&mut inner, &error);
-            if let Store::Sled(db) = &inner.store {
-                let again = guarded(|| store_pieces(db, name, value));
-                again.map_err(|source| WalError::Failed {
-                    action: "kept a named value",
-                    source,
-                })?;
-            }
-        }
-        if let Store::Memory(values) = &mut inner.store {
+        } else if let Store::Memory(values) = &mut inner.store {
             values.insert(name.to_owned(), Bytes::copy_from_slice(value));
         }
-        inner.dirty = true;
         Ok(())
     }
 
-    /// Makes what was stored durable.
+    /// Makes what was stored durable, as soon as there is room for it.
     pub(crate) fn sync(&self) {
         let mut inner = lock(&self.inner);
-        if !std::mem::take(&mut inner.dirty) {
+        if !inner.dirty {
             return;
         }
-        let Store::Sled(db) = &inner.store else { return };
-        let flushed = guarded(|| {
-            db.flush()?;
-            sync_files(&self.dir)
-        });
-        if let Err(error) = flushed {
-            self.replace(&mut inner, &error);
+        if matches!(inner.store, Store::Waiting) {
+            if !has_room(&self.dir) {
+                return;
+            }
+            inner.store = match open_sled(&self.dir) {
+                Ok(db) => Store::Sled(db),
+                Err(error) if lacks_room(&self.dir, &error) => return,
+                Err(error) => begin_anew(&self.dir, None, &error),
+            };
+            self.store_unsynced(&mut inner);
+        }
+        let flushed = match &inner.store {
+            Store::Sled(db) => guarded(|| {
+                db.flush()?;
+                sync_files(&self.dir)
+            }),
+            Store::Memory(_) => Ok(()),
+            Store::Waiting => return,
+        };
+        match flushed {
+            Ok(()) => {
+                inner.unsynced.clear();
+                inner.dirty = false;
+            }
+            Err(error) => self.replace(&mut inner, &error),
         }
     }
 
+    /// Gives up a store that failed, and goes on with another or waits for room.
     fn replace(&self, inner: &mut Inner, error: &BoxError) {
-        let old = std::mem::replace(&mut inner.store, Store::Memory(BTreeMap::new()));
+        let old = std::mem::replace(&mut inner.store, Store::Waiting);
         let old = if let Store::Sled(db) = old { Some(db) } else { None };
+        if lacks_room(&self.dir, error) && !error.is::<Panicked>() {
+            say_waiting(&self.dir, error);
+            // Its files are opened again later, and until it is gone they are locked.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+            return;
+        }
         inner.store = begin_anew(&self.dir, old, error);
+        self.store_unsynced(inner);
+    }
+
+    /// Puts what is not durable yet into a store that was just opened.
+    fn store_unsynced(&self, inner: &mut Inner) {
+        let stored = match &mut inner.store {
+            Store::Sled(db) => guarded(|| {
+                let mut values = inner.unsynced.iter();
+                values.try_for_each(|(name, value)| store_pieces(db, name, value))
+            }),
+            Store::Memory(values) => {
+                values.extend(inner.unsynced.clone());
+                Ok(())
+            }
+            Store::Waiting => Ok(()),
+        };
+        if let Err(error) = stored {
+            // Not tried for ever: with room or without, it is tried again at the next sync.
+            say_waiting(&self.dir, &error);
+            let failed = std::mem::replace(&mut inner.store, Store::Waiting);
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(failed)));
+        }
     }
 }
 
@@ -141,9 +202,48 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError>
             let text = text
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("no message");
-            Err(format!("sled panicked: {text}").into())
+            Err(Panicked(text.to_owned()).into())
         }
     }
+}
+
+/// sled panicked: whatever it holds is not to be touched any more.
+#[derive(Debug, thiserror::Error)]
+#[error("sled panicked: {0}")]
+struct Panicked(String);
+
+/// Below this, sled may not even be able to open.
+const ROOM: u64 = 2 << 20;
+
+fn has_room(dir: &Path) -> bool {
+    use rustix::fs::{StatVfsMountFlags, statvfs};
+    let existing = if dir.exists() {
+        dir
+    } else {
+        dir.parent().unwrap_or(dir)
+    };
+    statvfs(existing).map_or(true, |disk| {
+        !disk.f_flag.contains(StatVfsMountFlags::RDONLY)
+            && disk.f_bavail.saturating_mul(disk.f_frsize) >= ROOM
+    })
+}
+
+/// Whether it failed for lack of room and not for damage.
+fn lacks_room(dir: &Path, error: &BoxError) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kind = match error.downcast_ref::<sled::Error>() {
+        Some(sled::Error::Io(error)) => Some(error.kind()),
+        _ => error.downcast_ref::<std::io::Error>().map(std::io::Error::kind),
+    };
+    matches!(kind, Some(QuotaExceeded | ReadOnlyFilesystem | StorageFull)) || !has_room(dir)
+}
+
+fn say_waiting(dir: &Path, error: &BoxError) {
+    tracing::warn!(
+        dir = %dir.display(),
+        %error,
+        "no room for the store beside the log: what is stored is kept in memory until there is; make room on the disk"
+    );
 }
 
 fn open_sled(dir: &Path) -> Result<sled::Db, BoxError> {
