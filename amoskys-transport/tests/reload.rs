@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use amoskys_core::event::AuditEntry;
 use amoskys_core::{RecordSink as _, RecordSource as _, Shutdown, Wal as _};
 use amoskys_transport::TrustMap;
 use amoskys_transport::bus::{
@@ -136,6 +137,14 @@ impl Stage {
 
 /// Whether the bus's own stream says so.
 async fn audited(stage: &Stage, reason: RefuseReason, actor: &str) -> bool {
+    let beginning = format!("{reason}: ");
+    wrote(stage, |entry| {
+        entry.actor == actor && entry.reason.starts_with(&beginning)
+    })
+    .await
+}
+
+async fn wrote(stage: &Stage, is_it: impl Fn(&AuditEntry) -> bool) -> bool {
     use amoskys_core::{Class, Open as _, Payload};
     let tls = SharedTls::load(&TlsFiles::in_dir(stage.dir(), "analyzer")).unwrap();
     let options = SubscribeOptions::new(stage.connect(&tls)).classes([Class::Audit]);
@@ -148,8 +157,7 @@ async fn audited(stage: &Stage, reason: RefuseReason, actor: &str) -> bool {
         for (_, record) in records {
             for event in opener.open(&record).unwrap().events {
                 if let Payload::Audit(entry) = event.payload
-                    && entry.actor == actor
-                    && entry.reason.starts_with(&format!("{reason}: "))
+                    && is_it(&entry)
                 {
                     return true;
                 }
@@ -318,6 +326,12 @@ async fn an_agent_taken_out_of_the_trust_map_is_cut_off_and_can_come_back() {
     assert!(stage.reloader.reload().unwrap().trust);
     a.goes_on().await;
     honest.undisturbed().await;
+    let replaced = |entry: &AuditEntry| {
+        entry.action == "trust.replaced"
+            && entry.reason.contains("removed: ")
+            && entry.reason.ends_with(" of a")
+    };
+    assert!(wrote(&stage, replaced).await);
     stage.refused(RefuseReason::UnknownAgent, "agent a").await;
 }
 
@@ -365,6 +379,7 @@ async fn a_revoked_certificate_is_cut_off_and_refused_from_then_on() {
     .await;
     drop(a);
     honest.undisturbed().await;
+    assert!(wrote(&stage, |entry| entry.action == "certificates.replaced").await);
     stage.refused(RefuseReason::CertificateRevoked, "agent a").await;
 }
 

@@ -30,6 +30,9 @@
 //! only, with the signing keys that the bus's [`TrustMap`](crate::TrustMap) has for it. Analyzers may do that too, and
 //! subscribe. Everything else is [refused](RefuseReason): counted, logged and written into the bus's own audit stream.
 //!
+//! Certificates, CRLs and the trust map can be replaced while all of them run: [`Reloader`](crate::identity::Reloader). Who
+//! is not believed any more is cut off at once, who is new is let in at once, and nobody else notices.
+//!
 //! # Metrics
 //!
 //! | name | labels | |
@@ -42,6 +45,8 @@
 //! | `amoskys_publisher_events_total` | `publisher` | events sent |
 //! | `amoskys_publisher_connections_lost_total` | `publisher` | connections that failed or ended |
 //! | `amoskys_subscription_lost_records_total` | `source` | records deleted before they were read |
+//! | `amoskys_credentials_reloads_total` | `result` | new credentials that came into use (`ok`), or could not (`failed`) |
+//! | `amoskys_certificate_seconds_left` | `identity` | how long the own certificate can be used |
 //!
 //! # Example
 //!

@@ -9,6 +9,8 @@
 //! nobody else can pass for it. That of a bus also holds every DNS name and address by which others reach it.
 //! [`pki`] makes all that is needed for a start (feature `pki`).
 //!
+//! Certificates can be revoked before their time, and all files replaced while a process runs: [`Reloader`].
+//!
 //! ```no_run
 //! use amoskys_transport::identity::TlsFiles;
 //!

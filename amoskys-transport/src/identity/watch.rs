@@ -27,8 +27,8 @@ impl Reloader {
     /// interval; until `shutdown` is triggered. A quarter of a second is a good interval: it costs five `stat` calls.
     ///
     /// The result is logged, and counted in `amoskys_credentials_reloads_total` by `result` (`ok`, `failed`). The gauge
-    /// `amoskys_certificate_seconds_left` says how long the own certificate can be used, and is negative once it has
-    /// expired. Files that cannot be used are tried again, and complained about once.
+    /// `amoskys_certificate_seconds_left` says, by `identity`, how long the own certificate can be used, and is negative
+    /// once it has expired. Files that cannot be used are tried again, and complained about once.
     ///
     /// Must be called within a tokio runtime with time.
     ///
@@ -128,7 +128,8 @@ impl Reloader {
             Ok(left) => left.as_secs_f64(),
             Err(over) => -over.duration().as_secs_f64(),
         };
-        metrics::gauge!("amoskys_certificate_seconds_left").set(left);
+        let identity = self.tls().identity().to_string();
+        metrics::gauge!("amoskys_certificate_seconds_left", "identity" => identity).set(left);
     }
 
     fn stamps(&self) -> Stamps {

@@ -8,6 +8,7 @@ mod limiter;
 mod options;
 mod positions;
 mod publisher;
+mod replaced;
 mod retention;
 mod serve;
 mod shared;

@@ -14,6 +14,7 @@ use super::accept::connection;
 use super::error::BusError;
 use super::journal::Journal;
 use super::options::BusOptions;
+use super::replaced::Replaced;
 use super::retention;
 use super::shared::Shared;
 use super::streams::Streams;
@@ -145,6 +146,7 @@ impl Bus {
             .journal
             .audit(name, "bus.start", &where_, AuditOutcome::Success, String::new());
         let stop = Shutdown::new();
+        let mut replaced = Replaced::new(shared);
         let mut connections = JoinSet::new();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -170,6 +172,7 @@ impl Bus {
                         tracing::error!(bus = name, %error, "a connection ended by a panic");
                     }
                 }
+                () = replaced.next() => replaced.note(shared),
                 () = shared.room.notified() => self.make_room(true).await?,
                 _ = tick.tick() => {
                     if let Err(error) = shared.log_health() {

@@ -37,7 +37,8 @@ impl Changes {
         }
     }
 
-    async fn next(&mut self) {
+    /// Waits for the next.
+    pub(crate) async fn next(&mut self) {
         let tls = async {
             match &mut self.tls {
                 Some(tls) => tls.changed().await,
