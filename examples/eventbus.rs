@@ -5,17 +5,21 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use amoskys_core::Shutdown;
 use amoskys_core::config::{Config, ConfigErrors};
 use amoskys_core::error::Chain;
+use amoskys_transport::LogOptions;
 use amoskys_transport::bus::{Bus, BusOptions};
 use amoskys_transport::check::{Checkup, Severity};
 use amoskys_transport::health::{Health, HealthServer};
-use amoskys_transport::identity::{Credentials, Role};
-use amoskys_transport::{LogOptions, TrustMap};
+use amoskys_transport::identity::{Credentials, Reloader, Role};
 use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
+
+/// How often it looks whether certificates, revocations and the trust map are others.
+const LOOK_AT_FILES: Duration = Duration::from_millis(250);
 
 /// Run a bus until Ctrl-C.
 ///
@@ -80,20 +84,20 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let stop = stop_on_signal(&health)?;
     let dir = config.bus.cert_dir.clone().unwrap_or_default();
     let files = Credentials::in_dir(dir, &config.bus.name);
-    let mut options = BusOptions::new(
-        &config.log.path,
-        files.tls.server_config()?,
-        TrustMap::load(&files.trust)?,
-    )
-    .name(config.bus.name.as_str())
-    .listen(listen)
-    .log(LogOptions::from(&config).key_file(&files.signing_key));
+    let credentials = Reloader::open(&files)?;
+    let mut options = BusOptions::new(&config.log.path, credentials.tls(), credentials.trust().clone())
+        .name(config.bus.name.as_str())
+        .listen(listen)
+        .log(LogOptions::from(&config).key_file(&files.signing_key));
     if let Some(age) = config.bus.retention {
         options = options.retain_age(age);
     }
     let bus = Bus::open(options)?;
     println!("listening on {}", bus.local_addr());
     health.ready(true);
+    // New certificates, revocations and keys are used as soon as the files say so.
+    let stopped = stop.clone();
+    tokio::spawn(async move { credentials.watch(LOOK_AT_FILES, stopped).await });
     let report = bus.serve(stop).await?;
     println!("{}", report.ledger);
     Ok(true)
