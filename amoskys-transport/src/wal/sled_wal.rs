@@ -43,7 +43,9 @@ const CALLERS: &str = "user/";
 /// # Full
 ///
 /// [`WalError::Full`] means that the byte budget is used up, that too much waits to be written, or that the disk
-/// has no room; nothing was queued then, and the same append may succeed later.
+/// has no room; nothing was queued then, and the same append may succeed later. Named values that are stored while the
+/// disk has no room are kept in memory and written at a [`sync`](Wal::sync) once it has; those stored before are not
+/// lost, but may not be known if the log is opened meanwhile.
 ///
 /// # Closing
 ///
