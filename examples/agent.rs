@@ -17,7 +17,7 @@ use amoskys_core::pipeline::{BatchLimits, Pipeline};
 use amoskys_transport::bus::{ConnectOptions, Publisher, PublisherOptions};
 use amoskys_transport::check::{Checkup, Severity};
 use amoskys_transport::health::{Health, HealthServer};
-use amoskys_transport::identity::{Credentials, Role};
+use amoskys_transport::identity::{Credentials, Reloader, Role};
 use amoskys_transport::{Log, LogOptions};
 use clap::{ArgGroup, Parser};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -45,6 +45,8 @@ struct Args {
 
 /// How long a stop waits for the bus. What it does not have by then is in the log, and goes to it the next time.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How often it looks whether certificates and revocations are others.
+const LOOK_AT_FILES: Duration = Duration::from_millis(250);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -128,9 +130,13 @@ fn pipeline(
         &config.log.path,
         LogOptions::from(config).key_file(&files.signing_key),
     )?;
-    let bus = ConnectOptions::new(&config.bus.address, files.tls.client_config()?)
+    let credentials = Reloader::open_tls(&files.tls)?;
+    let bus = ConnectOptions::new(&config.bus.address, credentials.tls())
         .settings(&config.bus)
         .watch(health.reporter("bus"));
+    // New certificates and revocations are used as soon as the files say so.
+    let stopped = shutdown.clone();
+    tokio::spawn(async move { credentials.watch(LOOK_AT_FILES, stopped).await });
     let options = PublisherOptions::new(bus)
         .send_rate(config.bus.send_rate)
         .on_fork(fork.clone());
