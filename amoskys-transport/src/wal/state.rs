@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use amoskys_core::{BoxError, WalError};
 use bytes::Bytes;
@@ -246,7 +247,20 @@ fn say_waiting(dir: &Path, error: &BoxError) {
     );
 }
 
+/// Opens sled. One that was closed a moment ago may still hold its lock.
 fn open_sled(dir: &Path) -> Result<sled::Db, BoxError> {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        match try_open_sled(dir) {
+            Err(error) if error.to_string().contains("acquire lock") && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn try_open_sled(dir: &Path) -> Result<sled::Db, BoxError> {
     guarded(|| {
         // Without its own flush thread, which would end the process if a flush failed.
         let config = sled::Config::new()
