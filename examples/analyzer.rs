@@ -21,8 +21,8 @@ use amoskys_transport::bus::{
 };
 use amoskys_transport::check::{Checkup, Severity};
 use amoskys_transport::health::{Health, HealthServer};
-use amoskys_transport::identity::{Credentials, Role};
-use amoskys_transport::{Check, Log, LogOptions, TrustMap};
+use amoskys_transport::identity::{Credentials, Reloader, Role};
+use amoskys_transport::{Check, Log, LogOptions};
 use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
 
@@ -55,6 +55,8 @@ struct Args {
 
 /// How long a stop waits for the bus. What it does not have by then is in the log, and goes to it the next time.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How often it looks whether certificates and revocations are others.
+const LOOK_AT_FILES: Duration = Duration::from_millis(250);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -97,7 +99,7 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         tokio::spawn(server.serve(health.clone(), Shutdown::new()));
     }
     let stop = stop_on_signal(&health)?;
-    let pipeline = pipeline(args, &config, &health).await?;
+    let pipeline = pipeline(args, &config, &health, &stop).await?;
     health.ready(true);
     let report = pipeline.run(stop).await?;
     println!("{}", report.ledger);
@@ -107,16 +109,24 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     Ok(report.failures.is_empty())
 }
 
-async fn pipeline(args: &Args, config: &Config, health: &Health) -> Result<Pipeline, Box<dyn Error>> {
+async fn pipeline(
+    args: &Args,
+    config: &Config,
+    health: &Health,
+    stop: &Shutdown,
+) -> Result<Pipeline, Box<dyn Error>> {
     let dir = config.bus.cert_dir.clone().unwrap_or_default();
     let files = Credentials::in_dir(dir, &config.agent.name);
+    let credentials = Reloader::open(&files)?;
     // Believes the agents, not the bus: whose signature is not trusted is not analyzed.
     let options = LogOptions::from(config)
         .key_file(&files.signing_key)
-        .trust(TrustMap::load(&files.trust)?)
+        .trust((*credentials.trust().snapshot()).clone())
         .check(Check::Signature);
     let log = Log::open(&config.log.path, options)?;
-    let bus = ConnectOptions::new(&config.bus.address, files.tls.client_config()?).settings(&config.bus);
+    let bus = ConnectOptions::new(&config.bus.address, credentials.tls()).settings(&config.bus);
+    let stopped = stop.clone();
+    tokio::spawn(async move { credentials.watch(LOOK_AT_FILES, stopped).await });
     let events = SubscribeOptions::new(bus.clone().watch(health.reporter("bus/events")))
         .position("analysis")
         // Without a checkpoint of its own, what the bus remembers of it is no use.
