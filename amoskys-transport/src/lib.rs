@@ -67,7 +67,7 @@
 //! | `tls` | yes | [`identity`]: who is at the other end; mutual TLS 1.3 (rustls with ring); and [`check`]: what keeps a program from starting |
 //! | `pki` | no | [`identity::pki`]: makes a certificate authority, certificates, signing keys and the trust map |
 //! | `health` | no | [`health`]: health checks and metrics over HTTP; uses tokio inside |
-//! | `testing` | no | [`testing`]: random events that follow from a seed, to put a bus to the test |
+//! | `testing` | no | [`testing`]: random events and simulated agents, to put a bus to the test |
 //! | `zstd` | no | [`Compression`] of batches with Zstandard; compiles its C library |
 //!
 //! # Platforms

@@ -81,10 +81,10 @@
 //! # }
 //! ```
 
-mod client;
-mod frame;
-mod link;
-mod message;
+pub(crate) mod client;
+pub(crate) mod frame;
+pub(crate) mod link;
+pub(crate) mod message;
 mod refuse;
 mod server;
 

@@ -1,14 +1,14 @@
 //! The two kinds of clients of a bus.
 
 mod backoff;
-mod dial;
+pub(crate) mod dial;
 mod error;
-mod options;
+pub(crate) mod options;
 mod publisher;
 mod resume;
 mod run;
 mod settings;
-mod standing;
+pub(crate) mod standing;
 mod subscription;
 
 pub use self::error::{ConnectionError, PublishError, SubscribeError};
