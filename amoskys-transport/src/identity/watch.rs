@@ -40,6 +40,10 @@ impl Reloader {
             stamps: self.stamps(),
             read: None,
         };
+        // From zero, or whoever watches how they grow would miss the first.
+        for result in ["ok", "failed"] {
+            metrics::counter!("amoskys_credentials_reloads_total", "result" => result).increment(0);
+        }
         // They may have changed since they were opened; so they are read once more.
         let mut tick = tokio::time::interval(interval.max(Duration::from_millis(1)));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -72,6 +72,11 @@ impl Shared {
         let agents = agents
             .into_iter()
             .map(|(name, streams)| (name.clone(), Arc::new(Agent::new(name, streams))));
+        // From zero, or whoever watches how they grow would miss the first.
+        for reason in RefuseReason::ALL {
+            metrics::counter!("amoskys_bus_refused_total", "reason" => reason.as_str()).increment(0);
+        }
+        metrics::counter!("amoskys_bus_subscriber_lost_records_total").increment(0);
         Self {
             name: options.name.clone(),
             positions: Positions::load(&wal),
