@@ -114,7 +114,7 @@ mod wal;
 pub use self::key::{FileSigner, KeyError, KeyId, PublicKey, SharedTrust, Signer, TrustError, TrustMap};
 #[cfg(feature = "sled")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sled")))]
-pub use self::log::{Log, LogError, LogOptions};
+pub use self::log::{KeyRotation, Log, LogError, LogOptions};
 pub use self::seal::{Check, Compression, Head, Opener, RecordKind, SealedHeader, Sealer};
 #[cfg(feature = "sled")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sled")))]

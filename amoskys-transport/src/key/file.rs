@@ -124,6 +124,62 @@ impl FileSigner {
         }
     }
 
+    /// Reads a key that is to take the place of the one in `path`: from the file of that name and `.next`. Writes
+    /// nothing. `None` if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub(crate) fn next(path: &Path) -> Result<Option<Self>, KeyError> {
+        match Self::read(&next_path(path)) {
+            Ok(signer) => Ok(Some(signer)),
+            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts the key in the `.next` file in the place of the one in `path`, which is gone then. Whatever it is interrupted
+    /// by, one of the two keys is in `path`, and fits the public key beside it if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If the files cannot be written.
+    pub(crate) fn switch(path: &Path) -> Result<(), KeyError> {
+        let next = next_path(path);
+        let failed = |path: &Path, action: &'static str| {
+            let path = path.to_owned();
+            move |source| KeyError::Io { path, action, source }
+        };
+        let dir = path
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        let sync = || {
+            File::open(dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(failed(dir, "synced"))
+        };
+        for public in [Self::public_path(path), Self::public_path(&next)] {
+            match std::fs::remove_file(&public) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed(&public, "removed")(error));
+                }
+                _ => {}
+            }
+        }
+        sync()?;
+        std::fs::rename(&next, path).map_err(failed(&next, "renamed"))?;
+        sync()?;
+        // Writes the public key.
+        Self::open(path).map(drop)
+    }
+
+    /// Where a key is put that is to take the place of another: beside it, under the same name and `.next`.
+    #[must_use]
+    pub fn next_path(secret: &Path) -> PathBuf {
+        next_path(secret)
+    }
+
     /// The file it was read from.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -200,6 +256,12 @@ impl fmt::Debug for FileSigner {
             .field("key", &self.public.id())
             .finish_non_exhaustive()
     }
+}
+
+fn next_path(secret: &Path) -> PathBuf {
+    let mut name = secret.as_os_str().to_owned();
+    name.push(".next");
+    name.into()
 }
 
 /// What the file of a key made here holds.

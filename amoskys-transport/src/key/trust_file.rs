@@ -54,6 +54,8 @@ impl TrustError {
 
 /// Names the kind of key, so that there can be others one day.
 const KIND: &str = "ed25519";
+/// Follows a key that signs nothing new.
+const RETIRED: &str = "retired";
 /// Room for a hundred thousand agents.
 const MAX_FILE: u64 = 16 << 20;
 
@@ -63,11 +65,14 @@ impl TrustMap {
     /// ```text
     /// # NAME ed25519 KEY
     /// gateway-3 ed25519 MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+    /// # NAME ed25519 KEY retired
+    /// gateway-3 ed25519 MCowBQYDK2VwAyEAPUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw= retired
     /// ```
     ///
     /// One line for each key; an agent may have several. `NAME` is percent-encoded but for letters, digits and
     /// `-._~`. `KEY` is what stands between the first and the last line of the public key's PEM file, or the 32
-    /// bytes of the key in hexadecimal. What follows a `#` is a comment.
+    /// bytes of the key in hexadecimal. A key that is `retired` signs nothing new, but its old records still verify. What
+    /// follows a `#` is a comment.
     ///
     /// # Errors
     ///
@@ -91,10 +96,10 @@ impl TrustMap {
     /// If it cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), TrustError> {
         let path = path.as_ref();
-        let mut text = String::from("# Which keys sign for whom: NAME ed25519 KEY\n");
+        let mut text = String::from("# Which keys sign for whom: NAME ed25519 KEY [retired]\n");
         for (name, keys) in self.iter() {
             for key in keys {
-                text.push_str(&line(name, key));
+                text.push_str(&line(name, key, self.is_retired(name, key.id())));
             }
         }
         replace_file(path, text.as_bytes(), 0o644).map_err(|source| TrustError::Io {
@@ -119,7 +124,7 @@ impl TrustMap {
                     if text.last().is_some_and(|last| *last != b'\n') {
                         text.push(b'\n');
                     }
-                    text.extend_from_slice(line(name, key).as_bytes());
+                    text.extend_from_slice(line(name, key, self.is_retired(name, key.id())).as_bytes());
                     added.push(name.clone());
                 }
             }
@@ -143,9 +148,16 @@ impl TrustMap {
             let line = line.split_once('#').map_or(line, |(before, _)| before);
             let mut fields = line.split_ascii_whitespace();
             let Some(name) = fields.next() else { continue };
-            let (Some(kind), Some(key), None) = (fields.next(), fields.next(), fields.next()) else {
-                return Err(wrong("it is not of the form NAME ed25519 KEY".to_owned()));
+            let (Some(kind), Some(key), mark, None) =
+                (fields.next(), fields.next(), fields.next(), fields.next())
+            else {
+                return Err(wrong(
+                    "it is not of the form NAME ed25519 KEY [retired]".to_owned(),
+                ));
             };
+            if mark.is_some_and(|mark| mark != RETIRED) {
+                return Err(wrong("behind the key there may only be: retired".to_owned()));
+            }
             let name = spelling::read(name).map_err(wrong)?;
             if kind != KIND {
                 return Err(wrong(
@@ -160,18 +172,24 @@ impl TrustMap {
                     "an earlier line says the same; remove one of them".to_owned(),
                 ));
             }
-            trust.insert(name, key);
+            match mark {
+                Some(_) => trust.insert_retired(name, key),
+                None => trust.insert(name, key),
+            }
         }
         Ok(trust)
     }
 }
 
-fn line(name: &Name, key: &PublicKey) -> String {
+fn line(name: &Name, key: &PublicKey, retired: bool) -> String {
     let mut text = spelling::spell(name.as_str());
     let pem = key.to_pem();
     // Of three lines, the key is the second.
     let key = pem.lines().nth(1).unwrap_or_default();
-    let _ = writeln!(text, " {KIND} {key}");
+    let _ = match retired {
+        true => writeln!(text, " {KIND} {key} {RETIRED}"),
+        false => writeln!(text, " {KIND} {key}"),
+    };
     text
 }
 
@@ -252,7 +270,7 @@ mod tests {
         let path = dir.path().join("trust");
         let trust = TrustMap::new()
             .allow("a", PublicKey::from_bytes([1; 32]))
-            .allow("a", PublicKey::from_bytes([2; 32]))
+            .retire("a", PublicKey::from_bytes([2; 32]))
             .allow("ward 3 #é", PublicKey::from_bytes([3; 32]));
         trust.save(&path).unwrap();
         assert_eq!(TrustMap::load(&path).unwrap(), trust);
@@ -279,6 +297,7 @@ mod tests {
             "b".to_owned(),
             "b ed25519".to_owned(),
             format!("b ed25519 {KEY} more"),
+            format!("b ed25519 {KEY} retired again"),
             format!("b rsa {KEY}"),
             format!("b c ed25519 {KEY}"),
             format!("b% ed25519 {KEY}"),
@@ -355,12 +374,15 @@ mod tests {
             let mut trust = TrustMap::new();
             for (name, key) in &entries {
                 if spelling::check(name).is_ok() {
-                    trust.insert(Name::from(name.as_str()), PublicKey::from_bytes(*key));
+                    match key[0] % 2 {
+                        0 => trust.insert(Name::from(name.as_str()), PublicKey::from_bytes(*key)),
+                        _ => trust.insert_retired(Name::from(name.as_str()), PublicKey::from_bytes(*key)),
+                    }
                 }
             }
             let text: String = trust
                 .iter()
-                .flat_map(|(name, keys)| keys.iter().map(move |key| line(name, key)))
+                .flat_map(|(name, keys)| keys.iter().map(|key| line(name, key, trust.is_retired(name, key.id()))).collect::<Vec<_>>())
                 .collect();
             prop_assert_eq!(TrustMap::parse(text.as_bytes()).unwrap(), trust);
         }

@@ -8,9 +8,12 @@ use std::path::Path;
 
 use amoskys_core::{BoxError, Class, Digest, Epoch, Name, Seq, StreamId, Timestamp};
 
+use bytes::Bytes;
+
 use super::heads::Heads;
 use crate::key::{KeyId, Signer, TrustMap};
 use crate::seal::Head;
+use crate::seal::hand_over::MAX_HAND_OVER;
 use crate::seal::header::{class_code, sha256};
 use crate::wal::format::MAX_OFFSET;
 use crate::wal::segment::sync_dir;
@@ -48,6 +51,8 @@ pub(crate) struct Anchor {
     pub(crate) base: Heads,
     /// Where the streams were at `end`.
     pub(crate) heads: Heads,
+    /// Headers and signatures of the hand-overs of signing keys in the log, also of those that were deleted since.
+    pub(crate) hand_overs: Vec<Bytes>,
 }
 
 /// An anchor as it was read.
@@ -111,6 +116,11 @@ impl Anchor {
                 out.extend_from_slice(&end.digest.0);
             }
             out.extend_from_slice(stream.agent.as_str().as_bytes());
+        }
+        out.extend_from_slice(&u32::try_from(self.hand_overs.len())?.to_le_bytes());
+        for proof in &self.hand_overs {
+            out.extend_from_slice(&u32::try_from(proof.len())?.to_le_bytes());
+            out.extend_from_slice(proof);
         }
         let signature = signer.sign(&signed_message(&sha256(&out)))?;
         out.extend_from_slice(&signature);
@@ -179,7 +189,17 @@ impl StoredAnchor {
             }
             heads.0.insert(stream, at_end);
         }
-        // A newer version may say more behind the streams; it is signed, and of no meaning here.
+        let mut hand_overs = Vec::new();
+        // Those that were written first end here.
+        let count = if fields.0.is_empty() { 0 } else { fields.u32()? };
+        for _ in 0..count {
+            let len = fields.u32()? as usize;
+            if len > MAX_HAND_OVER + SIGNATURE {
+                return Err(AnchorFault::Damaged("a hand-over in it is too long"));
+            }
+            hand_overs.push(Bytes::copy_from_slice(fields.take(len)?));
+        }
+        // A newer version may say more behind; it is signed, and of no meaning here.
         #[expect(clippy::cast_possible_wrap, reason = "the bits of a signed number")]
         let written = Timestamp::from_nanos(written as i64);
         let anchor = Anchor {
@@ -191,6 +211,7 @@ impl StoredAnchor {
             end,
             base,
             heads,
+            hand_overs,
         };
         Ok(Self {
             anchor,
@@ -310,6 +331,7 @@ mod tests {
             end: 250,
             base: Heads(base.into()),
             heads: Heads(heads.into()),
+            hand_overs: vec![Bytes::from_static(b"proof"), Bytes::from_static(b"another")],
         }
     }
 

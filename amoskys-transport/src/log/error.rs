@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use amoskys_core::{BoxError, Name, Remedy, WalError};
 
-use crate::key::KeyError;
+use crate::key::{KeyError, KeyId};
 
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,19 @@ pub enum LogError {
         "the signing key cannot be used; restore its files from a backup, or, to go on with a new key, move what is left of them aside"
     )]
     Key(#[from] KeyError),
+    /// The log's streams were handed over to another signing key, which is not there.
+    #[error("the log in {dir} was handed over to signing key {key}, and this is key {found}, which may sign nothing more; put that one in its place", dir = dir.display())]
+    HandedOver {
+        /// The directory.
+        dir: PathBuf,
+        /// The key that signs from now on.
+        key: KeyId,
+        /// The key that was given.
+        found: KeyId,
+    },
+    /// The key was not changed, because the log did not take the hand-over.
+    #[error("the streams of the log could not be handed over to another signing key")]
+    HandOver(#[source] BoxError),
     /// The log's files cannot be opened.
     #[error("the log's files cannot be opened")]
     Wal(#[from] WalError),

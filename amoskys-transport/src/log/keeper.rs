@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::anchor::Anchor;
 use super::heads::Heads;
 use crate::key::Signer;
+use crate::seal::Keyring;
 use crate::seal::header::{MAX_HEADER, SIGNATURE};
 use crate::wal::format::SEGMENT_HEADER;
 use crate::wal::observer::Observer;
@@ -24,6 +25,8 @@ pub(crate) struct Keeper {
     pub(crate) floor: u64,
     pub(crate) base: Heads,
     pub(crate) heads: Heads,
+    /// Which keys the agents of the log have handed over to.
+    pub(crate) keyring: Arc<Keyring>,
     /// First offset that the heads do not account for.
     pub(crate) end: u64,
 }
@@ -41,6 +44,7 @@ impl Keeper {
             end: durable,
             base: self.base.clone(),
             heads: self.heads.clone(),
+            hand_overs: self.keyring.all().iter().map(|link| link.proof.clone()).collect(),
         };
         anchor.write(&self.dir, &*self.signer)
     }
@@ -68,6 +72,7 @@ impl Observer for SharedKeeper {
         keeper.end = first;
         for record in records {
             keeper.heads.observe(record);
+            keeper.keyring.observe(record);
             keeper.end += 1;
         }
     }

@@ -20,6 +20,8 @@ mod options;
 mod quarantine;
 #[cfg(feature = "sled")]
 mod reseal;
+#[cfg(feature = "sled")]
+mod rotate;
 
 #[cfg(feature = "sled")]
 pub use self::error::LogError;
@@ -27,6 +29,8 @@ pub use self::error::LogError;
 pub use self::open::Log;
 #[cfg(feature = "sled")]
 pub use self::options::LogOptions;
+#[cfg(feature = "sled")]
+pub use self::rotate::KeyRotation;
 
 /// The log's own directory in a data directory.
 pub(crate) const LOG_DIR: &str = "log";

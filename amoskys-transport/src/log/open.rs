@@ -14,9 +14,10 @@ use super::keeper::{Keeper, SharedKeeper};
 use super::options::LogOptions;
 use super::quarantine::find_gaps;
 use super::reseal::Reseal;
+use super::rotate::KeyRotation;
 use super::{EPOCH_ENDING, KEY_FILE, KEYS_DIR, LOG_DIR, epoch};
 use crate::key::{FileSigner, Signer, TrustMap};
-use crate::seal::{Check, Head, Opener, Sealer, seal_gap};
+use crate::seal::{Check, Head, Keyring, Opener, Sealer, seal_gap};
 use crate::wal::lock::DirLock;
 use crate::wal::segment::{list_segments, lock};
 use crate::wal::{Known, SledWal, create_dir};
@@ -30,6 +31,9 @@ use crate::wal::{Known, SledWal, create_dir};
 /// DIR/keys/agent.epoch  the agent's epoch, counted on each time it begins a new log
 /// DIR/log/              the log: segments, anchor, state
 /// ```
+///
+/// A signing key is replaced by putting another beside it, as `agent.key.next`: when the log is opened, or while it is
+/// [watched](KeyRotation), the old key signs the hand-over to the new one, and the new file takes the place of the old.
 ///
 /// A new epoch begins only with a new log. What was damaged or lost of an old one is replaced by signed gaps when
 /// it is opened. The anchor, a signed statement of how far the log has come, is renewed within the
@@ -57,6 +61,7 @@ pub struct Log {
     /// Opens what comes out of it.
     pub opener: Arc<Opener>,
     pub(crate) keeper: SharedKeeper,
+    rotation: KeyRotation,
     /// Where streams of earlier epochs were given up.
     #[cfg_attr(not(feature = "bus"), expect(dead_code, reason = "only a publisher asks"))]
     pub(crate) retired: Ends,
@@ -91,8 +96,34 @@ impl Log {
             options,
             signer,
             trust,
+            keyring: Arc::default(),
         };
         opening.run(lock)
+    }
+
+    /// Hands over to a new signing key: the old key signs the hand-over, and what is sealed from then on is signed by the
+    /// new one. The hand-over is durable when this returns; who follows the log and trusts the old key then trusts the
+    /// new one. If the new key is the one in the file [`.next`](FileSigner::next_path) beside the log's key file, that
+    /// file takes its place now. An embedder with a signer of its own must open the log with the new one from now on.
+    ///
+    /// Once the sealer was given away, for example to a pipeline, use [`key_rotation`](Self::key_rotation).
+    ///
+    /// # Errors
+    ///
+    /// If a key cannot sign, or the log does not take the record. Then the old key goes on.
+    pub fn rotate_key(&mut self, new: Arc<dyn Signer>) -> Result<(), LogError> {
+        self.rotation.begin(new);
+        self.sealer.rotate();
+        match self.rotation.finish() {
+            Some(result) => result,
+            None => Err(LogError::HandOver("the log is full".into())),
+        }
+    }
+
+    /// Hands over to new signing keys while the sealer is in use elsewhere.
+    #[must_use]
+    pub fn key_rotation(&self) -> KeyRotation {
+        self.rotation.clone()
     }
 
     /// The parts a pipeline takes.
@@ -116,6 +147,21 @@ impl Log {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.sealer.epoch()
+    }
+}
+
+impl Log {
+    /// Hands over to the key that was put beside the log's own, if there is one.
+    fn rotate_to_next(&mut self) {
+        match self.rotation.next_key() {
+            Ok(None) => {}
+            Ok(Some(next)) => {
+                if let Err(error) = self.rotate_key(next) {
+                    tracing::error!(error = %amoskys_core::error::Chain(&error), "the new signing key is not used");
+                }
+            }
+            Err(error) => tracing::error!(%error, "the new signing key is not used"),
+        }
     }
 }
 
@@ -145,11 +191,17 @@ struct Opening {
     options: LogOptions,
     signer: Arc<dyn Signer>,
     trust: TrustMap,
+    keyring: Arc<Keyring>,
 }
 
 impl Opening {
-    fn run(self, dir_lock: DirLock) -> Result<Log, LogError> {
+    fn run(mut self, dir_lock: DirLock) -> Result<Log, LogError> {
         let stored = self.read_anchor()?;
+        if let Some(stored) = &stored {
+            let known = stored.anchor.hand_overs.iter();
+            known.for_each(|proof| self.keyring.observe(proof));
+            self.trust_own();
+        }
         let believed = stored
             .as_ref()
             .filter(|stored| self.is_believed(stored))
@@ -194,14 +246,18 @@ impl Opening {
                 SledWal::open_locked(&self.log_dir, dir_lock, &self.options.wal, known, Some(observer))?;
             let gaps = self.fill(&mut filling, &wal, believed.is_some());
             filling.end = wal.durable().0;
+            let current = self.follow_own();
+            filling.signer = self.signer.clone();
             if stored.is_none() && begun {
                 // The records know better than the file, which may have gone on to another log.
                 filling.epoch = self.own_epoch(&filling.heads).unwrap_or(epoch);
             }
             // Before `wal`, whose thread may want it to end.
             drop(filling);
+            current?;
             (wal, gaps?)
         };
+        self.trust_own();
         self.record(&wal, &gaps);
         let shared = SharedKeeper(keeper);
         let retired = self.resolve_fork(&wal, &shared, noted)?;
@@ -220,16 +276,62 @@ impl Opening {
             tracing::warn!(dir = %self.log_dir.display(), %error, "the anchor of the log could not be written");
         }
         let opener = match self.options.check {
-            Check::Signature => Opener::verifying(self.trust.clone()),
+            Check::Signature => Opener::verifying(self.trust.clone()).keyring(self.keyring.clone()),
             Check::Form => Opener::unchecked(),
         };
-        Ok(Log {
-            sealer: self.sealer(keeper.epoch, &keeper.heads),
+        let wal = Arc::new(wal);
+        let own_file = self.options.signer.is_none().then(|| self.key_file.clone());
+        let rotation = KeyRotation::new(&wal, shared.clone(), own_file);
+        let sealer = self
+            .sealer(keeper.epoch, &keeper.heads)
+            .rotation(rotation.listener());
+        drop(keeper);
+        let mut log = Log {
+            sealer,
             opener: Arc::new(opener),
-            wal: Arc::new(wal),
-            keeper: shared.clone(),
+            wal,
+            keeper: shared,
+            rotation,
             retired,
-        })
+        };
+        log.rotate_to_next();
+        Ok(log)
+    }
+
+    /// Believes the keys of the agent itself that are connected with the present one, for its own log.
+    fn trust_own(&mut self) {
+        let agent = &self.options.agent;
+        for key in self.keyring.related(agent, &self.signer.public_key()) {
+            self.trust.insert(agent.clone(), key);
+        }
+    }
+
+    /// If the log was handed over to another key, goes on with that one: it is still beside the old one.
+    fn follow_own(&mut self) -> Result<(), LogError> {
+        let found = self.signer.public_key();
+        let mut current = found;
+        while let Some(link) = self.keyring.successor(&self.options.agent, current.id()) {
+            current = link.new;
+        }
+        if current == found {
+            return Ok(());
+        }
+        let next = match self.options.signer {
+            Some(_) => None,
+            None => FileSigner::next(&self.key_file)?,
+        };
+        match next.filter(|next| next.public_key() == current) {
+            Some(next) => {
+                FileSigner::switch(&self.key_file)?;
+                self.signer = Arc::new(next);
+                Ok(())
+            }
+            None => Err(LogError::HandedOver {
+                dir: self.log_dir.clone(),
+                key: current.id(),
+                found: found.id(),
+            }),
+        }
     }
 
     fn read_anchor(&self) -> Result<Option<StoredAnchor>, LogError> {
@@ -280,6 +382,7 @@ impl Opening {
             floor: believed.map_or(0, |anchor| anchor.floor),
             base: believed.map(|anchor| anchor.base.clone()).unwrap_or_default(),
             heads: believed.map(|anchor| anchor.heads.clone()).unwrap_or_default(),
+            keyring: self.keyring.clone(),
             end: 0,
         }
     }
@@ -307,6 +410,7 @@ impl Opening {
                             keeper.base.begin(record);
                         }
                         keeper.heads.observe(record);
+                        keeper.keyring.observe(record);
                     }
                 }
                 Err(WalError::Damaged { offset, reason }) => {
@@ -321,7 +425,13 @@ impl Opening {
             return Ok(Vec::new());
         }
         let (dir, agent) = (&self.log_dir, &self.options.agent);
-        let found = find_gaps(dir, agent, keeper.floor, (&keeper.base, &at_anchor), &self.trust);
+        let found = find_gaps(
+            dir,
+            agent,
+            keeper.floor,
+            (&keeper.base, &at_anchor),
+            (&self.trust, &self.keyring),
+        );
         let (gaps, heads) = found.map_err(|source| file_error(dir, "read", source))?;
         keeper.heads = heads;
         Ok(gaps)

@@ -10,6 +10,7 @@ use super::chain::{Chains, Resolved, Spot};
 use super::heads::Heads;
 use super::trail::{Item, walk_log};
 use crate::key::TrustMap;
+use crate::seal::Keyring;
 use crate::seal::header::RawHeader;
 use crate::seal::opener::{Signed, check_signature};
 use crate::wal::walk::Depth;
@@ -21,7 +22,7 @@ pub(crate) fn find_gaps(
     agent: &Name,
     floor: u64,
     (base, anchored): (&Heads, &Heads),
-    trust: &TrustMap,
+    (trust, keyring): (&TrustMap, &Keyring),
 ) -> io::Result<(Vec<Gap>, Heads)> {
     let mut chains = Chains::new(Some(base), anchored);
     let mut end = Spot::default();
@@ -42,7 +43,7 @@ pub(crate) fn find_gaps(
             return;
         };
         // Of a damaged record, the header is believed if its signature still holds.
-        if found.intact || check_signature(&header, trust) == Signed::Good {
+        if found.intact || check_signature(&header, trust, keyring) == Signed::Good {
             let _ = chains.take(&header, spot, !found.intact);
         }
     })?;

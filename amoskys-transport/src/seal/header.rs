@@ -27,6 +27,9 @@ pub(crate) const EXT_SOURCE: u16 = 1;
 pub(crate) const EXT_POSITION: u16 = 2;
 pub(crate) const EXT_LEDGER: u16 = 3;
 pub(crate) const EXT_GAP: u16 = CRITICAL | 4;
+pub(crate) const EXT_HAND_OVER: u16 = CRITICAL | 5;
+/// Old key, new key, and the signature of the new one.
+pub(crate) const HAND_OVER_LEN: usize = 128;
 
 /// What a sealed record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub enum RecordKind {
     Batch,
     /// The statement that events are missing, in their place.
     Gap,
+    /// The hand-over to a new signing key, with one event that says so.
+    HandOver,
     /// Something of a newer version.
     Unknown(u8),
 }
@@ -117,6 +122,7 @@ pub(crate) struct RawHeader<'a> {
     pub(crate) position: Option<&'a [u8]>,
     pub(crate) ledger: Option<&'a [u8]>,
     gap: Option<(Digest, GapReason)>,
+    hand_over: Option<&'a [u8; HAND_OVER_LEN]>,
     /// Whether it has a feature this version does not know and may not ignore.
     unknown_feature: bool,
 }
@@ -164,6 +170,7 @@ impl<'a> RawHeader<'a> {
             position: None,
             ledger: None,
             gap: None,
+            hand_over: None,
             unknown_feature,
         };
         header.read_extensions(&names[agent_len..])?;
@@ -171,7 +178,7 @@ impl<'a> RawHeader<'a> {
     }
 
     fn read_extensions(&mut self, mut rest: &'a [u8]) -> Result<(), SealError> {
-        let mut seen = [false; 5];
+        let mut seen = [false; 6];
         while !rest.is_empty() {
             let (head, tail) = rest
                 .split_first_chunk::<6>()
@@ -190,6 +197,12 @@ impl<'a> RawHeader<'a> {
                 EXT_POSITION => self.position = Some(value),
                 EXT_LEDGER => self.ledger = Some(value),
                 EXT_GAP => self.gap = Some(read_gap(value)?),
+                EXT_HAND_OVER => {
+                    let value = value
+                        .try_into()
+                        .map_err(|_| damaged("its hand-over is not of the right length"))?;
+                    self.hand_over = Some(value);
+                }
                 _ => {
                     self.unknown_feature |= kind & CRITICAL != 0;
                     continue;
@@ -211,6 +224,7 @@ impl<'a> RawHeader<'a> {
         match self.fixed[6] {
             0 => RecordKind::Batch,
             1 => RecordKind::Gap,
+            2 => RecordKind::HandOver,
             other => RecordKind::Unknown(other),
         }
     }
@@ -272,6 +286,10 @@ impl<'a> RawHeader<'a> {
         self.gap
     }
 
+    pub(crate) fn hand_over(&self) -> Option<&'a [u8; HAND_OVER_LEN]> {
+        self.hand_over
+    }
+
     /// The payload, if the record is as long as its header says.
     pub(crate) fn payload_range(&self, record_len: usize) -> Result<std::ops::Range<usize>, SealError> {
         let start = self.signed.len() + SIGNATURE;
@@ -312,6 +330,9 @@ impl<'a> RawHeader<'a> {
         if gap.is_some() != (self.kind() == RecordKind::Gap) {
             return Err(damaged("it is half a gap"));
         }
+        if self.hand_over.is_some() != (self.kind() == RecordKind::HandOver) {
+            return Err(damaged("it is half a hand-over"));
+        }
         Ok(SealedHeader {
             version: self.version(),
             kind: self.kind(),
@@ -337,7 +358,7 @@ impl<'a> RawHeader<'a> {
 }
 
 /// When a record was sealed, by the clock of who sealed it.
-#[cfg(feature = "bus")]
+#[cfg(feature = "sled")]
 pub(crate) fn time_of(header: &RawHeader<'_>) -> Timestamp {
     time_at(header.fixed, 80)
 }
@@ -356,6 +377,7 @@ pub(crate) struct HeaderFields<'a> {
     pub(crate) position: Option<&'a [u8]>,
     pub(crate) ledger: Option<&'a [u8]>,
     pub(crate) gap: Option<(Digest, GapReason)>,
+    pub(crate) hand_over: Option<&'a [u8; HAND_OVER_LEN]>,
 }
 
 impl HeaderFields<'_> {
@@ -368,6 +390,7 @@ impl HeaderFields<'_> {
             + self.position.map_or(0, |position| extension(position.len()))
             + self.ledger.map_or(0, |ledger| extension(ledger.len()))
             + self.gap.map_or(0, |_| extension(GAP_LEN))
+            + self.hand_over.map_or(0, |_| extension(HAND_OVER_LEN))
     }
 
     /// Writes the header, with room for what [`finish`] fills in.
@@ -412,6 +435,9 @@ impl HeaderFields<'_> {
             value[..32].copy_from_slice(&end.0);
             value[32] = gap_code(reason);
             put_extension(out, EXT_GAP, &value)?;
+        }
+        if let Some(value) = self.hand_over {
+            put_extension(out, EXT_HAND_OVER, value)?;
         }
         Ok(())
     }

@@ -14,7 +14,9 @@
 //! [`SealError::Version`]: amoskys_core::SealError::Version
 
 mod compress;
+pub(crate) mod hand_over;
 pub(crate) mod header;
+pub(crate) mod keyring;
 pub(crate) mod opener;
 mod sealer;
 #[cfg(test)]
@@ -22,7 +24,10 @@ mod tests;
 
 pub use self::compress::Compression;
 pub use self::header::{RecordKind, SealedHeader};
+pub(crate) use self::keyring::Keyring;
 pub use self::opener::{Check, Opener};
+#[cfg(feature = "sled")]
+pub(crate) use self::sealer::Rotation;
 #[cfg(any(feature = "sled", test))]
 pub(crate) use self::sealer::seal_gap;
 pub use self::sealer::{Head, Sealer};

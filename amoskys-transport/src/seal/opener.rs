@@ -5,7 +5,9 @@ use amoskys_core::{Class, Name, Open, Opened, Position, SealError, Seq, StreamId
 use bytes::Bytes;
 
 use super::compress::expand;
+use super::hand_over::HandOver;
 use super::header::{RawHeader, RecordKind, damaged, sha256, signed_message};
+use super::keyring::Keyring;
 use super::sealer::DEFAULT_MAX_PAYLOAD;
 use crate::key::{PublicKey, TrustMap};
 
@@ -21,10 +23,15 @@ pub enum Check {
 }
 
 /// Opens sealed records.
+///
+/// One that [verifies](Self::verifying) follows a key that was handed over to another: from the record of the hand-over on,
+/// the new key is believed as long as the old one is in the trust map. Records must be opened in the order of the log for
+/// that. Keys that are retired are believed, too: whether a record came in time is decided by who took it into the log.
 #[derive(Debug)]
 pub struct Opener {
     check: Check,
     trust: TrustMap,
+    keyring: Arc<Keyring>,
     max_payload: usize,
     /// Records of a stream come in runs.
     last_stream: Mutex<Option<Arc<StreamId>>>,
@@ -47,6 +54,7 @@ impl Opener {
         Self {
             check,
             trust,
+            keyring: Arc::default(),
             max_payload: DEFAULT_MAX_PAYLOAD,
             last_stream: Mutex::new(None),
         }
@@ -57,6 +65,21 @@ impl Opener {
     pub fn max_payload_bytes(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
         self
+    }
+
+    /// Follows hand-overs together with others, and from where they have come to.
+    #[cfg(feature = "sled")]
+    pub(crate) fn keyring(mut self, keyring: Arc<Keyring>) -> Self {
+        self.keyring = keyring;
+        self
+    }
+
+    fn signature(&self, header: &RawHeader<'_>) -> Signed {
+        let agent = Name::from(header.agent);
+        check_key(
+            header,
+            self.keyring.key(&self.trust, &agent, header.key()).as_ref(),
+        )
     }
 
     fn stream(&self, header: &RawHeader<'_>, class: Class) -> Arc<StreamId> {
@@ -90,8 +113,10 @@ pub(crate) enum Signed {
     Bad,
 }
 
-pub(crate) fn check_signature(header: &RawHeader<'_>, trust: &TrustMap) -> Signed {
-    check_key(header, trust.key(&Name::from(header.agent), header.key()))
+#[cfg(feature = "sled")]
+pub(crate) fn check_signature(header: &RawHeader<'_>, trust: &TrustMap, keyring: &Keyring) -> Signed {
+    let key = keyring.key(trust, &Name::from(header.agent), header.key());
+    check_key(header, key.as_ref())
 }
 
 pub(crate) fn check_key(header: &RawHeader<'_>, key: Option<&PublicKey>) -> Signed {
@@ -107,7 +132,7 @@ impl Open for Opener {
         let header = RawHeader::parse(record)?;
         let stored = &record[header.payload_range(record.len())?];
         if self.check == Check::Signature {
-            match check_signature(&header, &self.trust) {
+            match self.signature(&header) {
                 Signed::Good => {}
                 Signed::UnknownKey => {
                     let (agent, key) = (header.agent, header.key());
@@ -149,7 +174,12 @@ impl Open for Opener {
                     reason,
                 });
             }
-            (RecordKind::Batch, None) => {
+            (RecordKind::Batch | RecordKind::HandOver, None) => {
+                if let Some(hand_over) = HandOver::of(&header)?
+                    && self.check == Check::Signature
+                {
+                    let _ = self.keyring.learn(hand_over);
+                }
                 let payload = expand(&header, stored, self.max_payload)?;
                 let events = wire::decode_events(&payload);
                 opened.events = events.map_err(|error| damaged(&format!("its events: {}", chain(&error))))?;
@@ -169,7 +199,7 @@ impl Open for Opener {
     fn events(&self, record: &Bytes) -> Option<u64> {
         let header = RawHeader::parse(record).ok()?;
         match header.kind() {
-            RecordKind::Batch => Some(header.count()),
+            RecordKind::Batch | RecordKind::HandOver => Some(header.count()),
             RecordKind::Gap => Some(0),
             RecordKind::Unknown(_) => None,
         }

@@ -8,6 +8,7 @@ use amoskys_core::{Class, Digest, Epoch, Name, Seal, SealError, Sealed, Seq, Str
 use bytes::Bytes;
 
 use super::compress::{Compression, compress};
+use super::hand_over;
 use super::header::{HeaderFields, SIGNATURE, finish, sha256, signed_message};
 use crate::key::{KeyId, Signer};
 
@@ -33,6 +34,17 @@ pub struct Sealer {
     max_payload: usize,
     /// Size of the last record, to reserve memory once.
     last_len: usize,
+    /// Where another key may be waiting to take over.
+    rotation: Option<Arc<dyn Rotation>>,
+}
+
+/// Where a sealer that was given away hears of a new key.
+pub(crate) trait Rotation: Send + Sync {
+    /// The key that is to take over, if there is one.
+    fn pending(&self) -> Option<Arc<dyn Signer>>;
+
+    /// Puts the record of the hand-over into the log.
+    fn put(&self, sealed: Result<Sealed, SealError>) -> bool;
 }
 
 impl Sealer {
@@ -51,7 +63,102 @@ impl Sealer {
             compression,
             max_payload: DEFAULT_MAX_PAYLOAD,
             last_len: 4096,
+            rotation: None,
         }
+    }
+
+    /// Listens for a new key.
+    #[cfg(feature = "sled")]
+    pub(crate) fn rotation(mut self, rotation: Arc<dyn Rotation>) -> Self {
+        self.rotation = Some(rotation);
+        self
+    }
+
+    /// Hands over to a new signing key: seals the record that says so, which the old key and the new one sign, in the
+    /// audit stream. What is sealed next is signed by the new key. The record must go into the log as any other.
+    ///
+    /// Who trusts the old key then believes the new one. [`Log::rotate_key`](crate::Log::rotate_key) does all that is to
+    /// be done in a log.
+    ///
+    /// # Errors
+    ///
+    /// If it is the key that signs already, or one of the keys cannot sign. Nothing has changed then.
+    pub fn hand_over(&mut self, new: Arc<dyn Signer>) -> Result<Sealed, SealError> {
+        let (sealed, digest) = self.seal_hand_over(&*new)?;
+        self.handed_over(&sealed, digest, new);
+        Ok(sealed)
+    }
+
+    fn handed_over(&mut self, sealed: &Sealed, digest: Digest, new: Arc<dyn Signer>) {
+        let next = Seq(sealed.last.0.saturating_add(1));
+        self.heads.insert(Class::Audit, Head { next, digest });
+        self.key = new.public_key().id();
+        self.signer = new;
+    }
+
+    /// Hands over if another key is waiting, and its record gets into the log.
+    pub(crate) fn rotate(&mut self) {
+        let waiting = self.rotation.clone().and_then(|rotation| {
+            let new = rotation.pending()?;
+            Some((rotation, new))
+        });
+        let Some((rotation, new)) = waiting else { return };
+        match self.seal_hand_over(&*new) {
+            Ok((sealed, digest)) => {
+                if rotation.put(Ok(sealed.clone())) {
+                    self.handed_over(&sealed, digest, new);
+                }
+            }
+            Err(error) => {
+                rotation.put(Err(error));
+            }
+        }
+    }
+
+    fn seal_hand_over(&self, new: &dyn Signer) -> Result<(Sealed, Digest), SealError> {
+        let head = self.head(Class::Audit);
+        let stream = StreamId {
+            agent: self.agent.clone(),
+            epoch: self.epoch,
+            class: Class::Audit,
+        };
+        let old = self.signer.public_key();
+        if old == new.public_key() {
+            return Err(SealError::Batch {
+                reason: "the new key is the one that signs already".to_owned(),
+            });
+        }
+        let extension = hand_over::extension(&stream, head.next, &head.digest, &old, new)?;
+        let event = hand_over::event(&self.agent, self.key, &new.public_key());
+        let fields = HeaderFields {
+            kind: 2,
+            stream: &stream,
+            first: head.next.0,
+            count: 1,
+            earliest: event.time,
+            latest: event.time,
+            previous: head.digest,
+            key: self.key,
+            source: event.source.as_str(),
+            position: None,
+            ledger: None,
+            gap: None,
+            hand_over: Some(&extension),
+        };
+        let header_len = fields.len();
+        let mut record = Vec::with_capacity(header_len + SIGNATURE + 256);
+        fields.write(&mut record)?;
+        record.resize(header_len + SIGNATURE, 0);
+        wire::encode_events(std::slice::from_ref(&event), &mut record);
+        let raw_len = record.len() - header_len - SIGNATURE;
+        let digest = sign_record(&*self.signer, &mut record, header_len, raw_len, 0)?;
+        let sealed = Sealed {
+            stream,
+            first: head.next,
+            last: head.next,
+            record: Bytes::from(record),
+        };
+        Ok((sealed, digest))
     }
 
     /// Compresses payloads. Default [`Compression::None`].
@@ -137,6 +244,7 @@ impl Sealer {
             position: batch.position.map(|position| &position.0[..]),
             ledger: ledger.as_deref(),
             gap: None,
+            hand_over: None,
         };
         let header_len = fields.len();
         let start = header_len + SIGNATURE;
@@ -173,6 +281,7 @@ pub(crate) const DEFAULT_MAX_PAYLOAD: usize = 17 << 20;
 
 impl Seal for Sealer {
     fn seal(&mut self, batch: Unsealed<'_>) -> Result<Sealed, SealError> {
+        self.rotate();
         let (sealed, digest) = self.seal_batch(&batch)?;
         self.heads.insert(
             batch.class,
@@ -220,6 +329,7 @@ pub(crate) fn seal_gap(gap: &Gap, signer: &dyn Signer) -> Result<Sealed, SealErr
         position: None,
         ledger: None,
         gap: Some((gap.end, gap.reason)),
+        hand_over: None,
     };
     let header_len = fields.len();
     let mut record = Vec::with_capacity(header_len + SIGNATURE);

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use amoskys_core::{Name, SealError, StreamId};
 
-use super::report::{ExplainedGap, Finding, FindingKind, Place, Report, StreamReport};
-use crate::key::{PublicKey, TrustMap};
+use super::report::{ExplainedGap, Finding, FindingKind, HandOverReport, Place, Report, StreamReport};
+use crate::key::{KeyId, PublicKey, TrustMap};
 use crate::log::anchor::Anchor;
 use crate::log::chain::{Break, Chains, Misplaced, Spot};
 use crate::log::trail::Item;
+use crate::seal::Keyring;
+use crate::seal::hand_over::HandOver;
 use crate::seal::header::{RawHeader, RecordKind, sha256};
 use crate::seal::opener::{Signed, check_key};
 use crate::wal::format::{HeaderFault, SegmentHeader, segment_name};
@@ -22,6 +24,22 @@ const MAX_FINDINGS: usize = 10_000;
 pub(super) struct Keys<'a> {
     pub(super) trust: &'a TrustMap,
     pub(super) any: &'a [PublicKey],
+    /// Keys that were handed over to others.
+    pub(super) keyring: &'a Keyring,
+}
+
+impl Keys<'_> {
+    /// The key of this name that may have signed for this agent.
+    pub(super) fn key(&self, agent: &Name, id: KeyId) -> Option<PublicKey> {
+        self.keyring.key(self.trust, agent, id).or_else(|| {
+            let direct = self.any.iter().find(|key| key.id() == id).copied();
+            // Of a key that is believed for whatever it signs, also those it took over from, as it has signed.
+            direct.or_else(|| {
+                let mut related = self.any.iter().flat_map(|key| self.keyring.related(agent, key));
+                related.find(|key| key.id() == id)
+            })
+        })
+    }
 }
 
 pub(super) struct Inspector<'a> {
@@ -30,6 +48,8 @@ pub(super) struct Inspector<'a> {
     log: Option<u128>,
     chains: Chains,
     end: Spot,
+    /// Keys that have handed over by now, and to which.
+    spent: BTreeMap<(Name, KeyId), KeyId>,
     streams: BTreeMap<StreamId, StreamReport>,
     /// Damage that a quarantine gap may explain, by where it is.
     damage: Vec<(Spot, Finding)>,
@@ -49,6 +69,7 @@ impl<'a> Inspector<'a> {
             log: None,
             chains,
             end: Spot::default(),
+            spent: BTreeMap::new(),
             streams: BTreeMap::new(),
             damage: Vec::new(),
             report,
@@ -236,7 +257,16 @@ impl<'a> Inspector<'a> {
             return;
         }
         match self.signature(&header) {
-            Signed::Good => {}
+            Signed::Good => {
+                let signer = (Name::from(header.agent), header.key());
+                if let Some(new) = self.spent.get(&signer) {
+                    let detail = format!(
+                        "it is signed by key {} of {}, which had handed over to {new} before",
+                        signer.1, signer.0
+                    );
+                    self.add(about(here(FindingKind::Forged, detail)));
+                }
+            }
             Signed::UnknownKey => {
                 let detail = format!(
                     "it is signed by key {}, which is not trusted for {}",
@@ -273,6 +303,13 @@ impl<'a> Inspector<'a> {
         if let Err(error) = header.check_features() {
             let kind = kind_of(&error);
             self.add(about(here(kind, error.to_string())));
+        }
+        match HandOver::of(&header) {
+            Ok(Some(hand_over)) => {
+                self.handed_over(hand_over, here(FindingKind::Forged, String::new()).place)
+            }
+            Ok(None) => {}
+            Err(error) => self.add(about(here(FindingKind::Forged, error.to_string()))),
         }
         self.report.records += 1;
         if header.kind() != RecordKind::Gap {
@@ -312,9 +349,20 @@ impl<'a> Inspector<'a> {
     }
 
     fn signature(&self, header: &RawHeader<'_>) -> Signed {
-        let own = self.keys.trust.key(&Name::from(header.agent), header.key());
-        let key = own.or_else(|| self.keys.any.iter().find(|key| key.id() == header.key()));
-        check_key(header, key)
+        let key = self.keys.key(&Name::from(header.agent), header.key());
+        check_key(header, key.as_ref())
+    }
+
+    fn handed_over(&mut self, hand_over: HandOver, place: Place) {
+        let (old, new) = (hand_over.old.id(), hand_over.new.id());
+        self.report.hand_overs.push(HandOverReport {
+            agent: hand_over.agent.to_string(),
+            old: old.to_string(),
+            new: new.to_string(),
+            place,
+        });
+        self.spent.insert((hand_over.agent.clone(), old), new);
+        let _ = self.keys.keyring.learn(hand_over);
     }
 
     fn damaged(&mut self, file: &SegmentFile, damage: Damage) {

@@ -33,5 +33,7 @@ mod inspector;
 mod report;
 mod run;
 
-pub use self::report::{AnchorReport, ExplainedGap, Finding, FindingKind, Place, Report, StreamReport};
+pub use self::report::{
+    AnchorReport, ExplainedGap, Finding, FindingKind, HandOverReport, Place, Report, StreamReport,
+};
 pub use self::run::{Verifier, VerifyError};

@@ -32,6 +32,8 @@ pub struct Report {
     pub anchor: Option<AnchorReport>,
     /// The streams, in order of their names.
     pub streams: Vec<StreamReport>,
+    /// Signing keys that were handed over to others.
+    pub hand_overs: Vec<HandOverReport>,
     /// What is missing for a reason that was signed.
     pub gaps: Vec<ExplainedGap>,
     /// What is wrong.
@@ -66,6 +68,20 @@ pub struct StreamReport {
     pub records: u64,
     /// Digest of the last record: what a third party compares.
     pub digest: Digest,
+}
+
+/// The hand-over from one signing key to the next, which both have signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct HandOverReport {
+    /// Whose key it is.
+    pub agent: String,
+    /// Name of the old key.
+    pub old: String,
+    /// Name of the new one.
+    pub new: String,
+    /// Where the record is.
+    pub place: Place,
 }
 
 /// Events that are missing for a reason that was signed.
@@ -220,6 +236,15 @@ impl fmt::Display for Report {
                 stream.records
             )?;
             writeln!(f, "    {}", stream.digest)?;
+        }
+        for hand_over in &self.hand_overs {
+            let HandOverReport {
+                agent,
+                old,
+                new,
+                place,
+            } = hand_over;
+            writeln!(f, "handed over {place}: key {old} of {agent} to {new}")?;
         }
         for gap in &self.gaps {
             let (stream, first, last, reason) = (&gap.stream, gap.first, gap.last, &gap.reason);

@@ -6,8 +6,9 @@ use super::inspector::{Inspector, Keys};
 use super::report::{AnchorReport, Finding, FindingKind, Place, Report};
 use crate::key::{PublicKey, TrustMap};
 use crate::log::anchor::{ANCHOR_FILE, Anchor, AnchorFault, StoredAnchor};
-use crate::log::trail::walk_log;
+use crate::log::trail::{Item, walk_log};
 use crate::log::{KEYS_DIR, LOG_DIR};
+use crate::seal::Keyring;
 use crate::wal::lock::DirLock;
 use crate::wal::segment::list_segments;
 use crate::wal::walk::Depth;
@@ -105,15 +106,40 @@ impl Verifier {
                 None
             }
         };
+        let keyring = Keyring::default();
+        let keys = Keys {
+            trust: &self.trust,
+            any: &any,
+            keyring: &keyring,
+        };
+        if let Some(stored) = &stored {
+            stored
+                .anchor
+                .hand_overs
+                .iter()
+                .for_each(|proof| keyring.observe(proof));
+        }
+        if stored.as_ref().is_none_or(|stored| !is_signed(stored, &keys)) {
+            // Perhaps the log was handed over to another key than the one that is believed.
+            let walked = walk_log(&log, Depth::Records, u64::MAX, &mut |_, item| {
+                if let Item::Record { record, .. } = item {
+                    keyring.observe(record);
+                }
+            });
+            walked.map_err(|source| VerifyError::Io {
+                path: log.clone(),
+                source,
+            })?;
+        }
         if let Some(stored) = &stored
-            && !self.is_signed(stored, &any)
+            && !is_signed(stored, &keys)
         {
             let detail = format!("it is not signed by a trusted key, but by {}", stored.key);
             found.push(beside(FindingKind::Forged, detail));
         }
         let anchor = stored
             .as_ref()
-            .filter(|stored| self.is_signed(stored, &any))
+            .filter(|stored| is_signed(stored, &keys))
             .map(|stored| &stored.anchor);
         if keys_dir.is_dir() {
             check_keys(&keys_dir, anchor.map(|anchor| anchor.epoch), &mut found);
@@ -140,10 +166,6 @@ impl Verifier {
                 end: anchor.end,
             }),
             ..Report::default()
-        };
-        let keys = Keys {
-            trust: &self.trust,
-            any: &any,
         };
         let mut inspector = Inspector::new(keys, anchor, report);
         for mut finding in found {
@@ -206,15 +228,16 @@ impl Verifier {
         Ok(vec![beside])
     }
 
-    fn is_signed(&self, stored: &StoredAnchor, any: &[PublicKey]) -> bool {
-        let for_agent = |key: &PublicKey| TrustMap::new().allow(stored.anchor.agent.clone(), *key);
-        stored.is_signed(&self.trust) || any.iter().any(|key| stored.is_signed(&for_agent(key)))
-    }
-
     fn relative(&self, file: &str) -> String {
         let path = Path::new(file);
         path.strip_prefix(&self.dir).unwrap_or(path).display().to_string()
     }
+}
+
+fn is_signed(stored: &StoredAnchor, keys: &Keys<'_>) -> bool {
+    let agent = &stored.anchor.agent;
+    let key = keys.key(agent, stored.key);
+    key.is_some_and(|key| stored.is_signed(&TrustMap::new().allow(agent.clone(), key)))
 }
 
 fn places(report: &mut Report) -> impl Iterator<Item = &mut Place> {
