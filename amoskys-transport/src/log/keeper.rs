@@ -18,7 +18,10 @@ use crate::wal::walk::{Depth, Step, Walk};
 /// Keeps the anchor of a log up to date.
 pub(crate) struct Keeper {
     pub(crate) dir: PathBuf,
+    /// Signs the anchor.
     pub(crate) signer: Arc<dyn Signer>,
+    /// Signs gaps.
+    pub(crate) sealing: Arc<CurrentSigner>,
     pub(crate) agent: Name,
     pub(crate) epoch: Epoch,
     pub(crate) generation: u64,
@@ -53,6 +56,23 @@ impl Keeper {
         if let Err(error) = self.write(durable) {
             tracing::warn!(dir = %self.dir.display(), %error, "the anchor of the log could not be written");
         }
+    }
+}
+
+/// The key that signs for a log's agent at the moment, for those who sign now and then: take it anew each time.
+pub(crate) struct CurrentSigner(Mutex<Arc<dyn Signer>>);
+
+impl CurrentSigner {
+    pub(crate) fn new(signer: Arc<dyn Signer>) -> Self {
+        Self(Mutex::new(signer))
+    }
+
+    pub(crate) fn get(&self) -> Arc<dyn Signer> {
+        lock(&self.0).clone()
+    }
+
+    pub(crate) fn set(&self, signer: Arc<dyn Signer>) {
+        *lock(&self.0) = signer;
     }
 }
 

@@ -10,7 +10,7 @@ use super::anchor::{ANCHOR_FILE, Anchor, AnchorFault, StoredAnchor};
 use super::error::LogError;
 use super::fork::{Ends, FORK_FILE, ForkRequest, RETIRED_FILE, read_retired, write_retired};
 use super::heads::Heads;
-use super::keeper::{Keeper, SharedKeeper};
+use super::keeper::{CurrentSigner, Keeper, SharedKeeper};
 use super::options::LogOptions;
 use super::quarantine::find_gaps;
 use super::reseal::Reseal;
@@ -248,6 +248,7 @@ impl Opening {
             filling.end = wal.durable().0;
             let current = self.follow_own();
             filling.signer = self.signer.clone();
+            filling.sealing.set(self.signer.clone());
             if stored.is_none() && begun {
                 // The records know better than the file, which may have gone on to another log.
                 filling.epoch = self.own_epoch(&filling.heads).unwrap_or(epoch);
@@ -376,6 +377,7 @@ impl Opening {
         Keeper {
             dir: self.log_dir.clone(),
             signer: self.signer.clone(),
+            sealing: Arc::new(CurrentSigner::new(self.signer.clone())),
             agent: self.options.agent.clone(),
             epoch,
             generation,

@@ -213,6 +213,7 @@ impl Rotation for Inner {
         });
         match put {
             Ok(Some(offset)) => {
+                lock(&self.keeper.0).sealing.set(new.clone());
                 *state = State::Written(new, offset);
                 true
             }

@@ -13,9 +13,8 @@ use super::options::PublisherOptions;
 use super::resume::StreamKey;
 use super::run::Run;
 use crate::bus::message::Part;
-use crate::key::Signer;
 use crate::log::Log;
-use crate::log::keeper::SharedKeeper;
+use crate::log::keeper::{CurrentSigner, SharedKeeper};
 use crate::seal::Head;
 use crate::wal::segment::lock;
 
@@ -44,7 +43,7 @@ pub(crate) struct OwnLog {
     pub(crate) agent: Name,
     pub(crate) epoch: Epoch,
     pub(crate) dir: PathBuf,
-    pub(crate) signer: Arc<dyn Signer>,
+    pub(crate) signer: Arc<CurrentSigner>,
     pub(crate) keeper: SharedKeeper,
     /// Where streams of earlier epochs were given up.
     pub(crate) retired: BTreeMap<StreamKey, Head>,
@@ -73,7 +72,7 @@ impl Publisher {
         let keeper = log.keeper.clone();
         let (dir, signer) = {
             let keeper = lock(&keeper.0);
-            (keeper.dir.clone(), keeper.signer.clone())
+            (keeper.dir.clone(), keeper.sealing.clone())
         };
         Self {
             options,

@@ -327,7 +327,7 @@ impl<'a> Run<'a> {
 
     /// Whether a record is what this agent sealed.
     fn is_genuine(&self, header: &RawHeader<'_>, record: &[u8]) -> bool {
-        let key = self.publisher.own.signer.public_key();
+        let key = self.publisher.own.signer.get().public_key();
         if header.key() != key.id() {
             // Of a key that was used before; it cannot be told here.
             return true;
@@ -369,7 +369,7 @@ impl<'a> Run<'a> {
             reason = %gap.reason,
             "events are no longer in the log; the bus gets a gap in their place"
         );
-        let sealed = seal_gap(gap, &*self.publisher.own.signer)?;
+        let sealed = seal_gap(gap, &*self.publisher.own.signer.get())?;
         let (stream, next) = (
             (gap.stream.epoch, gap.stream.class),
             Seq(gap.last.0.saturating_add(1)),
