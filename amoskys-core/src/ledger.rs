@@ -32,6 +32,10 @@ impl DropReason {
     pub const LATE: Self = Self(Cow::Borrowed("late"));
     /// It is missing in its stream: lost before it could be read here.
     pub const MISSING: Self = Self(Cow::Borrowed("missing"));
+    /// A full log shed it to make room.
+    pub const SHED: Self = Self(Cow::Borrowed("shed"));
+    /// It became older than the log's retention allows.
+    pub const EXPIRED: Self = Self(Cow::Borrowed("expired"));
     /// A sink refused it for good.
     pub const REJECTED: Self = Self(Cow::Borrowed("rejected"));
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::error::{BoxError, Remedy};
 use crate::id::Offset;
-use crate::ledger::Ledger;
+use crate::ledger::{DropReason, Ledger};
 use crate::seal::Open;
 use crate::wal::{Wal, WalError};
 
@@ -134,9 +134,22 @@ struct State {
     acknowledged: Offset,
     /// First offset that was not yet given to the sink.
     given: Offset,
-    /// Records given and not acknowledged, with the number of their events.
-    in_flight: VecDeque<(Offset, u64)>,
+    /// Records given and not acknowledged, in order.
+    in_flight: VecDeque<InFlight>,
+    /// Where the last read ended.
+    read_to: Offset,
+    /// Events that were given, are no longer there, and whose gap was not met yet.
+    unexplained: u64,
     wakers: Vec<Waker>,
+}
+
+/// A record that was given and not acknowledged.
+struct InFlight {
+    offset: Offset,
+    /// Events in it, or missing by it.
+    events: u64,
+    /// The log gave them up, and a gap will be acknowledged in their place.
+    lost: Option<DropReason>,
 }
 
 /// What a [`RecordFeed`] has to say about an offset.
@@ -185,6 +198,8 @@ impl RecordFeed {
                 acknowledged,
                 given: acknowledged,
                 in_flight: VecDeque::new(),
+                read_to: acknowledged,
+                unexplained: 0,
                 wakers: Vec::new(),
             }),
             wal,
@@ -258,38 +273,38 @@ impl RecordFeed {
         let end = self.0.lock().end;
         records.retain(|(offset, _)| end.is_none_or(|end| *offset < end));
         if let Some(account) = &self.0.account {
-            let given = self.0.lock().given;
-            for (offset, record) in records.iter().filter(|(offset, _)| *offset >= given) {
-                let events = account.open.events(record).unwrap_or(0);
-                account.ledger.received(&account.stage, events);
-                self.0.lock().in_flight.push_back((*offset, events));
-            }
+            account.count(&mut self.0.lock(), from, &records);
         }
         if let Some((last, _)) = records.last() {
             let mut state = self.0.lock();
             state.given = state.given.max(last.next());
+            state.read_to = last.next();
         }
         Ok(records)
     }
 
     /// Says that records below `to` are safe on the other side.
     pub fn acknowledge(&self, to: Offset) {
-        let mut delivered = 0;
+        let (mut delivered, mut lost) = (0, Vec::new());
         {
             let mut state = self.0.lock();
             if to <= state.acknowledged {
                 return;
             }
             state.acknowledged = to;
-            while let Some(&(offset, events)) = state.in_flight.front()
-                && offset < to
-            {
-                state.in_flight.pop_front();
-                delivered += events;
+            let settled = state.in_flight.partition_point(|record| record.offset < to);
+            for record in state.in_flight.drain(..settled) {
+                match record.lost {
+                    None => delivered += record.events,
+                    Some(reason) => lost.push((reason, record.events)),
+                }
             }
         }
         if let Some(account) = &self.0.account {
             account.ledger.delivered(&account.stage, delivered);
+            for (reason, events) in lost {
+                account.ledger.dropped(&account.stage, reason, events);
+            }
         }
     }
 
@@ -301,6 +316,66 @@ impl RecordFeed {
     /// Says that the log has failed.
     pub fn fail(&self) {
         self.0.change(|state| state.failed = true);
+    }
+}
+
+impl Account {
+    /// Counts what is given for the first time, and finds out what the log gave up since it was given.
+    fn count(&self, state: &mut State, from: Offset, records: &[(Offset, Bytes)]) {
+        let Some((last, _)) = records.last() else { return };
+        if from != state.read_to {
+            state.unexplained = 0;
+        }
+        let again = state.in_flight.partition_point(|record| record.offset < from)
+            ..state.in_flight.partition_point(|record| record.offset <= *last);
+        for record in state.in_flight.range_mut(again) {
+            let there = records.binary_search_by_key(&record.offset, |(offset, _)| *offset);
+            let there = there.ok().map(|at| self.given_up(&records[at].1));
+            match (there, &record.lost) {
+                (Some(None), _) | (Some(Some(_)), Some(_)) => continue,
+                (Some(Some((_, reason))), None) => {
+                    record.lost = Some(reason);
+                    continue;
+                }
+                (None, None) => record.lost = Some(DropReason::SHED),
+                (None, Some(_)) => {}
+            }
+            state.unexplained += record.events;
+        }
+        for (offset, record) in records {
+            let is_new = *offset >= state.given;
+            let (events, lost) = match self.open.events(record) {
+                Some(events) if events > 0 => (events, None),
+                _ => match self.given_up(record) {
+                    Some((events, reason)) => (events, Some(reason)),
+                    None => continue,
+                },
+            };
+            let mut new = events;
+            if lost.is_some() {
+                let known = state.in_flight.binary_search_by_key(offset, |known| known.offset);
+                let known = known.ok().and_then(|at| state.in_flight.get(at));
+                new -= known.map_or(0, |known| known.events).min(new);
+                let explained = new.min(state.unexplained);
+                state.unexplained -= explained;
+                new -= explained;
+            }
+            if is_new && new > 0 {
+                self.ledger.received(&self.stage, new);
+                state.in_flight.push_back(InFlight {
+                    offset: *offset,
+                    events: new,
+                    lost,
+                });
+            }
+        }
+    }
+
+    fn given_up(&self, record: &Bytes) -> Option<(u64, DropReason)> {
+        match self.open.events(record) {
+            Some(0) | None => self.open.open(record).ok()?.given_up(),
+            Some(_) => None,
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use crate::batch::{Position, Recorded};
 use crate::error::{BoxError, Remedy};
-use crate::event::{Class, Event, Gap};
+use crate::event::{Class, Event, Gap, GapReason};
 use crate::id::{Name, Seq, StreamId};
-use crate::ledger::LedgerSnapshot;
+use crate::ledger::{DropReason, LedgerSnapshot};
 
 /// Events about to be sealed.
 #[derive(Clone, Copy, Debug)]
@@ -184,6 +184,18 @@ impl Opened {
             position: None,
             ledger: None,
         }
+    }
+
+    /// Of a gap that the log itself put in the place of records it gave up: how many events that were, and why. They were
+    /// in the log, and its readers must account for them.
+    #[must_use]
+    pub fn given_up(&self) -> Option<(u64, DropReason)> {
+        let reason = match self.gap.as_ref()?.reason {
+            GapReason::Shed => DropReason::SHED,
+            GapReason::Expired => DropReason::EXPIRED,
+            _ => return None,
+        };
+        Some((self.last.0.saturating_sub(self.first.0).saturating_add(1), reason))
     }
 
     /// The events with their places in the stream.

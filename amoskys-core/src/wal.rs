@@ -12,7 +12,8 @@ use crate::id::Offset;
 ///
 /// # Guarantees
 ///
-/// - Records are kept in the order of their offsets, without holes, and read back byte for byte.
+/// - Records are kept in the order of their offsets, without holes, and read back byte for byte. Only a log that gives
+///   up records by a policy of its own ([`shed`](Self::shed), retention) skips offsets, and what says so stands there.
 /// - A record below [`durable`](Self::durable) survives a crash of the process, of the operating system and
 ///   of the power supply.
 /// - After a crash the log is a prefix of what was appended, and that prefix holds every durable record.
@@ -58,6 +59,19 @@ pub trait Wal: Send + Sync {
     ///
     /// [`WalError::Failed`] if the storage failed.
     fn trim(&self, to: Offset) -> Result<(), WalError>;
+
+    /// Makes room in a full log at the cost of old records, if its policy is to shed them; what says so takes their place.
+    /// Called by who would otherwise wait, after [`trim`](Self::trim) could give no room. Blocks on the disk. `false` if
+    /// there is nothing that may be shed, and one has to wait.
+    ///
+    /// Default: `false`; a full log waits.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Failed`] if the storage failed.
+    fn shed(&self) -> Result<bool, WalError> {
+        Ok(false)
+    }
 
     /// A small named value kept beside the log: a consumer's position, a checkpoint.
     ///

@@ -132,3 +132,119 @@ fn killed_at_any_moment_nothing_durable_is_lost() {
         assert!(report.gaps.is_empty(), "{report}");
     }
 }
+
+const SHED_IN: &str = "AMOSKYS_TEST_SHED_IN";
+
+/// A log that is always full of what nobody reads.
+fn open_full(dir: &Path) -> amoskys_transport::Log {
+    use amoskys_core::config::WhenFull;
+    use amoskys_transport::{LogOptions, WalOptions};
+    let wal = WalOptions::new().budget_bytes(256 << 10).segment_bytes(8 << 10);
+    let options = LogOptions::new().agent("agent").when_full(WhenFull::Shed);
+    amoskys_transport::Log::open(dir, options.wal(wal)).unwrap()
+}
+
+/// The process that is killed: it runs only as a child of the test below.
+#[test]
+#[ignore = "run by `killed_while_it_sheds_nothing_is_there_twice_or_gone_without_a_gap`"]
+fn child_that_sheds() {
+    let Some(dir) = std::env::var_os(SHED_IN).map(PathBuf::from) else {
+        return;
+    };
+    let mut log = open_full(&dir);
+    let mut out = std::io::stdout().lock();
+    for round in 0_u64.. {
+        while log.wal.used_bytes() > 224 << 10 {
+            assert!(log.wal.shed().unwrap(), "there is always something to shed");
+        }
+        // Few alerts, so that there is always something else.
+        let class = match round % 40 {
+            39 => Class::Alert,
+            n if n % 3 == 0 => Class::Bulk,
+            _ => Class::Telemetry,
+        };
+        let next = log.sealer.head(class).next.0;
+        // In the end the alerts fill the log.
+        if class == Class::Alert && next > 200 {
+            continue;
+        }
+        let record = seal(&mut log.sealer, class, next, 3, 150);
+        let offset = log.wal.append(record).unwrap();
+        log.wal.wait_durable(offset).unwrap();
+        writeln!(
+            out,
+            "durable {} {}",
+            offset.0,
+            log.sealer.head(Class::Alert).next.0
+        )
+        .unwrap();
+    }
+}
+
+#[test]
+fn killed_while_it_sheds_nothing_is_there_twice_or_gone_without_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut seed = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap()
+        .subsec_nanos();
+    println!("seed {seed}");
+    let mut gaps = 0;
+    for _ in 0..KILLS / 2 {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--ignored",
+                "--exact",
+                "child_that_sheds",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env(SHED_IN, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        // Long enough to fill the log a few times over.
+        let numbers = |line: &String| -> Option<(u64, u64)> {
+            let (offset, alerts) = line.strip_prefix("durable ")?.split_once(' ')?;
+            Some((offset.parse().ok()?, alerts.parse().ok()?))
+        };
+        let wanted = 100 + (seed >> 16) % 400;
+        let mut last = (&mut lines)
+            .filter_map(|line| numbers(&line))
+            .take(wanted as usize)
+            .last();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Of the last line, a part may be missing that looks whole.
+        let rest: Vec<_> = lines.collect();
+        last = rest.iter().rev().skip(1).find_map(numbers).or(last);
+
+        let log = open_full(dir.path());
+        let (records, damaged) = read_all(&log);
+        assert!(damaged.is_empty());
+        let (offset, alerts) = last.expect("the child comes to work");
+        assert!(log.wal.durable().0 > offset, "record {offset} was durable");
+        assert!(log.sealer.head(Class::Alert).next.0 >= alerts);
+        let mut next = std::collections::BTreeMap::<Class, u64>::new();
+        for (_, record) in records {
+            let opened = log.opener.open(&record).unwrap();
+            let next = next.entry(opened.stream.class).or_default();
+            assert_eq!(opened.first.0, *next, "each event once, in order, or in a gap");
+            *next = opened.last.0 + 1;
+            if opened.gap.is_some() {
+                assert!(opened.stream.class < Class::Alert);
+                gaps += 1;
+            }
+        }
+        for (class, next) in next {
+            assert_eq!(log.sealer.head(class).next.0, next);
+        }
+        drop(log);
+        assert_clean(dir.path());
+    }
+    assert!(gaps > 0);
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kind::{Kind, Value};
-use super::sections::Config;
+use super::sections::{Config, WhenFull};
 use crate::wire::MAX_EVENTS;
 
 /// A setting: its names, what it is for, and what it takes.
@@ -114,6 +114,19 @@ macro_rules! other {
 
 other!(Duration: Time, f64: Number, String: Text, PathBuf: Path);
 
+impl Setting for WhenFull {
+    fn of(value: Value) -> Option<Self> {
+        let Value::Text(name) = value else { return None };
+        [Self::Wait, Self::Shed]
+            .into_iter()
+            .find(|known| known.as_str() == name)
+    }
+
+    fn value(&self) -> Option<Value> {
+        Some(Value::Text(self.as_str().to_owned()))
+    }
+}
+
 impl<T: Setting> Setting for Option<T> {
     fn of(value: Value) -> Option<Self> {
         T::of(value).map(Some)
@@ -164,12 +177,18 @@ key_table! {
     log.path ("IS_WAL_PATH"): Kind::NewDirectory,
         "Directory of the durable log; made if it does not exist. (It was a file in the predecessor.)";
     log.budget_bytes: Kind::Bytes { least: 64 << 10, most: 1 << 50 },
-        "Bytes the records may take on disk; when they are used up, collectors wait.";
+        "Bytes the records may take on disk; what happens when they are used up, `when_full` says.";
     log.segment_bytes: Kind::Bytes { least: 4 << 10, most: 1 << 30 },
         "Size at which a new segment file is begun, and the grain in which space is freed; in effect at most an \
          eighth of the budget.";
     log.sync_interval: time(Duration::from_millis(10), MINUTE),
         "How long consumers' positions may take to become durable. Events do not wait for it.";
+    log.when_full: Kind::Choice(WhenFull::NAMES),
+        "What a full log does: it lets collectors wait, or sheds the oldest bulk, then telemetry, and leaves signed gaps in \
+         their place. Alerts and audit are never shed.";
+    log.retention: time(SECOND, Duration::from_secs(86_400 * 3650)),
+        "How old records of an agent's log may become, read or not, of whatever class; what is older leaves signed gaps. \
+         Until they were read, if not set.";
 
     batch.max_events: Kind::Count { least: 1, most: MAX_EVENTS as u64 },
         "A batch is sealed when it has this many events.";

@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Number { least: f64, most: f64 },
     /// A name.
     Name { most_bytes: usize },
+    /// One of some words.
+    Choice(&'static [&'static str]),
     /// `HOST:PORT`.
     Address,
     /// A directory that must exist.
@@ -45,7 +47,7 @@ impl Kind {
             Self::Bytes { .. } => parse_bytes(text).map(Value::Whole),
             Self::Time { .. } => parse_time(text).map(Value::Time),
             Self::Number { .. } => text.parse().ok().map(Value::Number),
-            Self::Name { .. } | Self::Address => Some(Value::Text(text.to_owned())),
+            Self::Name { .. } | Self::Choice(_) | Self::Address => Some(Value::Text(text.to_owned())),
             Self::Directory | Self::NewDirectory => Some(Value::Path(PathBuf::from(text))),
         }
     }
@@ -62,6 +64,7 @@ impl Kind {
             (Self::Name { most_bytes }, Value::Text(name)) => {
                 !name.is_empty() && name.len() <= most_bytes && !name.chars().any(char::is_control)
             }
+            (Self::Choice(words), Value::Text(word)) => words.contains(&word.as_str()),
             (Self::Address, Value::Text(address)) => is_address(address),
             (Self::Directory, Value::Path(path)) => path.is_dir(),
             (Self::NewDirectory, Value::Path(path)) => may_be_directory(path),
@@ -80,6 +83,7 @@ impl Kind {
             Self::Name { most_bytes } => {
                 format!("1 to {most_bytes} bytes of text without control characters")
             }
+            Self::Choice(words) => words.join(" or "),
             Self::Address => "HOST:PORT, with a port from 1 to 65535".to_owned(),
             Self::Directory => "a directory that exists".to_owned(),
             Self::NewDirectory => "a directory, or a path where nothing is yet".to_owned(),

@@ -70,6 +70,37 @@ pub struct LogSettings {
     pub segment_bytes: u64,
     /// How long small values beside the log may take to become durable. Default 1 s.
     pub sync_interval: Duration,
+    /// What a full log does. Default: it waits.
+    pub when_full: WhenFull,
+    /// How old records may become, whether they were read or not. Default none: until they were read.
+    pub retention: Option<Duration>,
+}
+
+/// What a full log does for who wants to append.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// Lets them wait until its readers have come on. Nothing is lost in the log; sources that cannot wait lose, and
+    /// count it.
+    #[default]
+    Wait,
+    /// Sheds the oldest records of class bulk, then of class telemetry, and leaves signed gaps in their place. Alerts and
+    /// audit are never shed: once there is nothing else, it waits.
+    Shed,
+}
+
+impl WhenFull {
+    /// The names in a configuration.
+    pub(super) const NAMES: &[&str] = &["wait", "shed"];
+
+    /// The name in a configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::Shed => "shed",
+        }
+    }
 }
 
 impl Default for LogSettings {
@@ -79,6 +110,8 @@ impl Default for LogSettings {
             budget_bytes: 4 << 30,
             segment_bytes: 64 << 20,
             sync_interval: Duration::from_secs(1),
+            when_full: WhenFull::Wait,
+            retention: None,
         }
     }
 }

@@ -138,8 +138,14 @@ impl Consumer {
             .part
             .class
             .is_some_and(|wanted| wanted != opened.stream.class)
-            || opened.events.is_empty()
         {
+            return Ok(Answer::Done);
+        }
+        if let Some((lost, reason)) = opened.given_up() {
+            self.shared.ledger.received(&self.stage, lost);
+            self.shared.ledger.dropped(&self.stage, reason, lost);
+        }
+        if opened.events.is_empty() {
             return Ok(Answer::Done);
         }
         let events: Vec<Recorded> = opened.into_recorded().collect();

@@ -281,8 +281,9 @@ impl Appending<'_> {
                     if self.writer.shared.give_up.is_triggered() {
                         return Err(error);
                     }
-                    self.writer.shared.delivery.make_room(&self.writer.shared.log)?;
-                    std::thread::sleep(FULL_PAUSE);
+                    if !self.make_room()? {
+                        std::thread::sleep(FULL_PAUSE);
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -291,12 +292,25 @@ impl Appending<'_> {
 
     /// While telemetry waits: makes room, and lets verdicts pass.
     fn serve_readers(&mut self) -> Result<(), WalError> {
-        self.writer.shared.delivery.make_room(&self.writer.shared.log)?;
+        let made = self.make_room()?;
         match self.verdicts.try_recv() {
             Ok(message) => self.take_analysis(message)?,
+            Err(_) if made => {}
             Err(_) => std::thread::sleep(FULL_PAUSE),
         }
         Ok(())
+    }
+
+    /// Lets the log forget what every reader has dealt with, or, if that is nothing, shed what its policy allows. Whether
+    /// something was shed.
+    fn make_room(&mut self) -> Result<bool, WalError> {
+        let Shared { delivery, log, .. } = &self.writer.shared;
+        let first = log.wal.first();
+        delivery.make_room(log)?;
+        if log.wal.first() > first {
+            return Ok(false);
+        }
+        log.wal.shed()
     }
 
     fn take_analysis(&mut self, message: FromAnalysis) -> Result<(), WalError> {

@@ -10,7 +10,6 @@ use super::heads::Heads;
 use crate::key::Signer;
 use crate::seal::Keyring;
 use crate::seal::header::{MAX_HEADER, SIGNATURE};
-use crate::wal::format::SEGMENT_HEADER;
 use crate::wal::observer::Observer;
 use crate::wal::segment::{Segment, lock};
 use crate::wal::walk::{Depth, Step, Walk};
@@ -118,8 +117,9 @@ impl Observer for SharedKeeper {
 /// Moves heads on by the records of a segment.
 fn advance(heads: &mut Heads, segment: &Segment) -> io::Result<()> {
     let file = segment.readable()?;
-    let start = (segment.first, SEGMENT_HEADER as u64);
-    let mut walk = Walk::new(&*file, Depth::Headers, segment.mark, start, u64::MAX)?;
+    let start = (segment.first, segment.layout.start);
+    let walk = Walk::new(&*file, Depth::Headers, segment.mark, start, u64::MAX)?;
+    let mut walk = walk.laid_out(&segment.layout);
     loop {
         match walk.step()? {
             Step::Record(_) => {

@@ -22,6 +22,8 @@ mod quarantine;
 mod reseal;
 #[cfg(feature = "sled")]
 mod rotate;
+#[cfg(feature = "sled")]
+pub(crate) mod sieve;
 
 #[cfg(feature = "sled")]
 pub use self::error::LogError;

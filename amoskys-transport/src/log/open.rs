@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use amoskys_core::config::WhenFull;
 use amoskys_core::event::Gap;
 use amoskys_core::seal::LogParts;
 use amoskys_core::{BoxError, Class, Epoch, Offset, StreamId, Wal, WalError};
@@ -15,12 +16,13 @@ use super::options::LogOptions;
 use super::quarantine::find_gaps;
 use super::reseal::Reseal;
 use super::rotate::KeyRotation;
+use super::sieve::AgentSieve;
 use super::{EPOCH_ENDING, KEY_FILE, KEYS_DIR, LOG_DIR, epoch};
 use crate::key::{FileSigner, Signer, TrustMap};
 use crate::seal::{Check, Head, Keyring, Opener, Sealer, seal_gap};
 use crate::wal::lock::DirLock;
 use crate::wal::segment::{list_segments, lock};
-use crate::wal::{Known, SledWal, create_dir};
+use crate::wal::{Known, Loss, SledWal, create_dir};
 
 /// A durable log of sealed batches in a directory, opened or begun: the log itself, the sealer that goes on where
 /// its streams have come to, and the opener.
@@ -242,8 +244,13 @@ impl Opening {
             // Meanwhile the log's thread waits for the keeper.
             let mut filling = lock(&keeper);
             let observer = Box::new(SharedKeeper(keeper.clone()));
-            let wal =
-                SledWal::open_locked(&self.log_dir, dir_lock, &self.options.wal, known, Some(observer))?;
+            let loss = Loss {
+                sieve: Some(Arc::new(AgentSieve(SharedKeeper(keeper.clone())))),
+                shed: self.options.when_full == WhenFull::Shed,
+                retention: self.options.retention,
+            };
+            let options = &self.options.wal;
+            let wal = SledWal::open_locked(&self.log_dir, dir_lock, options, known, Some(observer), loss)?;
             let gaps = self.fill(&mut filling, &wal, believed.is_some());
             filling.end = wal.durable().0;
             let current = self.follow_own();

@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use amoskys_core::Name;
-use amoskys_core::config::Config;
+use amoskys_core::config::{Config, WhenFull};
 
 use crate::key::{Signer, TrustMap};
 use crate::seal::{Check, Compression};
@@ -18,6 +19,8 @@ pub struct LogOptions {
     pub(crate) check: Check,
     pub(crate) compression: Compression,
     pub(crate) wal: WalOptions,
+    pub(crate) when_full: WhenFull,
+    pub(crate) retention: Option<Duration>,
 }
 
 impl Default for LogOptions {
@@ -30,6 +33,8 @@ impl Default for LogOptions {
             check: Check::Form,
             compression: Compression::None,
             wal: WalOptions::default(),
+            when_full: WhenFull::default(),
+            retention: None,
         }
     }
 }
@@ -93,14 +98,35 @@ impl LogOptions {
         self.wal = wal;
         self
     }
+
+    /// What a full log does for who wants to append. Default [`WhenFull::Wait`]. Records that are shed, bulk before
+    /// telemetry and never alerts or audit, leave signed gaps in their place; the bus and the
+    /// [verifier](crate::verify) are told the reason.
+    #[must_use]
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    /// How old records may become, of whatever class, alerts and audit too, whether they were read or not. What is older
+    /// leaves signed gaps in its place. Default none: they are kept until they were read and are trimmed. The wall clock
+    /// decides, and a segment goes as a whole, so that records become up to a quarter older than this.
+    #[must_use]
+    pub fn retention(mut self, age: Duration) -> Self {
+        self.retention = Some(age);
+        self
+    }
 }
 
 impl From<&Config> for LogOptions {
     /// The agent's name, and the section `log`. Open the log at `config.log.path`.
     fn from(config: &Config) -> Self {
-        Self::new()
+        let mut options = Self::new()
             .agent(config.agent.name.as_str())
             .wal(WalOptions::from(&config.log))
+            .when_full(config.log.when_full);
+        options.retention = config.log.retention;
+        options
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::wal::format::{HeaderFault, SEGMENT_HEADER, SegmentHeader};
+use crate::wal::format::{HeaderFault, SegmentHeader};
 use crate::wal::segment::{SegmentFile, list_segments, read_beginning};
 use crate::wal::walk::{Damage, Depth, End, Found, Step, Walk};
 
@@ -69,8 +69,9 @@ fn walk_segment(
             bytes,
         },
     );
-    let start = (file.first, SEGMENT_HEADER as u64);
-    let mut walk = Walk::new(&open, depth, beginning.mark.unwrap_or(0), start, limit)?;
+    let start = (file.first, beginning.layout.start);
+    let walk = Walk::new(&open, depth, beginning.mark.unwrap_or(0), start, limit)?;
+    let mut walk = walk.laid_out(&beginning.layout);
     loop {
         match walk.step()? {
             Step::Record(found) => {

@@ -12,6 +12,10 @@ pub(crate) const RECORD_HEADER: usize = 32;
 /// Records begin at multiples of this.
 pub(crate) const ALIGN: u64 = 8;
 
+/// Segment flag: records were given up, and what took their place stands at their last offsets; other offsets may be
+/// missing.
+const SPARSE: u8 = 1;
+
 /// No log comes this far; a number beyond it is damage, and counting on from it must not overflow.
 pub(crate) const MAX_OFFSET: u64 = 1 << 62;
 
@@ -29,6 +33,9 @@ pub(crate) struct SegmentHeader {
     pub(crate) mark: u32,
     /// When it was created, by the wall clock, in nanoseconds since the Unix epoch. For people only.
     pub(crate) created: i64,
+    /// Of a segment whose records were given up in part: the offset behind its last record. Files of segments that
+    /// begin below that are left over from before.
+    pub(crate) sparse: Option<u64>,
 }
 
 /// Why a segment header cannot be used.
@@ -45,6 +52,10 @@ impl SegmentHeader {
         let mut out = [0; SEGMENT_HEADER];
         out[0..8].copy_from_slice(&MAGIC);
         out[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        if let Some(end) = self.sparse {
+            out[10] |= SPARSE;
+            out[52..60].copy_from_slice(&end.to_le_bytes());
+        }
         out[16..32].copy_from_slice(&self.log.to_le_bytes());
         out[32..40].copy_from_slice(&self.first.to_le_bytes());
         out[40..44].copy_from_slice(&self.mark.to_le_bytes());
@@ -63,15 +74,22 @@ impl SegmentHeader {
         }
         let version = u16_at(bytes, 8);
         // Bytes 10 to 16 are flags of features that every reader must know.
-        if version != VERSION || bytes[10..16] != [0; 6] {
+        if version != VERSION || bytes[10] & !SPARSE != 0 || bytes[11..16] != [0; 5] {
             return Err(HeaderFault::Version(version.max(VERSION + 1)));
         }
-        Ok(Self {
+        let header = Self {
             log: u128::from_le_bytes(array_at(bytes, 16)),
             first: u64_at(bytes, 32),
             mark: u32_at(bytes, 40),
             created: i64::from_le_bytes(array_at(bytes, 44)),
-        })
+            sparse: (bytes[10] & SPARSE != 0).then(|| u64_at(bytes, 52)),
+        };
+        let in_range = |end| (header.first..=MAX_OFFSET).contains(&end);
+        if header.sparse.is_none_or(in_range) {
+            Ok(header)
+        } else {
+            Err(HeaderFault::Damaged)
+        }
     }
 }
 

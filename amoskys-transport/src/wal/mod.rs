@@ -5,6 +5,7 @@
 //! DIR/00000000000000000000.seg   records from offset 0 on
 //! DIR/00000000000000004711.seg   records from offset 4711 on; the last one is being filled
 //! DIR/spare                      zeros, will become the next segment
+//! DIR/compact                    will replace a segment of which records are given up
 //! DIR/state/                     sled: named values; set aside and begun anew if damaged
 //! ```
 //!
@@ -18,6 +19,10 @@ pub(crate) mod walk;
 
 #[cfg(feature = "sled")]
 mod commit;
+#[cfg(feature = "sled")]
+pub(crate) mod compact;
+#[cfg(feature = "sled")]
+mod expiry;
 #[cfg(feature = "sled")]
 pub(crate) mod observer;
 #[cfg(feature = "sled")]
@@ -40,4 +45,4 @@ pub use self::options::WalOptions;
 #[cfg(feature = "sled")]
 pub use self::sled_wal::SledWal;
 #[cfg(feature = "sled")]
-pub(crate) use self::sled_wal::{Known, create_dir};
+pub(crate) use self::sled_wal::{Known, Loss, create_dir};

@@ -21,8 +21,8 @@ pub(crate) struct Cursors(Mutex<VecDeque<Cursor>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
-    /// First offset of the segment.
-    segment: u64,
+    /// First offset and mark of the segment. Another mark is another file.
+    segment: (u64, u32),
     offset: u64,
     pos: u64,
 }
@@ -35,7 +35,7 @@ impl Cursors {
         let here = kept
             .iter()
             .rev()
-            .find(|cursor| cursor.offset == offset && cursor.segment == segment.first);
+            .find(|cursor| cursor.offset == offset && cursor.segment == (segment.first, segment.mark));
         here.map(|cursor| cursor.pos)
     }
 
@@ -45,7 +45,7 @@ impl Cursors {
             kept.pop_front();
         }
         kept.push_back(Cursor {
-            segment: segment.first,
+            segment: (segment.first, segment.mark),
             offset,
             pos,
         });
@@ -92,23 +92,17 @@ pub(crate) fn read(
             (segment.clone(), end.min(durable))
         };
         let from = from.max(segment.first);
-        return match read_segment(&segment, cursors, from, limit, max_bytes) {
+        let read = read_segment(&segment, cursors, from, limit, max_bytes);
+        if read.is_err() && !shared.lock().holds(&segment) {
+            // Trimmed, or rewritten with less in it, while it was being read.
+            continue;
+        }
+        return match read {
             Ok(records) => Ok(records),
-            Err(Fault::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                if shared
-                    .lock()
-                    .segments
-                    .front()
-                    .is_none_or(|first| first.first > segment.first)
-                {
-                    // Trimmed while it was being read.
-                    continue;
-                }
-                Err(damaged(
-                    limit - 1,
-                    format!("{} is missing", segment.path().display()),
-                ))
-            }
+            Err(Fault::Io(error)) if error.kind() == io::ErrorKind::NotFound => Err(damaged(
+                limit - 1,
+                format!("{} is missing", segment.path().display()),
+            )),
             Err(Fault::Io(error)) => Err(damaged(
                 from,
                 format!("{} cannot be read: {error}", segment.path().display()),
@@ -155,7 +149,10 @@ fn read_segment(
         let header = chunk
             .get(at..)
             .and_then(|rest| RecordHeader::decode(rest, segment.mark));
-        let Some(header) = header.filter(|header| header.offset == offset) else {
+        let is_next = |header: &RecordHeader| {
+            header.offset == offset || segment.layout.sparse && (offset..limit).contains(&header.offset)
+        };
+        let Some(header) = header.filter(is_next) else {
             // The end of what was read, or something that the next call finds out about.
             if !records.is_empty() {
                 break;
@@ -164,6 +161,7 @@ fn read_segment(
             (chunk, at) = (read_chunk(&&*file, pos, max_bytes.max(4 << 10))?, 0);
             continue;
         };
+        let here = header.offset;
         let len = header.len as usize;
         let end = at + RECORD_HEADER + len;
         if end > chunk.len() {
@@ -196,17 +194,17 @@ fn read_segment(
             if !records.is_empty() {
                 break;
             }
-            cursors.put(segment, offset + 1, pos + header.stored_len());
+            cursors.put(segment, here + 1, pos + header.stored_len());
             return Err(Fault::Damaged {
-                last: offset,
+                last: here,
                 reason: format!("{reason} at byte {pos}"),
             });
         }
-        records.push((Offset(offset), record));
+        records.push((Offset(here), record));
         taken += len;
         pos += header.stored_len();
         at = end.next_multiple_of(ALIGN as usize);
-        offset += 1;
+        offset = here + 1;
     }
     cursors.put(segment, offset, pos);
     Ok(records)
@@ -215,10 +213,12 @@ fn read_segment(
 /// The place of record `from`.
 fn seek(segment: &Segment, file: &std::fs::File, from: u64, limit: u64) -> Result<u64, Fault> {
     let start = segment.place_before(from);
-    let mut walk = Walk::new(file, Depth::Headers, segment.mark, start, limit)?;
+    let mut walk = Walk::new(file, Depth::Headers, segment.mark, start, limit)?.laid_out(&segment.layout);
     let mut at = start;
     while at.0 < from {
         at = match walk.step()? {
+            // Where `from` was given up, what comes next takes its place.
+            Step::Record(found) if found.header.offset >= from => return Ok(found.pos),
             Step::Record(found) => {
                 segment.remember(found.header.offset, found.pos);
                 (found.header.offset + 1, found.pos + found.header.stored_len())
@@ -254,7 +254,7 @@ fn find_again(
     place: (u64, u64),
     limit: u64,
 ) -> Result<u64, Fault> {
-    let mut walk = Walk::new(file, Depth::Headers, segment.mark, place, limit)?;
+    let mut walk = Walk::new(file, Depth::Headers, segment.mark, place, limit)?.laid_out(&segment.layout);
     match walk.step()? {
         // Stray bytes stood before it; nothing is lost.
         Step::Damage(damage) if damage.next == place.0 => Ok(damage.end),

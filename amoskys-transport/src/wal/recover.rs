@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use amoskys_core::WalError;
 
-use super::format::{HeaderFault, SEGMENT_HEADER, VERSION};
+use super::format::{HeaderFault, VERSION};
 use super::lock::cannot;
-use super::segment::{SPARE_FILE, Segment, SegmentFile, list_segments, read_beginning, sync_dir};
-use super::walk::{Depth, Step, Walk};
+use super::segment::{
+    COMPACT_FILE, SPARE_FILE, Segment, SegmentFile, list_segments, read_beginning, sync_dir,
+};
+use super::walk::{Depth, Layout, Step, Walk};
 
 /// What a directory holds.
 #[derive(Debug, Default)]
@@ -40,6 +42,9 @@ struct Candidate {
     /// `None` if no record in it can be told from noise.
     mark: Option<u32>,
     header_intact: bool,
+    layout: Layout,
+    /// See [`SegmentHeader::sparse`](super::format::SegmentHeader).
+    sparse: Option<u64>,
     bytes: u64,
 }
 
@@ -53,12 +58,15 @@ pub(crate) fn recover(dir: &Path, durable: u64) -> Result<Recovered, WalError> {
     for file in files {
         candidates.push(inspect(file, &mut recovered)?);
     }
-    match std::fs::remove_file(dir.join(SPARE_FILE)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(cannot(format!("{} cannot be written", dir.display()), error));
+    for unfinished in [SPARE_FILE, COMPACT_FILE] {
+        match std::fs::remove_file(dir.join(unfinished)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(cannot(format!("{} cannot be written", dir.display()), error));
+            }
+            _ => {}
         }
-        _ => {}
     }
+    remove_covered(dir, &mut candidates).map_err(failed)?;
 
     // The newest segment with a good record, and what was begun behind it.
     let mut tail_from = candidates.len();
@@ -113,16 +121,38 @@ pub(crate) fn recover(dir: &Path, durable: u64) -> Result<Recovered, WalError> {
     Ok(recovered)
 }
 
+/// Removes segments whose records, or what took their place, lie in the one before them: a crash came before they were.
+fn remove_covered(dir: &Path, candidates: &mut Vec<Candidate>) -> std::io::Result<()> {
+    let mut covered_to = 0;
+    let mut covered = Vec::new();
+    candidates.retain(|candidate| {
+        if candidate.file.first < covered_to {
+            covered.push(candidate.file.path.clone());
+            return false;
+        }
+        if candidate.header_intact {
+            covered_to = candidate.sparse.unwrap_or(0);
+        }
+        true
+    });
+    if covered.is_empty() {
+        return Ok(());
+    }
+    // The name of what covers them may not be durable yet.
+    sync_dir(dir)?;
+    covered.iter().try_for_each(std::fs::remove_file)
+}
+
 fn inspect(file: SegmentFile, recovered: &mut Recovered) -> Result<Candidate, WalError> {
     let failed = |error| cannot(format!("{} cannot be read", file.path.display()), error);
     let open = File::open(&file.path).map_err(failed)?;
     let beginning = read_beginning(&&open).map_err(failed)?;
-    let header_intact = match beginning.header {
+    let (header_intact, sparse) = match beginning.header {
         Ok(header) => {
             recovered.log.get_or_insert(header.log);
-            header.first == file.first
+            (header.first == file.first, header.sparse)
         }
-        Err(HeaderFault::Damaged) => false,
+        Err(HeaderFault::Damaged) => (false, None),
         Err(HeaderFault::Version(found)) => {
             let reason = format!(
                 "{} has format version {found}, this version reads up to {VERSION}; use the newer version, or another directory",
@@ -136,14 +166,24 @@ fn inspect(file: SegmentFile, recovered: &mut Recovered) -> Result<Candidate, Wa
         file,
         mark: beginning.mark,
         header_intact,
+        layout: beginning.layout,
+        sparse,
         bytes,
     })
 }
 
 impl Candidate {
+    fn walk<'a>(&self, file: &'a File) -> std::io::Result<Walk<&'a File>> {
+        let start = (self.file.first, self.layout.start);
+        // A mark of zero finds nothing.
+        let walk = Walk::new(file, Depth::Records, self.mark.unwrap_or(0), start, u64::MAX)?;
+        Ok(walk.laid_out(&self.layout))
+    }
+
     fn segment(&self) -> Arc<Segment> {
         // Without a mark nothing in it is found, and reading says so.
-        let segment = Segment::existing(self.file.path.clone(), self.file.first, self.mark.unwrap_or(0));
+        let (path, mark) = (self.file.path.clone(), self.mark.unwrap_or(0));
+        let segment = Segment::existing(path, self.file.first, mark, self.layout.clone());
         segment.set_bytes(self.bytes);
         Arc::new(segment)
     }
@@ -151,13 +191,10 @@ impl Candidate {
 
 /// Counts the good records of a segment, and the offset before which all are known to have been durable.
 fn survey(candidate: &Candidate) -> std::io::Result<(u64, u64)> {
-    let Some(mark) = candidate.mark else {
-        return Ok((0, 0));
-    };
     let file = File::open(&candidate.file.path)?;
-    let start = (candidate.file.first, SEGMENT_HEADER as u64);
-    let mut walk = Walk::new(&file, Depth::Records, mark, start, u64::MAX)?;
-    let (mut records, mut proven) = (0, 0);
+    let mut walk = candidate.walk(&file)?;
+    // Nothing is given up before it, and all behind it in its segment, is durable.
+    let (mut records, mut proven) = (0, candidate.sparse.unwrap_or(0));
     loop {
         match walk.step()? {
             Step::Record(found) if found.intact => {
@@ -184,16 +221,8 @@ fn find_end(
     durable: u64,
     damaged: &mut bool,
 ) -> std::io::Result<TailEnd> {
-    let start = (candidate.file.first, SEGMENT_HEADER as u64);
-    let Some(mark) = candidate.mark else {
-        return Ok(TailEnd {
-            pos: start.1,
-            next: start.0,
-            cut: false,
-        });
-    };
     let file = File::open(&candidate.file.path)?;
-    let mut walk = Walk::new(&file, Depth::Records, mark, start, u64::MAX)?;
+    let mut walk = candidate.walk(&file)?;
     loop {
         match walk.step()? {
             Step::Record(found) if !found.intact && found.header.offset >= durable => {
@@ -265,7 +294,7 @@ fn close_tail(
             recovered.cut_bytes += candidate.bytes - end.pos;
         }
     }
-    if candidate.header_intact {
+    if candidate.header_intact && candidate.sparse.is_none() {
         recovered.tail = Some(end.pos);
     }
     Ok(true)
@@ -274,7 +303,7 @@ fn close_tail(
 /// Removes a segment that was never durable; keeps it under another name if it is not simply empty.
 fn set_aside(candidate: &Candidate) -> std::io::Result<()> {
     let path = &candidate.file.path;
-    if candidate.mark.is_some() || candidate.bytes <= SEGMENT_HEADER as u64 || is_zero(path)? {
+    if candidate.mark.is_some() || candidate.bytes <= candidate.layout.start || is_zero(path)? {
         return std::fs::remove_file(path);
     }
     std::fs::rename(path, path.with_extension("seg.damaged"))

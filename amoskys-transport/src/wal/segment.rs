@@ -5,20 +5,24 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::format::{
     HeaderFault, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, parse_segment_name, segment_name,
 };
+use super::walk::Layout;
 
 /// Name of the file that will become the next segment: zeros only.
 pub(crate) const SPARE_FILE: &str = "spare";
+/// Name of the file that will replace a segment of which records are given up.
+pub(crate) const COMPACT_FILE: &str = "compact";
 
 /// One segment of an open log.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) first: u64,
     pub(crate) mark: u32,
+    pub(crate) layout: Layout,
     path: PathBuf,
     /// Kept open while it is written to.
     file: Mutex<Option<Arc<File>>>,
@@ -28,6 +32,21 @@ pub(crate) struct Segment {
     named: AtomicBool,
     /// Places of some records, in order, so that reading from the middle need not walk from the start.
     index: Mutex<Vec<(u64, u64)>>,
+    /// What could be given up of it, once someone has looked.
+    pub(crate) weights: OnceLock<Weights>,
+    /// Something in it cannot be read, so it is never rewritten.
+    damaged: AtomicBool,
+}
+
+/// What could be given up of a segment to which nothing is added any more.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Weights {
+    /// Bytes of the records of each class that may be shed, the first to go first.
+    pub(crate) sheddable: [u64; 2],
+    /// Bytes of the records that may expire.
+    pub(crate) expirable: u64,
+    /// When the newest of those was sealed, in nanoseconds since 1970.
+    pub(crate) newest: i64,
 }
 
 /// Distance of the entries in [`Segment::index`].
@@ -35,16 +54,19 @@ const INDEX_GRAIN: u64 = 256 << 10;
 
 impl Segment {
     /// A segment that is only read, until [`writable`](Self::writable) is called.
-    pub(crate) fn existing(path: PathBuf, first: u64, mark: u32) -> Self {
+    pub(crate) fn existing(path: PathBuf, first: u64, mark: u32, layout: Layout) -> Self {
         let (bytes, named) = (AtomicU64::new(0), AtomicBool::new(true));
         Self {
             first,
             mark,
+            layout,
             path,
             file: Mutex::new(None),
             bytes,
             named,
             index: Mutex::default(),
+            weights: OnceLock::new(),
+            damaged: AtomicBool::new(false),
         }
     }
 
@@ -80,6 +102,7 @@ impl Segment {
             first,
             mark,
             created,
+            sparse: None,
         };
         if let Err(error) = file.write_all_at(&header.encode(), 0) {
             // Out of space: leave nothing that looks like a damaged segment.
@@ -91,11 +114,14 @@ impl Segment {
         Ok(Self {
             first,
             mark,
+            layout: Layout::default(),
             path,
             file,
             bytes,
             named,
             index: Mutex::default(),
+            weights: OnceLock::new(),
+            damaged: AtomicBool::new(false),
         })
     }
 
@@ -132,6 +158,16 @@ impl Segment {
         self.bytes.store(bytes, Ordering::Release);
     }
 
+    /// It is damaged, and is kept as it is.
+    pub(crate) fn leave_alone(&self) {
+        self.damaged.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing wrong with it is known.
+    pub(crate) fn is_fit(&self) -> bool {
+        !self.damaged.load(Ordering::Relaxed)
+    }
+
     /// Makes its directory entry durable, if it is not.
     pub(crate) fn name_durably(&self, dir: &Path) -> io::Result<()> {
         if !self.named.load(Ordering::Acquire) {
@@ -162,7 +198,7 @@ impl Segment {
         let index = lock(&self.index);
         let at = index.partition_point(|(known, _)| *known <= offset);
         at.checked_sub(1)
-            .map_or((self.first, SEGMENT_HEADER as u64), |at| index[at])
+            .map_or((self.first, self.layout.start), |at| index[at])
     }
 }
 
@@ -191,12 +227,13 @@ pub(crate) fn list_segments(dir: &Path) -> io::Result<Vec<SegmentFile>> {
 }
 
 /// What is known of a segment from its first bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Beginning {
     /// The header, if it is intact.
     pub(crate) header: Result<SegmentHeader, HeaderFault>,
     /// The mark of its records: out of the header, or else out of the first record, or else of the others.
     pub(crate) mark: Option<u32>,
+    pub(crate) layout: Layout,
 }
 
 /// Reads the beginning of a segment.
@@ -216,7 +253,11 @@ pub(crate) fn read_beginning(source: &impl super::walk::ReadAt) -> io::Result<Be
             }
         }
     };
-    Ok(Beginning { header, mark })
+    let layout = Layout {
+        sparse: header.is_ok_and(|header| header.sparse.is_some()),
+        ..Layout::default()
+    };
+    Ok(Beginning { header, mark, layout })
 }
 
 /// Makes creations, renames and removals in a directory durable.

@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use amoskys_core::{Offset, WalError};
 use bytes::Bytes;
@@ -66,6 +67,8 @@ pub(crate) struct Active {
     pub(crate) pos: u64,
     /// Space is reserved up to here.
     pub(crate) reserved: u64,
+    /// When it became the one that is filled, in this process.
+    pub(crate) since: Instant,
 }
 
 /// A record on its way to its place.
@@ -221,11 +224,31 @@ impl Shared {
                     segment,
                     pos,
                     reserved,
+                    since: Instant::now(),
                 });
                 Ok(())
             }
             Err(error) => Err(self.no_space_or_failed(state, "began a segment", error)),
         }
+    }
+
+    /// Ends the segment that is being filled if it was for this long, so that its records can expire.
+    pub(crate) fn end_old_segment(&self, age: Duration) {
+        let mut state = self.lock();
+        let is_old =
+            |active: &Active| active.pos > active.segment.layout.start && active.since.elapsed() >= age;
+        if state.check().is_ok() && state.active.as_ref().is_some_and(is_old) {
+            // Without room for a new one the old one stays for now.
+            let _ = self.begin_segment(&mut state);
+        }
+    }
+
+    /// Whether records wait for room on the disk or in the budget. The reserve is what a pipeline keeps for alerts and
+    /// audit.
+    pub(crate) fn lacks_room(&self) -> bool {
+        let state = self.lock();
+        let reserve = (self.budget_bytes / 8).min(4 << 20);
+        state.out_of_space || state.used_bytes > self.budget_bytes - reserve
     }
 
     /// Reserves more space for the active segment: as much as it has, so that a small log stays small.
@@ -309,6 +332,14 @@ impl State {
         }
     }
 
+    /// Whether this is still one of the segments.
+    pub(crate) fn holds(&self, segment: &Arc<Segment>) -> bool {
+        let at = self.segments.partition_point(|other| other.first < segment.first);
+        self.segments
+            .get(at)
+            .is_some_and(|other| Arc::ptr_eq(other, segment))
+    }
+
     pub(crate) fn check(&self) -> Result<(), WalError> {
         match &self.failure {
             Some(failure) => Err(failure.to_error()),
@@ -331,7 +362,7 @@ fn try_reserve(file: &File, from: u64, wanted: u64, needed: u64) -> io::Result<O
     }
 }
 
-fn new_mark() -> Result<u32, ring::error::Unspecified> {
+pub(crate) fn new_mark() -> Result<u32, ring::error::Unspecified> {
     use ring::rand::SecureRandom;
     let random = ring::rand::SystemRandom::new();
     loop {

@@ -4,11 +4,14 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use amoskys_core::{Offset, Wal, WalError};
 use bytes::Bytes;
 
 use super::commit::{Committer, FLOOR};
+use super::compact::Sieve;
+use super::expiry::Expiry;
 use super::format::SEGMENT_HEADER;
 use super::lock::{DirLock, cannot};
 use super::observer::Observer;
@@ -71,8 +74,22 @@ pub struct SledWal {
     store: Arc<StateStore>,
     cursors: Cursors,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// If records may be shed when the log is full.
+    shedding: Option<Mutex<Arc<dyn Sieve>>>,
+    /// If records may become too old.
+    expiry: Mutex<Option<Expiry>>,
     damaged: bool,
     _lock: DirLock,
+}
+
+/// Which records a log may give up by itself.
+#[derive(Default)]
+pub(crate) struct Loss {
+    pub(crate) sieve: Option<Arc<dyn Sieve>>,
+    /// When the log is full.
+    pub(crate) shed: bool,
+    /// When they are older than this.
+    pub(crate) retention: Option<Duration>,
 }
 
 impl SledWal {
@@ -86,7 +103,7 @@ impl SledWal {
         let dir = dir.as_ref();
         create_dir(dir)?;
         let lock = DirLock::take(dir)?;
-        Self::open_locked(dir, lock, &options, Known::default(), None)
+        Self::open_locked(dir, lock, &options, Known::default(), None, Loss::default())
     }
 
     /// Opens a log whose directory is already locked.
@@ -96,6 +113,7 @@ impl SledWal {
         options: &WalOptions,
         known: Known,
         observer: Option<Box<dyn Observer>>,
+        loss: Loss,
     ) -> Result<Self, WalError> {
         let recovered = recover(dir, known.durable)?;
         if recovered.cut_bytes > 0 {
@@ -154,7 +172,16 @@ impl SledWal {
             .spawn(move || committer.run());
         let thread =
             thread.map_err(|error| cannot("the log's thread cannot be started".to_owned(), error))?;
+        let expiry = match (&loss.sieve, loss.retention) {
+            (Some(sieve), Some(age)) => {
+                let expiry = Expiry::begin(shared.clone(), sieve.clone(), age);
+                Some(expiry.map_err(|error| cannot("the log's thread cannot be started".to_owned(), error))?)
+            }
+            _ => None,
+        };
         let wal = Self {
+            shedding: loss.sieve.filter(|_| loss.shed).map(Mutex::new),
+            expiry: Mutex::new(expiry),
             shared,
             store,
             cursors: Cursors::default(),
@@ -172,6 +199,7 @@ impl SledWal {
     ///
     /// The same happens when the log is dropped; this is for callers who cannot tell when its last owner goes.
     pub fn close(&self) {
+        drop(lock(&self.expiry).take());
         self.shared.lock().closing = true;
         self.shared.work.notify_all();
         if let Some(thread) = lock(&self.thread).take() {
@@ -320,6 +348,18 @@ impl Wal for SledWal {
         Ok(())
     }
 
+    fn shed(&self) -> Result<bool, WalError> {
+        let Some(sieve) = &self.shedding else {
+            return Ok(false);
+        };
+        // One at a time; who waited may find room.
+        let sieve = lock(sieve);
+        if !self.shared.lacks_room() {
+            return Ok(true);
+        }
+        self.shared.shed(&**sieve)
+    }
+
     fn load(&self, name: &str) -> Result<Option<Bytes>, WalError> {
         Ok(self.store.load(&format!("{CALLERS}{name}")))
     }
@@ -378,6 +418,7 @@ fn initial_state(recovered: &Recovered, store: &StateStore) -> State {
             segment: segment.clone(),
             pos,
             reserved: pos,
+            since: Instant::now(),
         }
     });
     let sealed: u64 = segments.iter().filter_map(|segment| segment.bytes()).sum();

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::format::{ALIGN, RECORD_HEADER, RecordHeader};
+use super::format::{ALIGN, RECORD_HEADER, RecordHeader, SEGMENT_HEADER};
 
 /// Something with bytes at positions: a file, or memory.
 pub(crate) trait ReadAt {
@@ -53,6 +53,24 @@ impl ReadAt for [u8] {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.len() as u64)
+    }
+}
+
+/// How the records of a segment lie in its file.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    /// Where the first one begins.
+    pub(crate) start: u64,
+    /// Offsets may be missing: records were given up, and what says so takes their place.
+    pub(crate) sparse: bool,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self {
+            start: SEGMENT_HEADER as u64,
+            sparse: false,
+        }
     }
 }
 
@@ -120,6 +138,7 @@ pub(crate) struct Walk<R> {
     pos: u64,
     next: u64,
     limit: u64,
+    sparse: bool,
     current: Option<Found>,
 }
 
@@ -140,8 +159,15 @@ impl<R: ReadAt> Walk<R> {
             pos,
             next,
             limit,
+            sparse: false,
             current: None,
         })
+    }
+
+    /// The same, of a segment whose records lie like this.
+    pub(crate) fn laid_out(mut self, layout: &Layout) -> Self {
+        self.sparse = layout.sparse;
+        self
     }
 
     /// What comes next.
@@ -165,7 +191,14 @@ impl<R: ReadAt> Walk<R> {
         if header.offset < self.next {
             return self.resume();
         }
-        if header.offset > self.next {
+        if self.sparse && header.offset >= self.limit {
+            return Ok(Step::End(End {
+                pos: self.pos,
+                next: self.next,
+                stray: None,
+            }));
+        }
+        if header.offset > self.next && !self.sparse {
             let damage = Damage {
                 pos: self.pos,
                 end: self.pos,
@@ -309,7 +342,7 @@ impl<R: ReadAt> Window<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::{SEGMENT_HEADER, stored_len};
+    use super::super::format::stored_len;
     use super::*;
 
     const MARK: u32 = 0x1234_5678;
@@ -427,9 +460,20 @@ mod tests {
     }
 
     #[test]
-    fn records_missing_without_a_trace_are_noticed() {
+    fn records_missing_without_a_trace_are_noticed_unless_they_were_given_up() {
         let mut bytes = segment(0, &[16, 16], 0);
         bytes.extend(&segment(5, &[16], 0)[SEGMENT_HEADER..]);
+        let sparse = Layout {
+            sparse: true,
+            ..Layout::default()
+        };
+        let start = (0, SEGMENT_HEADER as u64);
+        let mut given_up = Walk::new(&bytes[..], Depth::Records, MARK, start, u64::MAX)
+            .unwrap()
+            .laid_out(&sparse);
+        let steps: Vec<_> = (0..4).map(|_| given_up.step().unwrap()).collect();
+        assert_eq!(offsets(&steps), [0, 1, 5]);
+        assert!(matches!(steps[3], Step::End(End { next: 6, .. })), "{steps:?}");
         let steps = walk(&bytes, 0);
         assert_eq!(offsets(&steps), [0, 1, 5]);
         assert!(matches!(

@@ -346,7 +346,12 @@ impl<'a> Run<'a> {
             Some((
                 key,
                 Seq(header.first().0.saturating_add(header.count())),
-                header.count(),
+                // What is missing takes no time to send.
+                if header.kind() == RecordKind::Gap {
+                    0
+                } else {
+                    header.count()
+                },
             ))
         });
         // It was read just before, so there is always a place.
