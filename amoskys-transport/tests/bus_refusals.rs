@@ -222,7 +222,7 @@ async fn a_record_of_another_agent() {
     let record = common::seal(&mut stage.honest.log.sealer, Class::Bulk, 900, 4, 100);
     let mut peer = stage.agent().await;
     peer.send(BATCH, &record).await;
-    assert_eq!(peer.refusal().await.0, code(RefuseReason::AgentMismatch));
+    assert_eq!(peer.refusal().await.0, code(RefuseReason::WrongStream));
     // It was sealed, and goes nowhere.
     stage.honest = {
         let Stage { site, .. } = &stage;
@@ -234,7 +234,7 @@ async fn a_record_of_another_agent() {
         ));
         Agent::open(&path, "honest")
     };
-    stage.settle(RefuseReason::AgentMismatch).await;
+    stage.settle(RefuseReason::WrongStream).await;
 }
 
 #[tokio::test]

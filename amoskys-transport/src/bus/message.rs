@@ -38,6 +38,8 @@ pub(crate) struct Hello {
     pub(crate) name: String,
     #[prost(string, tag = "4")]
     pub(crate) software: String,
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub(crate) hand_overs: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

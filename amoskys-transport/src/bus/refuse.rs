@@ -11,7 +11,7 @@ pub enum RefuseReason {
     NoCertificate,
     /// The client's certificate is of an authority that is not trusted here.
     UnknownAuthority,
-    /// The client's certificate has expired, or is not valid yet.
+    /// The client's certificate has expired.
     CertificateExpired,
     /// The client's certificate cannot be used for another reason.
     BadCertificate,
@@ -57,15 +57,26 @@ pub enum RefuseReason {
     Ahead,
     /// The bus has another record of the same number: two logs of one agent went different ways.
     Fork,
-    /// The key that sealed the connection's records is no longer trusted for its agent.
+    /// The key that sealed the record, or those before it on the connection, may sign nothing new: it was retired or taken
+    /// out of the trust map, or has handed over to another.
     KeyRetired,
     /// The client's certificate has been revoked.
     CertificateRevoked,
+    /// The client was refused again and again, and has to wait before it may come again.
+    Limited,
+    /// The client's certificate is not valid yet.
+    CertificateNotYetValid,
+    /// The record is of a stream of another agent.
+    WrongStream,
+    /// The record was sealed too far ahead of the bus's clock.
+    Clock,
+    /// The client speaks no version of TLS that is allowed here.
+    Downgrade,
 }
 
 impl RefuseReason {
     /// All reasons.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 33] = [
         Self::Other,
         Self::NoCertificate,
         Self::UnknownAuthority,
@@ -94,6 +105,11 @@ impl RefuseReason {
         Self::Fork,
         Self::KeyRetired,
         Self::CertificateRevoked,
+        Self::Limited,
+        Self::CertificateNotYetValid,
+        Self::WrongStream,
+        Self::Clock,
+        Self::Downgrade,
     ];
 
     /// The name used in metrics, reports and audit entries.
@@ -128,6 +144,11 @@ impl RefuseReason {
             Self::Fork => "fork",
             Self::KeyRetired => "key_retired",
             Self::CertificateRevoked => "certificate_revoked",
+            Self::Limited => "limited",
+            Self::CertificateNotYetValid => "certificate_not_yet_valid",
+            Self::WrongStream => "wrong_stream",
+            Self::Clock => "clock",
+            Self::Downgrade => "downgrade",
         }
     }
 
@@ -158,7 +179,7 @@ mod tests {
             assert_eq!(usize::try_from(reason.code()), Ok(at));
             assert_eq!(RefuseReason::of_code(reason.code()), reason);
         }
-        assert_eq!(RefuseReason::of_code(28), RefuseReason::Other);
+        assert_eq!(RefuseReason::of_code(33), RefuseReason::Other);
         let proto = include_str!("../../proto/amoskys/v1/bus.proto");
         for reason in RefuseReason::ALL {
             let line = format!(

@@ -232,6 +232,20 @@ impl Reseal<'_> {
                 .map(|(class, head)| format!(" {class} before {} with digest {};", head.next, head.digest));
             heads.collect::<String>()
         };
+        if self
+            .request
+            .bus
+            .iter()
+            .all(|(class, head)| self.request.shared.get(class) == Some(head))
+        {
+            return format!(
+                "the bus took nothing behind{} of epoch {}, because it was sealed while the clock was far ahead; it is \
+                 sealed again in epoch {}",
+                heads(&self.request.shared),
+                self.request.old,
+                self.new
+            );
+        }
         format!(
             "the bus has other records of epoch {}, at{} this log was copied, or restored from a backup; both have the \
              same up to{} what came behind is sealed again in epoch {}",

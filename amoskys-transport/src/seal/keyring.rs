@@ -76,7 +76,6 @@ impl Keyring {
 
     /// Differs once something was learned.
     #[cfg(feature = "bus")]
-    #[expect(dead_code, reason = "the bus looks at it from the next change on")]
     pub(crate) fn number(&self) -> u64 {
         self.number.load(Ordering::Acquire)
     }

@@ -25,6 +25,8 @@ mod tests;
 pub use self::compress::Compression;
 pub use self::header::{RecordKind, SealedHeader};
 pub(crate) use self::keyring::Keyring;
+#[cfg(feature = "bus")]
+pub(crate) use self::keyring::Learned;
 pub use self::opener::{Check, Opener};
 #[cfg(feature = "sled")]
 pub(crate) use self::sealer::Rotation;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use amoskys_core::{Name, SealError, StreamId};
 
+use super::compare::Comparison;
 use super::report::{ExplainedGap, Finding, FindingKind, HandOverReport, Place, Report, StreamReport};
+use super::witness::SeenHeads;
 use crate::key::{KeyId, PublicKey, TrustMap};
 use crate::log::anchor::Anchor;
 use crate::log::chain::{Break, Chains, Misplaced, Spot};
@@ -47,6 +49,7 @@ pub(super) struct Inspector<'a> {
     anchor: Option<&'a Anchor>,
     log: Option<u128>,
     chains: Chains,
+    comparison: Option<Comparison<'a>>,
     end: Spot,
     /// Keys that have handed over by now, and to which.
     spent: BTreeMap<(Name, KeyId), KeyId>,
@@ -57,7 +60,12 @@ pub(super) struct Inspector<'a> {
 }
 
 impl<'a> Inspector<'a> {
-    pub(super) fn new(keys: Keys<'a>, anchor: Option<&'a Anchor>, report: Report) -> Self {
+    pub(super) fn new(
+        keys: Keys<'a>,
+        anchor: Option<&'a Anchor>,
+        report: Report,
+        seen: Option<&'a SeenHeads>,
+    ) -> Self {
         let none = Default::default();
         let chains = Chains::new(
             anchor.map(|anchor| &anchor.base),
@@ -68,6 +76,7 @@ impl<'a> Inspector<'a> {
             anchor,
             log: None,
             chains,
+            comparison: seen.map(Comparison::new),
             end: Spot::default(),
             spent: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -330,6 +339,18 @@ impl<'a> Inspector<'a> {
         if !self.is_kept(spot) {
             return;
         }
+        if let Some(comparison) = &mut self.comparison {
+            let next = header.first().0.saturating_add(header.count());
+            let (digest, is_gap) = match header.gap() {
+                Some((end, _)) => (end, true),
+                None => (header.digest(), false),
+            };
+            let place = here(FindingKind::Rewritten, String::new()).place;
+            let found = comparison.take(stream, (header.first().0, next), &digest, is_gap, &place);
+            if let Some(found) = found {
+                self.add(found);
+            }
+        }
         if let Some(misplaced) = self.chains.take(&header, spot, false) {
             let (kind, detail) = match misplaced {
                 Misplaced::Reordered => (
@@ -481,6 +502,23 @@ impl<'a> Inspector<'a> {
                     digest: head.digest,
                 });
             (entry.next, entry.digest) = (head.next.0, head.digest);
+        }
+        if let Some(comparison) = self.comparison.take() {
+            let end = Place {
+                file: segment_name(self.end.segment),
+                byte: self.end.byte,
+                offset: Some(reached),
+            };
+            let agent = self.report.agent.clone();
+            // Where the log's records come to: what only its anchor says may have been cut off with it.
+            let mut reached = resolved.heads.clone();
+            for hole in missing.iter().filter(|hole| hole.tail) {
+                let head = reached.0.entry(hole.stream.clone()).or_default();
+                (head.next.0, head.digest) = (hole.first, hole.before);
+            }
+            let (seen, findings) = comparison.finish(agent.as_deref(), &reached, &end);
+            self.report.seen = Some(seen);
+            findings.into_iter().for_each(|finding| self.add(finding));
         }
         self.report.streams = self.streams.into_values().collect();
         self.report.findings.sort_by(|a, b| a.place.cmp(&b.place));

@@ -14,8 +14,8 @@
 //!
 //! Records cut off the end are noticed by the anchor, which is renewed once a second and when the log is closed; those
 //! of the last second before a crash are in no anchor. Who puts back an old copy of the whole directory, anchor
-//! included, shows only in comparison with what others hold: the bus's mark, a copy of the anchor. Who has the signing
-//! key can write any log.
+//! included, shows only in comparison with what others hold: with the heads that a bus signs of all streams it has seen
+//! ([`Anchors`]), for example. Who has the signing key can write any log, but not one that the bus has seen otherwise.
 //!
 //! ```
 //! use amoskys_transport::{Log, LogOptions, verify::Verifier};
@@ -28,12 +28,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod compare;
 mod files;
 mod inspector;
 mod report;
 mod run;
+mod witness;
 
 pub use self::report::{
-    AnchorReport, ExplainedGap, Finding, FindingKind, HandOverReport, Place, Report, StreamReport,
+    AnchorReport, ExplainedGap, Finding, FindingKind, HandOverReport, Place, Report, SeenReport, SeenStream,
+    SeenVerdict, StreamReport,
 };
 pub use self::run::{Verifier, VerifyError};
+pub use self::witness::{Anchors, SeenHeads};
+#[cfg(feature = "bus")]
+pub(crate) use self::witness::{HEAD_ACTION, HEADS_SOURCE, head_text};

@@ -8,6 +8,8 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
+    /// Names the form of the serialized report: `amoskys.verify/1`. Fields may be added to it.
+    pub schema: &'static str,
     /// The directory.
     pub dir: PathBuf,
     /// Whose log it is, as its anchor says.
@@ -34,6 +36,8 @@ pub struct Report {
     pub streams: Vec<StreamReport>,
     /// Signing keys that were handed over to others.
     pub hand_overs: Vec<HandOverReport>,
+    /// What a bus has seen of the streams, if that was compared.
+    pub seen: Option<SeenReport>,
     /// What is missing for a reason that was signed.
     pub gaps: Vec<ExplainedGap>,
     /// What is wrong.
@@ -68,6 +72,79 @@ pub struct StreamReport {
     pub records: u64,
     /// Digest of the last record: what a third party compares.
     pub digest: Digest,
+}
+
+/// A log in comparison with what a bus has seen of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SeenReport {
+    /// Name of the bus.
+    pub bus: String,
+    /// Where its heads were read.
+    pub path: PathBuf,
+    /// Name of the key that signed the last of them.
+    pub key: String,
+    /// Whether that key was only known from beside the bus's log: then it is worth as much as that directory.
+    pub is_key_from_beside: bool,
+    /// Records of heads that were believed.
+    pub records: u64,
+    /// Records of heads whose signature was not believed.
+    pub not_believed: u64,
+    /// Older heads that were left out, because there are too many.
+    pub dropped: u64,
+    /// The streams of this log, or of its agent.
+    pub streams: Vec<SeenStream>,
+}
+
+/// A stream that a bus has seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SeenStream {
+    /// As `AGENT/CLASS@EPOCH`.
+    pub stream: String,
+    /// Number behind the last event that the bus has signed for.
+    pub next: u64,
+    /// Digest of the last record then.
+    pub digest: Digest,
+    /// When, by the bus's clock, in nanoseconds since the Unix epoch.
+    pub at: Timestamp,
+    /// How many heads of it there are.
+    pub heads: u64,
+    /// How many of them are the same in this log.
+    pub agree: u64,
+    /// Number behind the last event in this log; none if it does not know the stream.
+    pub ends_at: Option<u64>,
+    /// What follows.
+    pub verdict: SeenVerdict,
+}
+
+/// What follows from a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SeenVerdict {
+    /// The log has what the bus has seen.
+    Agrees,
+    /// All that the bus has seen was deleted here since, on purpose.
+    NotComparable,
+    /// The log ends before what the bus has seen.
+    CutOff,
+    /// The log has something else than the bus has seen.
+    Rewritten,
+    /// The log does not know the stream.
+    Absent,
+}
+
+impl SeenVerdict {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agrees => "agrees",
+            Self::NotComparable => "cannot be compared, deleted here since",
+            Self::CutOff => "CUT OFF",
+            Self::Rewritten => "REWRITTEN",
+            Self::Absent => "ABSENT",
+        }
+    }
 }
 
 /// The hand-over from one signing key to the next, which both have signed.
@@ -148,6 +225,8 @@ pub enum FindingKind {
     Missing,
     /// The end of the log is cut off.
     Truncated,
+    /// Something else stands where a bus has seen a record.
+    Rewritten,
     /// Something belongs to another log.
     Foreign,
     /// Something is of a version this verifier does not know.
@@ -167,6 +246,7 @@ impl FindingKind {
             Self::Repeated => "repeated",
             Self::Missing => "missing",
             Self::Truncated => "truncated",
+            Self::Rewritten => "rewritten",
             Self::Foreign => "foreign",
             Self::Unsupported => "unsupported",
             Self::Key => "key",
@@ -198,6 +278,55 @@ impl fmt::Display for Finding {
         }
         self.events
             .map_or(Ok(()), |(first, last)| write!(f, ", events {first} to {last}"))
+    }
+}
+
+impl fmt::Display for SeenReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bus, path, key) = (&self.bus, self.path.display(), &self.key);
+        writeln!(
+            f,
+            "  compared with {} records of heads that bus {bus} signed with key {key}, in {path}",
+            self.records
+        )?;
+        if self.is_key_from_beside {
+            writeln!(
+                f,
+                "    that key was found beside them: it is worth as much as that directory"
+            )?;
+        }
+        if self.not_believed > 0 {
+            writeln!(
+                f,
+                "    {} more are not signed by a key that is believed",
+                self.not_believed
+            )?;
+        }
+        for stream in &self.streams {
+            let SeenStream {
+                stream: name,
+                next,
+                digest,
+                at,
+                heads,
+                agree,
+                ends_at,
+                verdict,
+            } = stream;
+            let here = ends_at.map_or("nothing of it".to_owned(), |end| {
+                format!("events to before {end}")
+            });
+            writeln!(
+                f,
+                "  seen {name}: to before event {next} at {at}, digest {digest}"
+            )?;
+            writeln!(
+                f,
+                "    here: {here}; {agree} of {heads} heads are the same: {}",
+                verdict.as_str()
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -236,6 +365,9 @@ impl fmt::Display for Report {
                 stream.records
             )?;
             writeln!(f, "    {}", stream.digest)?;
+        }
+        if let Some(seen) = &self.seen {
+            seen.fmt(f)?;
         }
         for hand_over in &self.hand_overs {
             let HandOverReport {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use super::files::{check_keys, check_rest, public_key};
 use super::inspector::{Inspector, Keys};
 use super::report::{AnchorReport, Finding, FindingKind, Place, Report};
+use super::witness::SeenHeads;
 use crate::key::{PublicKey, TrustMap};
 use crate::log::anchor::{ANCHOR_FILE, Anchor, AnchorFault, StoredAnchor};
 use crate::log::trail::{Item, walk_log};
@@ -13,12 +14,16 @@ use crate::wal::lock::DirLock;
 use crate::wal::segment::list_segments;
 use crate::wal::walk::Depth;
 
+/// Form of the serialized report.
+const SCHEMA: &str = "amoskys.verify/1";
+
 /// Checks one log. It only reads.
 #[derive(Clone, Debug)]
 pub struct Verifier {
     dir: PathBuf,
     trust: TrustMap,
     keys: Vec<PublicKey>,
+    seen: Option<SeenHeads>,
 }
 
 /// Why a log could not be checked. What is wrong with a log is not an error but a [`Finding`].
@@ -58,7 +63,15 @@ impl Verifier {
             dir: dir.into(),
             trust: TrustMap::new(),
             keys: Vec::new(),
+            seen: None,
         }
+    }
+
+    /// Compares the log with what a bus has seen of its streams.
+    #[must_use]
+    pub fn anchors(mut self, seen: SeenHeads) -> Self {
+        self.seen = Some(seen);
+        self
     }
 
     /// Believes this key, whatever agent it signs for, and not the key beside the log.
@@ -156,6 +169,7 @@ impl Verifier {
         ids.sort_unstable();
         ids.dedup();
         let report = Report {
+            schema: SCHEMA,
             dir: self.dir.clone(),
             agent: stored.as_ref().map(|stored| stored.anchor.agent.to_string()),
             keys: ids.iter().map(ToString::to_string).collect(),
@@ -167,7 +181,7 @@ impl Verifier {
             }),
             ..Report::default()
         };
-        let mut inspector = Inspector::new(keys, anchor, report);
+        let mut inspector = Inspector::new(keys, anchor, report, self.seen.as_ref());
         for mut finding in found {
             finding.place.file = self.relative(&finding.place.file);
             inspector.add(finding);

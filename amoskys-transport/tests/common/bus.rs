@@ -53,7 +53,7 @@ impl Site {
     fn certificate(
         &self,
         uri: Option<String>,
-        expired: bool,
+        valid: Option<(i32, i32)>,
     ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let mut params =
             CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
@@ -62,9 +62,9 @@ impl Site {
                 .subject_alt_names
                 .push(SanType::URI(uri.as_str().try_into().unwrap()));
         }
-        if expired {
-            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        if let Some((from, to)) = valid {
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(to, 1, 1);
         }
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.ca).unwrap();
@@ -76,7 +76,7 @@ impl Site {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), provider.clone()).build();
-        let (chain, key) = self.certificate(Some(uri(role, name)), false);
+        let (chain, key) = self.certificate(Some(uri(role, name)), None);
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
@@ -96,8 +96,18 @@ impl Site {
         expired: bool,
         trusted: &Self,
     ) -> Arc<ClientConfig> {
+        self.client_tls_between(uri, expired.then_some((2020, 2021)), trusted)
+    }
+
+    /// A client whose certificate is valid from the beginning of a year to that of another.
+    pub(crate) fn client_tls_between(
+        &self,
+        uri: Option<String>,
+        valid: Option<(i32, i32)>,
+        trusted: &Self,
+    ) -> Arc<ClientConfig> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let (chain, key) = self.certificate(uri, expired);
+        let (chain, key) = self.certificate(uri, valid);
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()

@@ -24,7 +24,17 @@ pub(crate) async fn dial(
     part: Part,
     name: &str,
 ) -> Result<(ClientLink, message::Welcome, Standing), ConnectionError> {
-    let connecting = tokio::time::timeout(options.timeout, connect(options, part, name));
+    dial_with(options, part, name, Vec::new()).await
+}
+
+/// As [`dial`], and shows which keys the agent has handed over to.
+pub(crate) async fn dial_with(
+    options: &ConnectOptions,
+    part: Part,
+    name: &str,
+    hand_overs: Vec<Vec<u8>>,
+) -> Result<(ClientLink, message::Welcome, Standing), ConnectionError> {
+    let connecting = tokio::time::timeout(options.timeout, connect(options, part, name, hand_overs));
     connecting.await.map_err(|_| ConnectionError::Timeout {
         address: options.address.clone(),
         after: options.timeout,
@@ -35,6 +45,7 @@ async fn connect(
     options: &ConnectOptions,
     part: Part,
     name: &str,
+    hand_overs: Vec<Vec<u8>>,
 ) -> Result<(ClientLink, message::Welcome, Standing), ConnectionError> {
     let address = &options.address;
     let server_name = server_name(options)?;
@@ -82,6 +93,7 @@ async fn connect(
         part: part as i32,
         name: name.to_owned(),
         software: concat!("amoskys-transport/", env!("CARGO_PKG_VERSION")).to_owned(),
+        hand_overs,
     };
     link.push(FrameType::Hello, &hello);
     let frame = link.next().await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use amoskys_core::{Epoch, Name, Offset, RecordFeed, RecordSink, Remedy, Seq};
 
 use super::backoff::Backoff;
-use super::dial::dial;
+use super::dial::dial_with;
 use super::error::{ConnectionError, PublishError};
 use super::options::PublisherOptions;
 use super::resume::StreamKey;
@@ -36,6 +36,8 @@ pub struct Publisher {
     pub(crate) unfit: BTreeSet<(StreamKey, Seq)>,
     /// The bus found a record altered: all are checked before they are sent.
     pub(crate) suspicious: bool,
+    /// The bus will not take what was sealed while the clock was wrong: it has to be sealed again.
+    pub(crate) sealed_ahead: bool,
 }
 
 /// What a publisher knows of the log it sends from.
@@ -60,6 +62,13 @@ impl OwnLog {
             .filter(|(stream, _)| stream.agent == self.agent);
         let own = own.map(|(stream, head)| ((stream.epoch, stream.class), *head));
         (own.collect(), Offset(keeper.end))
+    }
+
+    /// The hand-overs of the agent's signing key, by their proofs.
+    fn hand_overs(&self) -> Vec<Vec<u8>> {
+        let keyring = lock(&self.keeper.0).keyring.clone();
+        let links = keyring.of(&self.agent);
+        links.iter().map(|link| link.proof.to_vec()).collect()
     }
 }
 
@@ -88,6 +97,7 @@ impl Publisher {
             pause: Duration::ZERO,
             unfit: BTreeSet::new(),
             suspicious: false,
+            sealed_ahead: false,
         }
     }
 }
@@ -100,7 +110,8 @@ impl RecordSink for Publisher {
     }
 
     async fn carry(&mut self, feed: &RecordFeed) -> Result<(), PublishError> {
-        let dialed = dial(&self.options.connect, Part::Publisher, self.own.agent.as_str()).await;
+        let (connect, agent) = (&self.options.connect, self.own.agent.as_str());
+        let dialed = dial_with(connect, Part::Publisher, agent, self.own.hand_overs()).await;
         let result = match dialed {
             Ok((link, welcome, mut standing)) => {
                 self.options.connect.tell(None);

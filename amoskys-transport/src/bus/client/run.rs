@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use amoskys_core::event::Gap;
 use amoskys_core::record::Ready;
-use amoskys_core::{BoxError, Class, Offset, RecordFeed, Seq, WalError};
+use amoskys_core::{BoxError, Class, Offset, RecordFeed, Seq, Timestamp, WalError};
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ use crate::bus::link::Turn;
 use crate::bus::message::{self, Nothing};
 use crate::bus::refuse::RefuseReason;
 use crate::log::fork::ForkRequest;
-use crate::seal::header::{RawHeader, RecordKind, sha256, signed_message};
+use crate::seal::header::{RawHeader, RecordKind, sha256, signed_message, time_of};
 use crate::seal::{Head, seal_gap};
 
 /// Bytes of log read at once; as much is read ahead.
@@ -28,6 +28,8 @@ const READ: usize = 1 << 20;
 const IN_LINE: usize = 512 << 10;
 /// How long the last word may take.
 const LAST_WORD: Duration = Duration::from_secs(2);
+/// A clock that is ahead by less is not taken for one that was wrong, in nanoseconds.
+const CLOCK_NOISE: i64 = 60_000_000_000;
 
 type Reading = JoinHandle<Result<Vec<(Offset, Bytes)>, WalError>>;
 
@@ -58,6 +60,8 @@ pub(crate) struct Run<'a> {
     /// With a limit on events: when the next may be sent.
     next_send: Instant,
     events: metrics::Counter,
+    /// The latest time at which a record that was read was sealed.
+    latest: Timestamp,
 }
 
 struct Outgoing {
@@ -96,13 +100,14 @@ impl<'a> Run<'a> {
             credit_bytes: welcome.credit_bytes,
             next_send: Instant::now(),
             events: metrics::counter!("amoskys_publisher_events_total", "publisher" => label),
+            latest: Timestamp::MIN,
             publisher,
             feed,
             link,
             resume,
             marks,
         };
-        if run.resume.is_ahead_of_log() {
+        if run.resume.is_ahead_of_log() || run.publisher.sealed_ahead {
             return Err(run.fork().await);
         }
         for (stream, next) in run.resume.level_with_log() {
@@ -254,6 +259,11 @@ impl<'a> Run<'a> {
             RefuseReason::Signature | RefuseReason::Payload | RefuseReason::Malformed => {
                 self.publisher.suspicious = true;
             }
+            RefuseReason::Clock => {
+                // If this clock is the wrong one, it has to be set first.
+                let now = Timestamp::now().nanos().saturating_add(CLOCK_NOISE);
+                self.publisher.sealed_ahead = self.latest.nanos() > now;
+            }
             RefuseReason::TooLarge => {
                 let stream = refuse.stream.as_ref();
                 let stream = stream.and_then(|stream| stream.id(&self.publisher.own.agent));
@@ -341,6 +351,9 @@ impl<'a> Run<'a> {
 
     fn put_record(&mut self, record: Bytes) -> (StreamKey, Seq) {
         let header = RawHeader::parse(&record).ok();
+        if let Some(header) = &header {
+            self.latest = self.latest.max(time_of(header));
+        }
         let place = header.and_then(|header| {
             let key = (header.epoch(), header.class().ok()?);
             Some((

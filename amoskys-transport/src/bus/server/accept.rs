@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::shared::Shared;
 use super::standing::{Changes, Standing};
+use super::succession::offered;
 use super::{publisher, subscriber};
 use crate::bus::frame::{FrameType, MAX_FRAME};
 use crate::bus::link::{Link, LinkError};
@@ -210,6 +211,7 @@ async fn greet(
                 let text = format!("no key is trusted for agent {}", identity.name);
                 return Err(Refusal::new(RefuseReason::UnknownAgent, text).into());
             }
+            offered(shared, &identity.name, &hello.hand_overs);
             publisher::serve(shared, link, identity, standing, shutdown).await
         }
         Ok(Part::Subscriber) => subscriber::serve(shared, link, identity, standing, shutdown).await,
@@ -243,6 +245,7 @@ fn handshake_reason(error: &std::io::Error) -> RefuseReason {
     match inner {
         Some(TlsError::NoCertificatesPresented) => RefuseReason::NoCertificate,
         Some(TlsError::InvalidCertificate(error)) => certificate_reason(error),
+        Some(TlsError::PeerIncompatible(_)) => RefuseReason::Downgrade,
         _ => RefuseReason::Handshake,
     }
 }
@@ -250,10 +253,12 @@ fn handshake_reason(error: &std::io::Error) -> RefuseReason {
 pub(crate) fn certificate_reason(error: &CertificateError) -> RefuseReason {
     match error {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => RefuseReason::UnknownAuthority,
-        CertificateError::Expired
-        | CertificateError::ExpiredContext { .. }
-        | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. } => RefuseReason::CertificateExpired,
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            RefuseReason::CertificateExpired
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            RefuseReason::CertificateNotYetValid
+        }
         CertificateError::Revoked => RefuseReason::CertificateRevoked,
         _ => RefuseReason::BadCertificate,
     }

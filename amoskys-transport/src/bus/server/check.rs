@@ -2,30 +2,51 @@
 
 use std::sync::{Arc, Mutex};
 
-use amoskys_core::{Name, Seq};
+use amoskys_core::{Epoch, Name, Seq, Timestamp};
 
 use super::streams::Place;
+use super::succession::believed;
 use crate::bus::refuse::RefuseReason;
 use crate::key::{KeyId, PublicKey, SharedTrust};
-use crate::seal::header::{RawHeader, RecordKind, sha256, signed_message};
+use crate::seal::Keyring;
+use crate::seal::hand_over::HandOver;
+use crate::seal::header::{RawHeader, RecordKind, sha256, signed_message, time_of};
 use crate::wal::segment::lock;
 
 /// Checks the records of one connection.
 pub(crate) struct Checker {
     agent: Name,
     trust: SharedTrust,
-    /// The number of the trust map that had the key.
-    number: u64,
+    keyring: Arc<Keyring>,
+    /// The numbers of the trust map and of the keyring that had the key.
+    numbers: (u64, u64),
     /// The key of the last record; it is almost always that of the next, too.
-    key: Option<(KeyId, PublicKey)>,
+    key: Option<Known>,
     /// Its name, for who watches over the connection.
     noted: Arc<Mutex<Option<KeyId>>>,
 }
 
+/// A key that records of the connection were signed with.
+#[derive(Clone, Copy)]
+struct Known {
+    id: KeyId,
+    key: PublicKey,
+    is_retired: bool,
+    handed_over: Option<(Epoch, Seq)>,
+}
+
 /// A record that is genuine.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Checked {
     pub(crate) place: Place,
+    /// The key that signed it signs nothing new, by the trust map.
+    pub(crate) is_retired: bool,
+    /// … or from here on, because it has handed over there.
+    pub(crate) handed_over: Option<(Epoch, Seq)>,
+    /// When it was sealed, by the agent's clock.
+    pub(crate) sealed: Timestamp,
+    /// The hand-over that it is.
+    pub(crate) hand_over: Option<Box<HandOver>>,
     /// Events in it: none in a gap.
     pub(crate) events: u64,
     /// Of a gap: whether it says that a log was lost or has expired, rather than that something was left out.
@@ -36,11 +57,18 @@ impl Checker {
     pub(crate) fn new(agent: Name, trust: SharedTrust, noted: Arc<Mutex<Option<KeyId>>>) -> Self {
         Self {
             agent,
-            number: trust.number(),
+            keyring: Arc::default(),
+            numbers: (trust.number(), 0),
             trust,
             key: None,
             noted,
         }
+    }
+
+    /// Follows hand-overs from one key to another.
+    pub(crate) fn following(mut self, keyring: Arc<Keyring>) -> Self {
+        self.keyring = keyring;
+        self
     }
 
     /// Checks a record. About 45 µs for the signature, and the SHA-256 of the payload.
@@ -49,11 +77,11 @@ impl Checker {
         let header = RawHeader::parse(record).map_err(|error| malformed(error.to_string()))?;
         if header.agent != self.agent.as_str() {
             let text = format!("the record is of agent {}, not of {}", header.agent, self.agent);
-            return Err((RefuseReason::AgentMismatch, text));
+            return Err((RefuseReason::WrongStream, text));
         }
-        let key = self.key(header.key())?;
+        let known = self.key(header.key())?;
         let digest = header.digest();
-        if !key.verify(&signed_message(&digest), header.signature) {
+        if !known.key.verify(&signed_message(&digest), header.signature) {
             return Err((RefuseReason::Signature, "the signature is wrong".to_owned()));
         }
         let payload = header.payload_range(record.len());
@@ -71,6 +99,7 @@ impl Checker {
         if gap.is_some() != is_gap {
             return Err(malformed("it is half a gap".to_owned()));
         }
+        let hand_over = HandOver::of(&header).map_err(|error| malformed(error.to_string()))?;
         let place = Place {
             stream: (header.epoch(), class),
             first: header.first(),
@@ -82,24 +111,28 @@ impl Checker {
         use amoskys_core::event::GapReason::{Expired, LogLost};
         Ok(Checked {
             place,
+            is_retired: known.is_retired,
+            handed_over: known.handed_over,
+            sealed: time_of(&header),
+            hand_over: hand_over.map(Box::new),
             events: if is_gap { 0 } else { header.count() },
             is_resume: gap.is_some_and(|(_, reason)| matches!(reason, Expired | LogLost)),
         })
     }
 
-    fn key(&mut self, id: KeyId) -> Result<PublicKey, (RefuseReason, String)> {
-        let number = self.trust.number();
-        if let Some((known, key)) = &self.key
-            && *known == id
-            && self.number == number
+    fn key(&mut self, id: KeyId) -> Result<Known, (RefuseReason, String)> {
+        let numbers = (self.trust.number(), self.keyring.number());
+        if let Some(known) = &self.key
+            && known.id == id
+            && self.numbers == numbers
         {
-            return Ok(*key);
+            return Ok(*known);
         }
         let trust = self.trust.snapshot();
-        let Some(key) = trust.key(&self.agent, id).copied() else {
+        let Some(found) = believed(&trust, &self.keyring, &self.agent, id) else {
             let reason = match &self.key {
                 _ if !trust.knows(&self.agent) => RefuseReason::UnknownAgent,
-                Some((known, _)) if *known == id => RefuseReason::KeyRetired,
+                Some(known) if known.id == id => RefuseReason::KeyRetired,
                 _ => RefuseReason::UnknownKey,
             };
             return Err((
@@ -107,9 +140,16 @@ impl Checker {
                 format!("key {id} is not trusted for agent {}", self.agent),
             ));
         };
-        self.number = number;
-        self.key = Some((id, key));
+        let successor = self.keyring.successor(&self.agent, id);
+        let known = Known {
+            id,
+            key: found.key,
+            is_retired: found.is_retired,
+            handed_over: successor.map(|link| (link.epoch, link.next)),
+        };
+        self.numbers = numbers;
+        self.key = Some(known);
         *lock(&self.noted) = Some(id);
-        Ok(key)
+        Ok(known)
     }
 }

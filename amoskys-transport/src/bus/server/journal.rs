@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use amoskys_core::event::{AuditEntry, AuditOutcome, Punctuation};
 use amoskys_core::record::CLOCK_SOURCE;
 use amoskys_core::{
-    BoxError, Class, Event, EventId, Ledger, Name, Offset, Open as _, Payload, Seal as _, Timestamp,
-    Unsealed, Wal as _, WalError,
+    BoxError, Class, Digest, Event, EventId, Ledger, Name, Offset, Open as _, Payload, Seal as _, Sealed,
+    Timestamp, Unsealed, Wal as _, WalError,
 };
 
-use crate::log::Log;
+use crate::log::keeper::SharedKeeper;
+use crate::log::{KeyRotation, Log};
 use crate::seal::header::{RawHeader, RecordKind};
-use crate::seal::{Opener, Sealer};
+use crate::seal::{Head, Keyring, Opener, Sealer};
 use crate::wal::SledWal;
 use crate::wal::segment::lock;
 
@@ -26,6 +27,8 @@ const WAITING: usize = 1024;
 pub(crate) struct Journal {
     name: Name,
     wal: Arc<SledWal>,
+    keeper: SharedKeeper,
+    rotation: KeyRotation,
     pub(crate) ledger: Ledger,
     state: Mutex<State>,
     /// Where the last record with a ledger lies.
@@ -46,12 +49,15 @@ impl Journal {
     /// Goes on from the last ledger in the log, and counts what came behind it.
     pub(crate) fn open(log: Log) -> Result<Self, BoxError> {
         let name = log.sealer.agent().clone();
+        let (keeper, rotation) = (log.keeper.clone(), log.key_rotation());
         let (ledger, last) = resume_ledger(&log.wal, &name)?;
         let mut origin = [0; 8];
         ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut origin)?;
         Ok(Self {
             name,
             wal: log.wal,
+            keeper,
+            rotation,
             ledger,
             last: AtomicU64::new(last.0),
             state: Mutex::new(State {
@@ -62,6 +68,70 @@ impl Journal {
             }),
             order: RwLock::default(),
         })
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Knows where the streams of the log are, as far as they are durable.
+    pub(crate) fn keeper(&self) -> &SharedKeeper {
+        &self.keeper
+    }
+
+    /// The hand-overs of signing keys in the log.
+    pub(crate) fn keyring(&self) -> Arc<Keyring> {
+        lock(&self.keeper.0).keyring.clone()
+    }
+
+    /// Replaces the bus's own signing key.
+    pub(crate) fn key_rotation(&self) -> KeyRotation {
+        self.rotation.clone()
+    }
+
+    /// Puts several entries into the audit stream at once. `false` if there was no room, and nothing was done.
+    pub(crate) fn batch(&self, source: &str, payloads: Vec<Payload>) -> bool {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        let source = Name::from(source);
+        let time = Timestamp::now();
+        let mut events = Vec::with_capacity(payloads.len());
+        for payload in payloads {
+            let id = EventId {
+                origin: state.origin,
+                ordinal: state.ordinal,
+            };
+            state.ordinal += 1;
+            events.push(Event {
+                id,
+                time,
+                device: self.name.clone(),
+                source: source.clone(),
+                class: Class::Audit,
+                payload,
+                ..Event::default()
+            });
+        }
+        let batch = Unsealed {
+            class: Class::Audit,
+            source: &source,
+            events: &events,
+            position: None,
+            ledger: None,
+        };
+        let sealed = match state.sealer.seal(batch) {
+            Ok(sealed) => sealed,
+            Err(error) => {
+                tracing::error!(bus = %self.name, %error, "entries of the bus itself could not be sealed");
+                return false;
+            }
+        };
+        let head = before(&sealed);
+        let appended = self.wal.append_beyond_budget(sealed.record);
+        if appended.is_err() {
+            state.sealer.set_head(Class::Audit, head);
+        }
+        appended.is_ok()
     }
 
     /// Held while a record is put into the log and counted.
@@ -153,10 +223,12 @@ impl Journal {
                 position: None,
                 ledger: Some(&snapshot),
             };
-            let head = state.sealer.head(event.class);
             let class = event.class;
-            let record = match state.sealer.seal(batch) {
-                Ok(sealed) => sealed.record,
+            let (record, head) = match state.sealer.seal(batch) {
+                Ok(sealed) => {
+                    let head = before(&sealed);
+                    (sealed.record, head)
+                }
                 Err(error) => {
                     tracing::error!(bus = %self.name, %error, "an entry of the bus itself could not be sealed");
                     state.waiting.pop_front();
@@ -182,6 +254,16 @@ impl Journal {
                 }
             }
         }
+    }
+}
+
+/// Where the stream was before a record, for the case that it does not get into the log.
+fn before(sealed: &Sealed) -> Head {
+    let digest =
+        RawHeader::parse(&sealed.record).map_or_else(|_| Digest::default(), |header| header.previous());
+    Head {
+        next: sealed.first,
+        digest,
     }
 }
 

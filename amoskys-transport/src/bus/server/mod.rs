@@ -1,6 +1,7 @@
 //! The bus: takes records of agents, keeps them in a log of its own, and gives them out.
 
 mod accept;
+mod anchors;
 mod check;
 mod error;
 mod journal;
@@ -15,6 +16,7 @@ mod shared;
 mod standing;
 mod streams;
 mod subscriber;
+mod succession;
 
 pub(crate) use self::accept::SOCKET_READ;
 pub use self::error::BusError;

@@ -24,6 +24,8 @@ pub struct BusOptions {
     pub(crate) max_streams: usize,
     pub(crate) idle: Duration,
     pub(crate) handshake: Duration,
+    pub(crate) heads_interval: Duration,
+    pub(crate) clock_ahead: Duration,
     pub(crate) retain_bytes: Option<u64>,
     pub(crate) retain_age: Option<Duration>,
     pub(crate) keep_unread: bool,
@@ -50,6 +52,8 @@ impl BusOptions {
             max_streams: 4096,
             idle: Duration::from_secs(60),
             handshake: Duration::from_secs(10),
+            heads_interval: Duration::from_secs(60),
+            clock_ahead: Duration::from_secs(86_400),
             retain_bytes: None,
             retain_age: None,
             keep_unread: false,
@@ -111,6 +115,23 @@ impl BusOptions {
     #[must_use]
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake = timeout;
+        self
+    }
+
+    /// How often the bus signs where all streams have come to, if one has moved since, and when it stops; see
+    /// [`Anchors`](crate::verify::Anchors). Default 60 s.
+    #[must_use]
+    pub fn heads_interval(mut self, interval: Duration) -> Self {
+        self.heads_interval = interval;
+        self
+    }
+
+    /// How far ahead of this machine's clock a record may have been sealed. One from further on is refused, so that a
+    /// wrong clock of an agent does not decide how long records are kept. Default one day. However old a record is, it is
+    /// taken.
+    #[must_use]
+    pub fn clock_ahead(mut self, ahead: Duration) -> Self {
+        self.clock_ahead = ahead;
         self
     }
 

@@ -41,7 +41,8 @@ pub(crate) async fn serve(
             identity.name.clone(),
             shared.options.trust.clone(),
             standing.key(),
-        ),
+        )
+        .following(shared.journal.keyring()),
         durable: shared.durable.clone(),
         connected,
         shared: shared.clone(),
@@ -265,6 +266,10 @@ fn misplaced(checked: &Checked, reason: RefuseReason, head: crate::seal::Head) -
     let what = match reason {
         RefuseReason::Ahead => "records before it are missing",
         RefuseReason::Fork => "the bus has another record there: two logs of this agent went different ways",
+        RefuseReason::KeyRetired => "the key that signed it was retired, or has handed over to another",
+        RefuseReason::Clock => {
+            "it was sealed too far ahead of the bus's clock; one of the two clocks is wrong"
+        }
         RefuseReason::TooManyStreams => "the agent has too many streams",
         _ => "it is too old to be compared",
     };

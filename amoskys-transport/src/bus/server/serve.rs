@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::accept::connection;
+use super::anchors::Heads;
 use super::error::BusError;
 use super::journal::Journal;
 use super::options::BusOptions;
@@ -20,7 +21,7 @@ use super::shared::Shared;
 use super::streams::Streams;
 use crate::bus::refuse::RefuseReason;
 use crate::key::TrustMap;
-use crate::log::{Log, LogError};
+use crate::log::{KeyRotation, Log, LogError};
 use crate::wal::segment::lock;
 
 /// How often the clock, the health of the log and the room in it are looked after.
@@ -116,6 +117,12 @@ impl Bus {
         self.shared.journal.ledger.clone()
     }
 
+    /// Replaces the bus's own signing key while it runs: [`watch`](KeyRotation::watch) its file, for example.
+    #[must_use]
+    pub fn key_rotation(&self) -> KeyRotation {
+        self.shared.journal.key_rotation()
+    }
+
     /// First offset of its log that is not durable yet, as subscribers see it.
     #[must_use]
     pub fn durable(&self) -> Offset {
@@ -147,6 +154,7 @@ impl Bus {
             .audit(name, "bus.start", &where_, AuditOutcome::Success, String::new());
         let stop = Shutdown::new();
         let mut replaced = Replaced::new(shared);
+        let mut heads = Heads::new(shared.options.heads_interval);
         let mut connections = JoinSet::new();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -180,6 +188,9 @@ impl Bus {
                     }
                     self.make_room(false).await?;
                     shared.journal.catch_up();
+                    if heads.is_due() {
+                        heads.write(&shared.journal);
+                    }
                     self.publish_gauges(connections.len());
                     if clock.elapsed() >= CLOCK && shared.fed_within(ACTIVE) {
                         clock = tokio::time::Instant::now();
@@ -196,6 +207,15 @@ impl Bus {
         shared
             .journal
             .audit(name, "bus.stop", &where_, AuditOutcome::Success, String::new());
+        // The last word: how far everything is, this included.
+        let this = shared.clone();
+        let last_word = tokio::task::spawn_blocking(move || {
+            let last = Offset(this.wal.next().0.saturating_sub(1));
+            if this.wal.wait_durable(last).is_ok() {
+                heads.write(&this.journal);
+            }
+        });
+        let _ = last_word.await;
         ended.map(|()| BusReport {
             ledger: shared.journal.ledger.snapshot(),
         })

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use amoskys_core::event::AuditOutcome;
-use amoskys_core::{DropReason, Name, Offset, Wal as _, WalError};
+use amoskys_core::{Class, DropReason, Name, Offset, Timestamp, Wal as _, WalError};
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
@@ -16,7 +16,9 @@ use super::limiter::Limiter;
 use super::options::BusOptions;
 use super::positions::Positions;
 use super::streams::{NotTaken, Streams, Taken};
+use super::succession;
 use crate::bus::refuse::RefuseReason;
+use crate::seal::hand_over::HandOver;
 use crate::wal::SledWal;
 use crate::wal::segment::lock;
 
@@ -128,6 +130,18 @@ impl Shared {
         let place = &checked.place;
         let (taken, before) = {
             let mut streams = lock(&agent.streams);
+            // What is there already may come again, signed by whatever key it was.
+            let handed_over = |(epoch, next)| streams.head(&(epoch, Class::Audit)).next >= next;
+            let is_over = checked.is_retired || checked.handed_over.is_some_and(handed_over);
+            let head = streams.head(&place.stream);
+            if is_over && place.next > head.next {
+                let reason = RefuseReason::KeyRetired;
+                return Err(NotTaken::Misplaced { reason, head });
+            }
+            if place.next > head.next && self.is_ahead(checked.sealed) {
+                let reason = RefuseReason::Clock;
+                return Err(NotTaken::Misplaced { reason, head });
+            }
             let _order = self.journal.counting();
             let taken = streams.take(place, self.options.max_streams, || self.wal.append(record))?;
             if let Taken::Stored { .. } = taken {
@@ -145,6 +159,9 @@ impl Shared {
         };
         match taken {
             Taken::Stored { .. } => {
+                if let Some(hand_over) = &checked.hand_over {
+                    succession::take(self, HandOver::clone(hand_over), "by");
+                }
                 agent.received.increment(checked.events);
                 let now = i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX);
                 self.fed.store(now, Ordering::Relaxed);
@@ -191,6 +208,12 @@ impl Shared {
             );
         }
         Ok(taken)
+    }
+
+    /// Whether something was sealed further ahead of this machine's clock than is allowed.
+    fn is_ahead(&self, sealed: Timestamp) -> bool {
+        let ahead = i64::try_from(self.options.clock_ahead.as_nanos()).unwrap_or(i64::MAX);
+        sealed.nanos() > Timestamp::now().nanos().saturating_add(ahead)
     }
 
     /// Counts and reports a refusal.

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::accept::{Refusal, certificate_reason};
 use super::shared::Shared;
+use super::succession::believed;
 use crate::bus::refuse::RefuseReason;
 use crate::identity::Identity;
 use crate::key::KeyId;
@@ -104,8 +105,12 @@ impl Standing {
             let text = format!("no key is trusted for agent {name} any more");
             return Some(Refusal::new(RefuseReason::UnknownAgent, text));
         }
-        let key = (*lock(&self.key)).filter(|key| trust.key(name, *key).is_none())?;
-        let text = format!("key {key} is not trusted for agent {name} any more");
+        let key = (*lock(&self.key))?;
+        let text = match believed(&trust, &shared.journal.keyring(), name, key) {
+            Some(known) if known.is_retired => format!("key {key} of agent {name} was retired"),
+            Some(_) => return None,
+            None => format!("key {key} is not trusted for agent {name} any more"),
+        };
         Some(Refusal::new(RefuseReason::KeyRetired, text))
     }
 }

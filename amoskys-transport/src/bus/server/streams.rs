@@ -132,6 +132,11 @@ impl Streams {
         Ok(Taken::Stored { offset, begins_epoch })
     }
 
+    /// Where a stream has come to.
+    pub(crate) fn head(&self, stream: &StreamKey) -> Head {
+        self.known.get(stream).map(|known| known.head).unwrap_or_default()
+    }
+
     /// The last offset that was given to a record of this agent.
     pub(crate) fn last_offset(&self) -> Option<Offset> {
         let last = self

@@ -17,7 +17,7 @@ use crate::bus::link::Turn;
 use crate::bus::message::{self, At, Nothing, PROTOCOL, StartAt, class_of};
 use crate::bus::refuse::RefuseReason;
 use crate::identity::{Identity, Role};
-use crate::seal::header::RawHeader;
+use crate::seal::header::{RawHeader, RecordKind};
 
 /// Bytes of log read at once.
 const READ: usize = 1 << 20;
@@ -266,6 +266,10 @@ impl<'a> Session<'a> {
         let Ok(header) = RawHeader::parse(record) else {
             return true;
         };
+        // Whoever reads an agent's records has to follow when its key changes.
+        if header.kind() == RecordKind::HandOver {
+            return self.agents.is_empty() || self.agents.contains(header.agent);
+        }
         let class = header.class().map_or(true, |class| {
             self.classes.is_empty() || self.classes.contains(&class)
         });
