@@ -13,6 +13,7 @@ mod log;
 mod loss;
 mod metric;
 mod process;
+mod protected;
 mod punctuation;
 mod syscall;
 mod verdict;
@@ -34,6 +35,7 @@ pub use self::log::{LogLevel, LogRecord};
 pub use self::loss::{Gap, GapReason, LossReport};
 pub use self::metric::{Metric, MetricKind};
 pub use self::process::{ProcessAction, ProcessEvent};
+pub use self::protected::{Protected, ProtectionScheme};
 pub use self::punctuation::Punctuation;
 pub use self::syscall::SyscallEvent;
 pub use self::verdict::{
@@ -145,6 +147,8 @@ pub enum Payload {
     Punctuation(Punctuation),
     /// What an analyzer concluded.
     Verdict(Box<Verdict>),
+    /// An event of any of these kinds that only those can read who have its key.
+    Protected(Box<Protected>),
     /// A payload of a newer version: kept as it came, so that it survives a hop.
     Unknown {
         /// The protobuf field number of the payload.
@@ -180,6 +184,7 @@ impl Payload {
             Self::Gap(_) => "gap",
             Self::Punctuation(_) => "punctuation",
             Self::Verdict(_) => "verdict",
+            Self::Protected(_) => "protected",
             Self::Unknown { .. } => "unknown",
         }
     }

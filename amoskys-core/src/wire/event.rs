@@ -93,6 +93,7 @@ payloads! {
     28 Gap "gap";
     29 Punctuation "punctuation";
     30 Verdict "verdict";
+    31 Protected "protected";
 }
 
 /// A payload's message: boxed, except for the smallest.

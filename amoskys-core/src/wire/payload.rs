@@ -5,7 +5,8 @@ use super::scalar::Element;
 use crate::event::{
     Alarm, AlarmState, AuditEntry, AuditOutcome, Class, DeviceState, DeviceStatus, EventRange, Evidence,
     Finding, Gap, GapReason, Layer, LogLevel, LogRecord, LossReport, Metric, MetricKind, ModelRef,
-    ProcessAction, ProcessEvent, Punctuation, Severity, SyscallEvent, Verdict, VerdictId,
+    ProcessAction, ProcessEvent, Protected, ProtectionScheme, Punctuation, Severity, SyscallEvent, Verdict,
+    VerdictId,
 };
 use crate::event::{ArpRecord, Entity};
 use crate::id::{Digest, Epoch, Name, Seq, StreamId};
@@ -22,6 +23,7 @@ enumeration! {
     DeviceState { Unknown = 0, Up = 1, Degraded = 2, Down = 3 }
     AuditOutcome { Success = 0, Denied = 1, Failure = 2 }
     GapReason { Shed = 0, Quarantined = 1, Expired = 2, Erased = 3, LogLost = 4 }
+    ProtectionScheme { Unknown = 0, HmacSha256Aes256Gcm = 1 }
     Layer { Fused = 0, Geometric = 1, Temporal = 2, Behavioral = 3, Rule = 4 }
 }
 
@@ -234,6 +236,13 @@ fn empty_range() -> EventRange {
         first: Seq(0),
         last: Seq(0),
     }
+}
+
+message! {
+    Protected = Self::default(), "Protected";
+    1 key, required;
+    2 scheme, strict;
+    3 sealed;
 }
 
 message! {

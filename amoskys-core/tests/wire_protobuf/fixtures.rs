@@ -20,6 +20,13 @@ fn read(name: &str) -> Vec<u8> {
     fs::read(path(name)).unwrap_or_else(|error| panic!("{}: {error}", path(name).display()))
 }
 
+/// The events of the batch. Later kinds have files of their own.
+fn first_events() -> Vec<amoskys_core::Event> {
+    let mut events = samples::events();
+    events.retain(|event| event.payload.kind() != "protected");
+    events
+}
+
 #[test]
 fn events_of_the_first_version_are_read() {
     for event in samples::events() {
@@ -37,9 +44,10 @@ fn events_of_the_first_version_are_read() {
 #[test]
 fn batches_and_ledgers_of_the_first_version_are_read() {
     let batch = read("events");
-    assert_eq!(decode_events(&batch).unwrap(), samples::events());
+    let events = first_events();
+    assert_eq!(decode_events(&batch).unwrap(), events);
     let mut encoded = Vec::new();
-    encode_events(&samples::events(), &mut encoded);
+    encode_events(&events, &mut encoded);
     assert_eq!(encoded, batch);
 
     let ledger = read("ledger");
@@ -52,7 +60,7 @@ fn batches_and_ledgers_of_the_first_version_are_read() {
 #[ignore = "writes the fixtures that are missing"]
 fn write_missing_fixtures() {
     let mut batch = Vec::new();
-    encode_events(&samples::events(), &mut batch);
+    encode_events(&first_events(), &mut batch);
     let mut files = vec![
         ("events".to_owned(), batch),
         ("ledger".to_owned(), encode_ledger(&samples::ledger())),

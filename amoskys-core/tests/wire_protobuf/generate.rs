@@ -445,6 +445,13 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn protected()(key in any::<u128>(), known in any::<bool>(), sealed in vec(any::<u8>(), 0..80)) -> Protected {
+        let scheme = if known { ProtectionScheme::HmacSha256Aes256Gcm } else { ProtectionScheme::Unknown };
+        Protected { key, scheme, sealed }
+    }
+}
+
 fn payload() -> impl Strategy<Value = Payload> {
     let punctuation = (n64(), any::<bool>())
         .prop_map(|(lateness_ns, end)| Payload::Punctuation(Punctuation { lateness_ns, end }));
@@ -475,6 +482,9 @@ fn payload() -> impl Strategy<Value = Payload> {
         punctuation,
         verdict()
             .prop_map(|verdict| Payload::Verdict(Box::new(verdict)))
+            .boxed(),
+        protected()
+            .prop_map(|protected| Payload::Protected(Box::new(protected)))
             .boxed(),
     ]
 }

@@ -146,6 +146,7 @@ fn payload(payload: &Payload) -> (&'static str, Fields) {
                 .0,
         ),
         Payload::Verdict(verdict) => ("verdict", conclusion(verdict)),
+        Payload::Protected(protected) => ("protected", protected_event(protected)),
         _ => panic!("a payload of a newer version is not mirrored"),
     }
 }
@@ -502,6 +503,23 @@ fn tool_finding(finding: &Finding) -> Fields {
         says = says.put("technique", Node::Text(technique.to_string()));
     }
     says.0
+}
+
+fn protected_event(protected: &Protected) -> Fields {
+    let scheme = match protected.scheme {
+        ProtectionScheme::Unknown => 0,
+        ProtectionScheme::HmacSha256Aes256Gcm => 1,
+        _ => unreachable!(),
+    };
+    Says::default()
+        .put("key", Node::Bytes(protected.key.to_be_bytes().to_vec()))
+        .number("scheme", scheme)
+        .put_if(
+            !protected.sealed.is_empty(),
+            "sealed",
+            Node::Bytes(protected.sealed.clone()),
+        )
+        .0
 }
 
 fn audit_entry(entry: &AuditEntry) -> Fields {

@@ -120,7 +120,8 @@ fn this_version_reads_around_new_fields_that_are_not_in_lists() {
 
 #[test]
 fn a_payload_with_a_new_field_in_a_list_is_kept_whole() {
-    let verdict = samples().pop().unwrap();
+    let mut samples = samples().into_iter();
+    let verdict = samples.find(|event| event.payload.kind() == "verdict").unwrap();
     let mut message = read(&verdict);
     add_fields(&mut *message, &mut |name| name == "Evidence");
     let bytes = peer::write(&*message);
@@ -131,7 +132,7 @@ fn a_payload_with_a_new_field_in_a_list_is_kept_whole() {
 
 #[test]
 fn a_new_payload_is_kept_whole() {
-    for tag in [31, 64, 127] {
+    for tag in [32, 64, 127] {
         let event = Event {
             payload: Payload::Unknown {
                 tag,

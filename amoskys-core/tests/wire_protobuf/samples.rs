@@ -147,6 +147,11 @@ fn payloads() -> Vec<Payload> {
             end: true,
         }),
         Payload::Verdict(Box::new(verdict())),
+        Payload::Protected(Box::new(Protected {
+            key: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
+            scheme: ProtectionScheme::HmacSha256Aes256Gcm,
+            sealed: (0..60).collect(),
+        })),
     ]
 }
 
