@@ -49,7 +49,7 @@ fn metrics(text: &str) -> BTreeSet<String> {
             .take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
             .collect();
         // `amoskys_.*` and the names of crates are none.
-        if !name.ends_with('_') && text[at + name.len()..].chars().next() != Some(':') {
+        if !name.ends_with('_') && !text[at + name.len()..].starts_with(':') {
             names.insert(name);
         }
     }
