@@ -1,6 +1,7 @@
 //! Collectors of security telemetry: one module and one feature for each kind of source.
 //!
-//! Today there is one: packets, from capture files and live interfaces, metered into flows.
+//! Today there are two: packets, from capture files and live interfaces, metered into flows; and the flows that
+//! routers, firewalls and probes export.
 //!
 //! - [`capture`] reads packets: pcap and pcapng files, damaged ones included, and Linux interfaces.
 //! - [`packet`] decodes them: link layers, IP, TCP, UDP, ICMP, ARP, DNS. Pure functions over bytes that may be
@@ -8,6 +9,7 @@
 //! - [`flow`] meters them: [`FlowMeter`](flow::FlowMeter) is the flow table, to be driven by hand;
 //!   [`FlowCollector`](flow::FlowCollector) is the source for a pipeline; [`RowWriter`](flow::RowWriter) writes CSV
 //!   and JSON.
+//! - `netflow` receives what others have metered: NetFlow v5 and v9, and IPFIX.
 //!
 //! It is *not* a detector, and carries nothing anywhere: those are `amoskys-features` and `amoskys-analysis`, and
 //! `amoskys-transport`. This crate depends on `amoskys-core` alone.
@@ -34,13 +36,15 @@
 //! | feature | default | what it turns on |
 //! |---|---|---|
 //! | `flow` | yes | [`capture`], [`packet`] and [`flow`]; uses the channel of tokio inside, which needs no reactor |
+//! | `netflow` | no | `netflow`, which reads captures with the above |
 //!
 //! # Platforms and privileges
 //!
 //! Files are read anywhere. Live capture needs Linux and the capability `CAP_NET_RAW`; elsewhere opening an interface
 //! is an error. No C library is needed.
 //!
-//! All unsafe code is in one file, `src/capture/afpacket.rs`: the ring of memory shared with the kernel.
+//! All unsafe code is in two files: `src/capture/afpacket.rs`, the ring of memory shared with the kernel, and
+//! `src/netflow/socket.rs`, two options of UDP sockets.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
@@ -48,5 +52,7 @@
 pub mod capture;
 #[cfg(feature = "flow")]
 pub mod flow;
+#[cfg(feature = "netflow")]
+pub mod netflow;
 #[cfg(feature = "flow")]
 pub mod packet;

@@ -1,5 +1,5 @@
-//! The ring of memory shared with the kernel. This file holds all unsafe code of the crate: system calls, and
-//! reading memory that the kernel writes.
+//! The ring of memory shared with the kernel. This file holds unsafe code: system calls, and reading
+//! memory that the kernel writes.
 //!
 //! The ring is a row of blocks. A block belongs either to the kernel or to us, as its status word says; whoever has
 //! it hands it over by writing the word. In a block, packets follow one another, each with a header that gives the

@@ -1,10 +1,11 @@
 //! Gathers what the meter finds into batches of events.
 
-use amoskys_core::event::{ArpRecord, DnsRecord, FlowRecord, LossReport, Payload, Punctuation};
+use std::collections::BTreeMap;
+
+use amoskys_core::event::{ArpRecord, DnsRecord, FlowRecord, LossReport, Payload, Punctuation, Value};
 use amoskys_core::{Batch, DropReason, Event, EventId, Name, Tally, Timestamp};
 use tokio::sync::mpsc;
 
-use super::FlowError;
 use super::meter::FlowHandler;
 use super::position::Place;
 use super::stats::MeterStats;
@@ -23,11 +24,19 @@ const PUNCTUATION_NS: i64 = 1_000_000_000;
 const LATENESS_NS: i64 = 1_000_000_000;
 
 /// What the collector receives.
-pub(super) type Message = Result<Batch, FlowError>;
+pub(crate) type Message<E> = Result<Batch, E>;
+
+/// Running counts of what becomes of a source's input.
+pub(crate) trait Counts: Copy + Default {
+    /// Adds what was counted between two readings.
+    fn add_difference(tally: &mut Tally, before: &Self, after: &Self);
+}
 
 /// Makes events of records, and batches of events, and sends them; waits while the collector's queue is full.
-pub(super) struct Batcher {
-    output: mpsc::Sender<Message>,
+///
+/// "Packets" are whatever the source reads one by one.
+pub(crate) struct Batcher<S, E> {
+    output: mpsc::Sender<Message<E>>,
     device: Name,
     source: Name,
     events: Vec<Event>,
@@ -38,7 +47,7 @@ pub(super) struct Batcher {
     /// Whether places can be returned to.
     positions: bool,
     /// What of the meter's counts has been reported, and up to which packet.
-    told: MeterStats,
+    told: S,
     told_packets: u64,
     /// Packets that did not reach the meter, not reported yet.
     extra: Tally,
@@ -47,9 +56,9 @@ pub(super) struct Batcher {
     unwanted: bool,
 }
 
-impl Batcher {
-    pub(super) fn new(
-        output: mpsc::Sender<Message>,
+impl<S: Counts, E> Batcher<S, E> {
+    pub(crate) fn new(
+        output: mpsc::Sender<Message<E>>,
         device: Name,
         source: Name,
         resume: Place,
@@ -66,7 +75,7 @@ impl Batcher {
             },
             resume,
             positions,
-            told: MeterStats::default(),
+            told: S::default(),
             told_packets: 0,
             extra: Tally::default(),
             stated: None,
@@ -75,7 +84,7 @@ impl Batcher {
     }
 
     /// A packet was metered.
-    pub(super) fn step(&mut self, now: Option<Timestamp>, stats: &MeterStats) {
+    pub(crate) fn step(&mut self, now: Option<Timestamp>, stats: &S) {
         self.pass(stats);
         self.tick(now);
         if self.events.len() >= BATCH_EVENTS || self.place.packets - self.told_packets >= BATCH_PACKETS {
@@ -84,12 +93,13 @@ impl Batcher {
     }
 
     /// Packets were lost before the meter: they are counted, and the stream says so.
-    pub(super) fn lose(
+    pub(crate) fn lose(
         &mut self,
         reason: &'static str,
         count: u64,
+        unit: &'static str,
         now: Option<Timestamp>,
-        stats: &MeterStats,
+        stats: &S,
     ) {
         if count == 0 {
             return;
@@ -98,18 +108,30 @@ impl Batcher {
         self.pass(stats);
         // Without a single packet there is no time to put it at.
         if let Some(now) = now {
-            let report = LossReport {
-                count,
-                unit: "packets".to_owned(),
-                reason: reason.to_owned(),
-                stage: "capture".to_owned(),
-            };
-            self.add(now, || Payload::Loss(Box::new(report)));
+            self.report(now, None, reason, count, unit);
         }
     }
 
+    /// The stream says that something was lost.
+    pub(crate) fn report(
+        &mut self,
+        now: Timestamp,
+        device: Option<&Name>,
+        reason: &str,
+        count: u64,
+        unit: &str,
+    ) {
+        let report = LossReport {
+            count,
+            unit: unit.to_owned(),
+            reason: reason.to_owned(),
+            stage: "capture".to_owned(),
+        };
+        self.add(now, device, || Payload::Loss(Box::new(report)));
+    }
+
     /// The source has ended.
-    pub(super) fn end(&mut self, now: Option<Timestamp>, stats: &MeterStats) {
+    pub(crate) fn end(&mut self, now: Option<Timestamp>, stats: &S) {
         if let Some(now) = now {
             self.punctuate(now, true);
         }
@@ -117,12 +139,12 @@ impl Batcher {
     }
 
     /// Sends what there is, with the packets counted since the last time. Call between packets.
-    pub(super) fn flush(&mut self, stats: &MeterStats) {
+    pub(crate) fn flush(&mut self, stats: &S) {
         let mut tally = std::mem::take(&mut self.extra);
         if self.place.packets < self.resume.packets {
             return;
         }
-        add_difference(&mut tally, &self.told, stats);
+        S::add_difference(&mut tally, &self.told, stats);
         (self.told, self.told_packets) = (*stats, self.place.packets);
         if !self.events.is_empty() || !tally.is_empty() {
             self.send(tally);
@@ -130,7 +152,7 @@ impl Batcher {
     }
 
     /// Something that packets are counted for has passed.
-    fn pass(&mut self, stats: &MeterStats) {
+    fn pass(&mut self, stats: &S) {
         self.place.packets += 1;
         if self.place.packets == self.resume.packets {
             // What was reported up to here in an earlier run is not reported again.
@@ -140,7 +162,7 @@ impl Batcher {
     }
 
     /// Time passed without a packet.
-    pub(super) fn tick(&mut self, now: Option<Timestamp>) {
+    pub(crate) fn tick(&mut self, now: Option<Timestamp>) {
         if let Some(now) = now
             && self
                 .stated
@@ -151,12 +173,12 @@ impl Batcher {
     }
 
     /// Whether anybody wants more.
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         !self.unwanted && !self.output.is_closed()
     }
 
     /// Sends an error instead of a batch.
-    pub(super) fn fail(&mut self, error: FlowError) {
+    pub(crate) fn fail(&mut self, error: E) {
         // If nobody listens, nobody wants to know.
         let _ = self.output.blocking_send(Err(error));
     }
@@ -166,11 +188,22 @@ impl Batcher {
             lateness_ns: LATENESS_NS.unsigned_abs(),
             end,
         };
-        self.add(now, || Payload::Punctuation(punctuation));
+        self.add(now, None, || Payload::Punctuation(punctuation));
         self.stated = Some(now.nanos());
     }
 
-    fn add(&mut self, time: Timestamp, payload: impl FnOnce() -> Payload) {
+    fn add(&mut self, time: Timestamp, device: Option<&Name>, payload: impl FnOnce() -> Payload) {
+        self.add_with(time, device, |_| payload());
+    }
+
+    /// An event at this time, about this device or that of the whole source. What is left out because it was
+    /// handed over before is not made.
+    pub(crate) fn add_with(
+        &mut self,
+        time: Timestamp,
+        device: Option<&Name>,
+        payload: impl FnOnce(&mut BTreeMap<String, Value>) -> Payload,
+    ) {
         let ordinal = self.place.events;
         self.place.events += 1;
         if ordinal < self.resume.events || self.unwanted {
@@ -179,15 +212,18 @@ impl Batcher {
         let earliest = self
             .stated
             .map_or(i64::MIN, |stated| stated.saturating_sub(LATENESS_NS));
+        let mut attributes = BTreeMap::new();
+        let payload = payload(&mut attributes);
         self.events.push(Event {
             id: EventId {
                 origin: self.place.origin,
                 ordinal,
             },
             time: Timestamp::from_nanos(time.nanos().max(earliest)),
-            device: self.device.clone(),
+            device: device.unwrap_or(&self.device).clone(),
             source: self.source.clone(),
-            payload: payload(),
+            payload,
+            attributes,
             ..Event::default()
         });
         if self.events.len() >= MAX_BATCH_EVENTS {
@@ -210,25 +246,26 @@ impl Batcher {
     }
 }
 
-impl FlowHandler for Batcher {
+impl<E> FlowHandler for Batcher<MeterStats, E> {
     fn flow(&mut self, time: Timestamp, record: &FlowRecord) {
-        self.add(time, || Payload::Flow(Box::new(record.clone())));
+        self.add(time, None, || Payload::Flow(Box::new(record.clone())));
     }
 
     fn dns(&mut self, time: Timestamp, record: &DnsRecord) {
-        self.add(time, || Payload::Dns(Box::new(record.clone())));
+        self.add(time, None, || Payload::Dns(Box::new(record.clone())));
     }
 
     fn arp(&mut self, time: Timestamp, record: &ArpRecord) {
-        self.add(time, || Payload::Arp(Box::new(*record)));
+        self.add(time, None, || Payload::Arp(Box::new(*record)));
     }
 }
 
-/// Adds the packets counted between two readings.
-fn add_difference(tally: &mut Tally, before: &MeterStats, after: &MeterStats) {
-    tally.used += (after.metered - before.metered) + (after.arp - before.arp);
-    for reason in SkipReason::ALL {
-        let count = after.skipped(reason) - before.skipped(reason);
-        tally.drop_items(DropReason::known(reason.as_str()), count);
+impl Counts for MeterStats {
+    fn add_difference(tally: &mut Tally, before: &Self, after: &Self) {
+        tally.used += (after.metered - before.metered) + (after.arp - before.arp);
+        for reason in SkipReason::ALL {
+            let count = after.skipped(reason) - before.skipped(reason);
+            tally.drop_items(DropReason::known(reason.as_str()), count);
+        }
     }
 }

@@ -120,7 +120,7 @@ pub(super) struct CaptureFile {
 #[derive(Debug)]
 enum State {
     Ready,
-    Running(mpsc::Receiver<Message>),
+    Running(mpsc::Receiver<Message<FlowError>>),
     Ended,
 }
 
@@ -209,7 +209,7 @@ impl FlowCollector {
     }
 
     /// Starts the thread that reads and meters.
-    fn start(&self) -> Result<mpsc::Receiver<Message>, FlowError> {
+    fn start(&self) -> Result<mpsc::Receiver<Message<FlowError>>, FlowError> {
         let (output, batches) = mpsc::channel(QUEUE_BATCHES);
         let mut place = self.resume;
         place.origin = self.origin();
@@ -240,7 +240,7 @@ impl FlowCollector {
                 let named = files
                     .iter()
                     .map(|file| (file.path.as_path(), file.bytes, file.beginning.as_slice()));
-                origin(named, &self.config)
+                origin(named, format!("amoskys flow 1 {:?}", self.config))
             }
             // A live source is another one each time.
             Input::Interface { .. } => {

@@ -34,7 +34,7 @@
 //! IP fragments and TCP segments are not put together again: DNS messages in later fragments, or cut in two by TCP,
 //! are not seen. Tunnels are not looked into.
 
-mod batcher;
+pub(crate) mod batcher;
 mod clock;
 mod collector;
 mod columns;
@@ -46,7 +46,7 @@ mod index;
 mod key;
 mod meter;
 mod moments;
-mod position;
+pub(crate) mod position;
 mod progress;
 mod recency;
 mod rows;

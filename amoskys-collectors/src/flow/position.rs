@@ -4,28 +4,26 @@ use std::path::Path;
 
 use amoskys_core::{Digest, Position};
 
-use super::FlowConfig;
-
 /// How far a collector has come in its files.
 ///
 /// ```text
 /// | version 1 | origin 8 | events 8 | packets 8 |   big-endian
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Which files, metered how.
-    pub(super) origin: u64,
+    pub(crate) origin: u64,
     /// Events handed over.
-    pub(super) events: u64,
+    pub(crate) events: u64,
     /// Packets whose fate has been reported. Where a single packet caused several batches of events (a leap in
     /// time may end all flows), it is behind the events.
-    pub(super) packets: u64,
+    pub(crate) packets: u64,
 }
 
 const VERSION: u8 = 1;
 
 impl Place {
-    pub(super) fn encode(self) -> Position {
+    pub(crate) fn encode(self) -> Position {
         let mut bytes = Vec::with_capacity(25);
         bytes.push(VERSION);
         for number in [self.origin, self.events, self.packets] {
@@ -34,7 +32,7 @@ impl Place {
         Position(bytes.into())
     }
 
-    pub(super) fn decode(position: &Position) -> Option<Self> {
+    pub(crate) fn decode(position: &Position) -> Option<Self> {
         let bytes: &[u8; 25] = position.0.as_ref().try_into().ok()?;
         let [version, rest @ ..] = bytes;
         let (numbers, []) = rest.as_chunks::<8>() else {
@@ -52,12 +50,11 @@ impl Place {
 }
 
 /// Names a list of files for all time: their names without folders, their sizes and beginnings, and how they are
-/// metered. The same files in another folder give the same events.
-pub(super) fn origin<'a>(
+/// read. The same files in another folder give the same events.
+pub(crate) fn origin<'a>(
     files: impl IntoIterator<Item = (&'a Path, u64, &'a [u8])>,
-    config: &FlowConfig,
+    settings: String,
 ) -> u64 {
-    let settings = format!("amoskys flow 1 {config:?}");
     let mut parts = vec![settings.into_bytes()];
     for (path, size, beginning) in files {
         let name = path.file_name().unwrap_or_default();

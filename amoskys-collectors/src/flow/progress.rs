@@ -31,11 +31,11 @@ impl Progress {
         self.0.packets.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_total(&self, bytes: u64) {
+    pub(crate) fn set_total(&self, bytes: u64) {
         self.0.total.store(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn set(&self, bytes: u64, packets: u64) {
+    pub(crate) fn set(&self, bytes: u64, packets: u64) {
         self.0.read.store(bytes, Ordering::Relaxed);
         self.0.packets.store(packets, Ordering::Relaxed);
     }

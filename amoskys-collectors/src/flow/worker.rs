@@ -8,8 +8,10 @@ use amoskys_core::{Shutdown, Timestamp};
 
 use super::batcher::Batcher;
 use super::collector::CaptureFile;
-use super::{FlowConfig, FlowError, FlowMeter, Progress};
+use super::{FlowConfig, FlowError, FlowMeter, MeterStats, Progress};
 use crate::capture::{CaptureReader, LiveCapture, LiveConfig};
+
+type FlowBatcher = Batcher<MeterStats, FlowError>;
 
 /// Packets between two looks at things that seldom change.
 const CHECK_PACKETS: u64 = 1024;
@@ -23,7 +25,7 @@ pub(super) struct Files {
 }
 
 /// Reads all files, or until told to stop, or nobody wants more.
-pub(super) fn run_files(files: &Files, config: FlowConfig, mut batcher: Batcher, stop: &Shutdown) {
+pub(super) fn run_files(files: &Files, config: FlowConfig, mut batcher: FlowBatcher, stop: &Shutdown) {
     let mut meter = match FlowMeter::new(config) {
         Ok(meter) => meter,
         Err(error) => return batcher.fail(error.into()),
@@ -54,7 +56,7 @@ fn read_file(
     before: u64,
     progress: &Progress,
     meter: &mut FlowMeter,
-    batcher: &mut Batcher,
+    batcher: &mut FlowBatcher,
     stop: &Shutdown,
 ) -> Result<bool, FlowError> {
     let path = || file.path.clone();
@@ -83,12 +85,13 @@ fn read_file(
     for (kind, count) in &capture.damage().counts {
         tracing::warn!(file = %file.path.display(), damage = %kind, count, "the capture is damaged");
         if kind.loses_packet() {
-            batcher.lose(kind.as_str(), *count, meter.now(), &meter.stats());
+            batcher.lose(kind.as_str(), *count, "packets", meter.now(), &meter.stats());
         }
     }
     batcher.lose(
         "capture_dropped",
         capture.dropped_by_capture(),
+        "packets",
         meter.now(),
         &meter.stats(),
     );
@@ -100,7 +103,7 @@ pub(super) fn run_live(
     name: &str,
     live: &LiveConfig,
     config: FlowConfig,
-    mut batcher: Batcher,
+    mut batcher: FlowBatcher,
     stop: &Shutdown,
     progress: &Progress,
 ) {
@@ -136,7 +139,7 @@ pub(super) fn run_live(
             batcher.tick(meter.now());
         }
         match capture.take_drops() {
-            Ok(drops) => batcher.lose("kernel", drops, meter.now(), &meter.stats()),
+            Ok(drops) => batcher.lose("kernel", drops, "packets", meter.now(), &meter.stats()),
             Err(error) => break Some(error),
         }
         batcher.flush(&meter.stats());
@@ -150,7 +153,7 @@ pub(super) fn run_live(
 }
 
 /// Ends all flows, and the stream.
-fn finish(meter: &mut FlowMeter, batcher: &mut Batcher) {
+fn finish(meter: &mut FlowMeter, batcher: &mut FlowBatcher) {
     meter.finish(batcher);
     batcher.end(meter.now(), &meter.stats());
 }

@@ -124,6 +124,12 @@ impl IpPacket<'_> {
         self.protocol
     }
 
+    /// Whether it is a fragment, the first or a later one.
+    #[must_use]
+    pub fn is_fragment(&self) -> bool {
+        self.fragment
+    }
+
     /// Length in bytes from the IP header on, as the header states it.
     #[must_use]
     pub fn length(&self) -> u32 {

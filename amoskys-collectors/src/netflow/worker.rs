@@ -1,0 +1,301 @@
+//! The thread of a collector: receives or reads datagrams, decodes them, hands batches over.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use amoskys_core::event::Payload;
+use amoskys_core::{Name, Shutdown, Timestamp};
+
+use super::collector::{ExportFile, NetflowError};
+use super::decoder::MAX_DATAGRAM_BYTES;
+use super::record::ExportRecord;
+use super::socket::kernel_drops;
+use super::{ExportLoss, NetflowConfig, NetflowDecoder, NetflowHandler, NetflowStats};
+use crate::capture::CaptureReader;
+use crate::flow::Progress;
+use crate::flow::batcher::Batcher as Gather;
+use crate::packet::{Decoded, decode};
+
+pub(super) type Batcher = Gather<NetflowStats, NetflowError>;
+
+/// Datagrams between two looks at things that seldom change.
+const CHECK_DATAGRAMS: u64 = 256;
+/// How long to wait for a datagram before looking at the clock.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// The kernel is asked for its drops so often.
+const DROPS_INTERVAL: Duration = Duration::from_millis(200);
+/// Names of exporters kept at hand. They can be made again at any time.
+const MAX_NAMES: usize = 4096;
+/// UDP in IP.
+const UDP: u8 = 17;
+
+/// Makes events of what the decoder finds.
+struct Events {
+    batcher: Batcher,
+    names: HashMap<IpAddr, Name>,
+    config: NetflowConfig,
+    flows: u64,
+}
+
+impl Events {
+    fn new(batcher: Batcher, config: NetflowConfig) -> Self {
+        Self {
+            batcher,
+            names: HashMap::new(),
+            config,
+            flows: 0,
+        }
+    }
+
+    fn name(&mut self, exporter: IpAddr) -> Name {
+        if let Some(name) = self.names.get(&exporter) {
+            return name.clone();
+        }
+        if self.names.len() >= MAX_NAMES {
+            self.names.clear();
+        }
+        let name = self.config.name_of(exporter);
+        self.names.insert(exporter, name.clone());
+        name
+    }
+}
+
+impl NetflowHandler for Events {
+    fn flow(&mut self, record: &ExportRecord<'_>) {
+        let export = record.export();
+        let device = self.name(export.exporter);
+        let number = self.flows;
+        self.flows += 1;
+        let wanted = self.config.attributes;
+        self.batcher
+            .add_with(export.received, Some(&device), |attributes| {
+                let mut flow = record.flow(wanted.then_some(attributes));
+                flow.flow = number;
+                Payload::Flow(Box::new(flow))
+            });
+    }
+
+    fn loss(&mut self, loss: &ExportLoss) {
+        let device = self.name(loss.export.exporter);
+        tracing::debug!(exporter = %loss.export.exporter, count = loss.count, unit = loss.unit, "exports are missing");
+        self.batcher.report(
+            loss.export.received,
+            Some(&device),
+            "missing",
+            loss.count.into(),
+            loss.unit,
+        );
+    }
+}
+
+/// Reads all files, or until told to stop, or nobody wants more.
+pub(super) fn run_files(
+    files: &[ExportFile],
+    config: NetflowConfig,
+    mut batcher: Batcher,
+    stop: &Shutdown,
+    progress: &Progress,
+) {
+    let mut decoder = match NetflowDecoder::new(config.clone()) {
+        Ok(decoder) => decoder,
+        Err(error) => return batcher.fail(error.into()),
+    };
+    let mut events = Events::new(batcher, config);
+    let mut clock = None;
+    let mut before = 0;
+    for file in files {
+        match read_file(
+            file,
+            before,
+            &mut decoder,
+            &mut events,
+            &mut clock,
+            stop,
+            progress,
+        ) {
+            Ok(true) => before += file.bytes,
+            Ok(false) => break,
+            Err(error) => {
+                // What was read is good: hand it over before the error.
+                events.batcher.flush(&decoder.stats());
+                return events.batcher.fail(error);
+            }
+        }
+    }
+    if stop.is_triggered() {
+        // What waits for a template is not given up: a later run may go on from here.
+        events.batcher.flush(&decoder.stats());
+    } else if events.batcher.is_wanted() {
+        decoder.finish();
+        events.batcher.end(clock, &decoder.stats());
+    }
+}
+
+/// Reads the exports in one capture file; whether to go on with the next.
+fn read_file(
+    file: &ExportFile,
+    before: u64,
+    decoder: &mut NetflowDecoder,
+    events: &mut Events,
+    clock: &mut Option<Timestamp>,
+    stop: &Shutdown,
+    progress: &Progress,
+) -> Result<bool, NetflowError> {
+    let path = || file.path.clone();
+    let opened = File::open(&file.path).map_err(|source| NetflowError::Open { path: path(), source })?;
+    let mut capture =
+        CaptureReader::new(opened).map_err(|source| NetflowError::Capture { path: path(), source })?;
+    let mut packets: u64 = 0;
+    loop {
+        match capture.next_packet() {
+            Ok(Some(packet)) => {
+                if let Decoded::Ip(ip) = decode(&packet)
+                    && ip.protocol() == UDP
+                    && !ip.is_fragment()
+                    && events.config.capture_ports.contains(&ip.ports().1)
+                {
+                    // Time stamps of a capture may be in disorder; what is forgotten after a time must not be.
+                    let now = clock.map_or(packet.time, |clock: Timestamp| clock.max(packet.time));
+                    *clock = Some(now);
+                    decoder.push(ip.source(), now, ip.payload(), events);
+                    events.batcher.step(*clock, &decoder.stats());
+                }
+            }
+            Ok(None) => break,
+            Err(source) => return Err(NetflowError::Capture { path: path(), source }),
+        }
+        packets += 1;
+        if packets.is_multiple_of(CHECK_DATAGRAMS) {
+            progress.set(before + capture.offset(), decoder.stats().datagrams);
+            if stop.is_triggered() || !events.batcher.is_wanted() {
+                return Ok(false);
+            }
+        }
+    }
+    progress.set(before + file.bytes, decoder.stats().datagrams);
+    for (kind, count) in &capture.damage().counts {
+        tracing::warn!(file = %file.path.display(), damage = %kind, count, "the capture is damaged");
+        if kind.loses_packet() {
+            events
+                .batcher
+                .lose(kind.as_str(), *count, "packets", *clock, &decoder.stats());
+        }
+    }
+    Ok(true)
+}
+
+/// Receives until told to stop, or nobody wants more.
+pub(super) fn run_socket(
+    socket: &Arc<UdpSocket>,
+    config: NetflowConfig,
+    mut batcher: Batcher,
+    stop: &Shutdown,
+    progress: &Progress,
+) {
+    let mut decoder = match NetflowDecoder::new(config.clone()) {
+        Ok(decoder) => decoder,
+        Err(error) => return batcher.fail(error.into()),
+    };
+    if let Err(error) = socket.set_read_timeout(Some(PATIENCE)) {
+        return batcher.fail(NetflowError::Receive(error));
+    }
+    let mut events = Events::new(batcher, config);
+    let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
+    let mut drops = Drops::new(socket);
+    let mut now = Timestamp::now();
+    let failed = loop {
+        if stop.is_triggered() || !events.batcher.is_wanted() {
+            break None;
+        }
+        let mut received: u64 = 0;
+        let failed = loop {
+            match socket.recv_from(&mut buffer) {
+                Ok((length, from)) => {
+                    // The clock of the machine may be set back.
+                    now = now.max(Timestamp::now());
+                    decoder.push(address(from), now, &buffer[..length], &mut events);
+                    events.batcher.step(Some(now), &decoder.stats());
+                    received += 1;
+                    if received >= CHECK_DATAGRAMS {
+                        break None;
+                    }
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => break None,
+                    // An ICMP message about something that was sent from this socket, by whoever lent it to us.
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused => {}
+                    _ => break Some(error),
+                },
+            }
+        };
+        if received == 0 {
+            now = now.max(Timestamp::now());
+            events.batcher.tick(Some(now));
+        }
+        progress.set(0, decoder.stats().datagrams);
+        if let Some(count) = drops.take(socket) {
+            events
+                .batcher
+                .lose("kernel", count, "datagrams", Some(now), &decoder.stats());
+        }
+        events.batcher.flush(&decoder.stats());
+        if failed.is_some() {
+            break failed;
+        }
+    };
+    if events.batcher.is_wanted() {
+        decoder.finish();
+        if let Some(count) = drops.take_now(socket) {
+            events
+                .batcher
+                .lose("kernel", count, "datagrams", Some(now), &decoder.stats());
+        }
+        events.batcher.end(Some(now), &decoder.stats());
+    }
+    if let Some(error) = failed {
+        events.batcher.fail(NetflowError::Receive(error));
+    }
+}
+
+fn address(from: SocketAddr) -> IpAddr {
+    from.ip().to_canonical()
+}
+
+/// The kernel's count of datagrams it dropped at a socket.
+struct Drops {
+    told: Option<u32>,
+    asked: Instant,
+}
+
+impl Drops {
+    fn new(socket: &UdpSocket) -> Self {
+        let told = kernel_drops(socket);
+        if let Err(error) = &told {
+            tracing::warn!(%error, "the kernel does not say how many datagrams it drops");
+        }
+        Self {
+            told: told.ok(),
+            asked: Instant::now(),
+        }
+    }
+
+    /// How many since this was last answered, if it is time to ask again.
+    fn take(&mut self, socket: &UdpSocket) -> Option<u64> {
+        if self.asked.elapsed() < DROPS_INTERVAL {
+            return None;
+        }
+        self.take_now(socket)
+    }
+
+    fn take_now(&mut self, socket: &UdpSocket) -> Option<u64> {
+        self.asked = Instant::now();
+        let told = self.told?;
+        let count = kernel_drops(socket).ok()?;
+        self.told = Some(count);
+        Some(count.wrapping_sub(told).into())
+    }
+}
