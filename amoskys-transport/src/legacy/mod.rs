@@ -87,6 +87,8 @@
 //! The ledger has them as `bus/NAME-gateway`: received, delivered, and dropped as `duplicate` or `refused`. What may come
 //! again (`RETRY`) is not counted there.
 
+#[cfg(feature = "testing")]
+mod client;
 mod committer;
 mod convert;
 mod envelope;
@@ -101,6 +103,9 @@ mod resume;
 mod serve;
 mod trust;
 
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use self::client::{LegacyAgent, LegacyAnswer};
 pub use self::options::LegacyOptions;
 pub use self::reason::LegacyReason;
 pub use self::trust::{LegacyTrust, LegacyTrustError, SharedLegacyTrust};

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use amoskys_core::Name;
+use amoskys_core::config::LegacySettings;
 
-use super::trust::SharedLegacyTrust;
+use super::trust::{LegacyTrust, LegacyTrustError, SharedLegacyTrust};
 
 /// How a bus serves agents of the predecessor; see [`BusOptions::legacy`](crate::bus::BusOptions::legacy).
 #[derive(Clone, Debug)]
@@ -32,6 +33,29 @@ impl LegacyOptions {
     #[must_use]
     pub fn unsigned() -> Self {
         Self::with(None)
+    }
+
+    /// As the section `legacy` of a [`Config`](amoskys_core::config::Config) says. `None` if agents of the predecessor are not
+    /// to be served.
+    ///
+    /// # Errors
+    ///
+    /// If the trust map cannot be used.
+    pub fn from_settings(settings: &LegacySettings) -> Result<Option<Self>, LegacyTrustError> {
+        let options = match &settings.trust_map {
+            Some(path) => Self::new(LegacyTrust::load(path)?).allow_unsigned(settings.allow_unsigned),
+            None if settings.allow_unsigned => Self::unsigned(),
+            None => return Ok(None),
+        };
+        Ok(Some(
+            options.window(settings.window).index_bytes(settings.index_bytes),
+        ))
+    }
+
+    /// The trust map, to be replaced or watched while the bus runs.
+    #[must_use]
+    pub fn trust(&self) -> Option<&SharedLegacyTrust> {
+        self.trust.as_ref()
     }
 
     fn with(trust: Option<SharedLegacyTrust>) -> Self {

@@ -25,7 +25,7 @@ use super::reason::{LegacyReason, Refusal};
 use crate::bus::{Changes, NoRoom, RefuseReason, Shared, Standing, Ticket};
 use crate::identity::{Identity, Role};
 
-const PATH: &str = "/messaging.EventBus/Publish";
+pub(crate) const PATH: &str = "/messaging.EventBus/Publish";
 /// The name of HTTP/2 in a TLS handshake.
 pub(crate) const ALPN: &[u8] = b"h2";
 /// How long a client may take to send a message.
