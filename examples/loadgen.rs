@@ -14,7 +14,7 @@ use amoskys_core::error::Chain;
 use amoskys_transport::FileSigner;
 use amoskys_transport::bus::ConnectOptions;
 use amoskys_transport::identity::Credentials;
-use amoskys_transport::testing::{Load, Outcome, SimulatedAgent};
+use amoskys_transport::testing::{Faults, Load, Outcome, SimulatedAgent};
 use clap::{ArgGroup, Parser, Subcommand};
 use local::Local;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -60,6 +60,21 @@ struct Args {
     /// What the agents' names begin with.
     #[arg(long, value_name = "PREFIX", default_value = "agent-")]
     prefix: String,
+    /// Fault: each agent's connection breaks off about this often, in seconds.
+    #[arg(long, value_name = "S")]
+    disconnect_every: Option<f64>,
+    /// Fault: this share of all batches is sent twice, from 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    repeat: f64,
+    /// Fault: every tenth agent has a line that carries so many bytes a second.
+    #[arg(long, value_name = "BYTES")]
+    slow_line: Option<u64>,
+    /// Fault: the bus is killed about this often, in seconds, and started again.
+    #[arg(long, value_name = "S", requires = "local", value_parser = clap::value_parser!(u64).range(1..))]
+    kill_every: Option<u64>,
+    /// Before the load, leave the agents idle for so long, in seconds, and say what processor time that takes.
+    #[arg(long, value_name = "S", requires = "local", default_value_t = 0)]
+    idle: u64,
     /// Start a bus for this run, in a process of its own and a temporary directory, and say how much memory it takes.
     #[arg(long, conflicts_with = "cert_dir")]
     local: bool,
@@ -71,14 +86,14 @@ struct Args {
 #[derive(Subcommand)]
 enum Bus {
     #[command(hide = true)]
-    Serve { dir: PathBuf, agents: usize },
+    Serve { dir: PathBuf, agents: usize, port: u16 },
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.child {
-        Some(Bus::Serve { dir, agents }) => local::serve(dir, *agents).await.map(|()| true),
+        Some(Bus::Serve { dir, agents, port }) => local::serve(dir, *agents, *port).await.map(|()| true),
         None => run(&args).await,
     };
     match result {
@@ -96,11 +111,14 @@ async fn run(args: &Args) -> Result<bool, Failure> {
     if !(args.rate.is_finite() && args.rate > 0.0) {
         return Err("--rate must be more than 0".into());
     }
+    if !(0.0..=1.0).contains(&args.repeat) {
+        return Err("--repeat must be from 0 to 1".into());
+    }
     allow_files(u64::from(args.agents) + 64)?;
     let names: Vec<_> = (1..=args.agents)
         .map(|number| format!("{}{number}", args.prefix))
         .collect();
-    let local = match args.local {
+    let mut local = match args.local {
         true => Some(Local::begin(&names)?),
         false => None,
     };
@@ -118,6 +136,10 @@ async fn run(args: &Args) -> Result<bool, Failure> {
         begun.elapsed().as_secs_f64()
     );
     let idle = local.as_ref().map(|local| local.memory("VmRSS:")).transpose()?;
+    let agents = match &local {
+        Some(local) if args.idle > 0 => rest(agents, local, args.idle).await?,
+        _ => agents,
+    };
 
     let batch = args
         .batch
@@ -128,11 +150,22 @@ async fn run(args: &Args) -> Result<bool, Failure> {
         interval: Duration::try_from_secs_f64(batch as f64 / args.rate)?,
         duration: Duration::from_secs(args.duration),
         patience: PATIENCE,
+        faults: Faults {
+            disconnect_every: args
+                .disconnect_every
+                .map(Duration::try_from_secs_f64)
+                .transpose()?,
+            repeated: args.repeat,
+            line_bytes: None,
+        },
     };
     let begun = Instant::now();
     let tasks: Vec<_> = agents
         .into_iter()
-        .map(|mut agent| {
+        .enumerate()
+        .map(|(number, mut agent)| {
+            let mut load = load;
+            load.faults.line_bytes = args.slow_line.filter(|_| number % 10 == 0);
             tokio::spawn(async move {
                 let mut latencies = Vec::new();
                 let outcome = agent.run(load, |latency, _| latencies.push(latency)).await?;
@@ -141,13 +174,20 @@ async fn run(args: &Args) -> Result<bool, Failure> {
         })
         .collect();
     let (mut outcomes, mut latencies, mut last) = (Vec::new(), Vec::new(), begun);
-    for task in tasks {
-        let (outcome, times, ended) = task.await??;
-        outcomes.push(outcome);
-        latencies.extend(times);
-        last = last.max(ended);
-    }
-    let lost = report(&outcomes, latencies, last - begun, args);
+    let gathering = async {
+        for task in tasks {
+            let (outcome, times, ended) = task.await??;
+            outcomes.push(outcome);
+            latencies.extend(times);
+            last = last.max(ended);
+        }
+        Ok::<_, Failure>(())
+    };
+    let killed = match (&mut local, args.kill_every) {
+        (Some(local), Some(every)) => kill_and_start(local, every, args.duration, gathering).await?,
+        _ => gathering.await.map(|()| 0)?,
+    };
+    let lost = report(&outcomes, latencies, last - begun, killed, args);
     let Some(local) = local else {
         return Ok(lost == 0);
     };
@@ -163,6 +203,62 @@ async fn run(args: &Args) -> Result<bool, Failure> {
     let sealed: u64 = outcomes.iter().map(|outcome| outcome.sealed).sum();
     println!("the ledger of the bus: {stored} events stored");
     Ok(lost == 0 && stored == sealed)
+}
+
+/// Leaves the agents alone for a while: what an idle one costs, with its keepalive.
+async fn rest(
+    agents: Vec<SimulatedAgent>,
+    local: &Local,
+    seconds: u64,
+) -> Result<Vec<SimulatedAgent>, Failure> {
+    let (count, time) = (agents.len(), Duration::from_secs(seconds));
+    let nothing = Load {
+        batch: 1,
+        event_bytes: 0,
+        interval: Duration::from_secs(1 << 30),
+        duration: time + Duration::from_secs(1),
+        patience: PATIENCE,
+        faults: Faults::default(),
+    };
+    let resting: Vec<_> = agents
+        .into_iter()
+        .map(|mut agent| tokio::spawn(async move { agent.run(nothing, |_, _| {}).await.map(|_| agent) }))
+        .collect();
+    let before = local.processor_time()?;
+    tokio::time::sleep(time).await;
+    let took = local.processor_time()?.saturating_sub(before);
+    println!(
+        "idle for {seconds} s: {:.1} ms of processor time a second, {:.1} µs for each agent",
+        took.as_secs_f64() * 1e3 / time.as_secs_f64(),
+        took.as_secs_f64() * 1e6 / time.as_secs_f64() / count as f64,
+    );
+    let mut agents = Vec::with_capacity(count);
+    for agent in resting {
+        let mut agent = agent.await??;
+        agent.connect().await?;
+        agents.push(agent);
+    }
+    Ok(agents)
+}
+
+/// Kills the bus again and again while the load is on, and starts it again; how often.
+async fn kill_and_start(
+    local: &mut Local,
+    every: u64,
+    duration: u64,
+    load: impl Future<Output = Result<(), Failure>>,
+) -> Result<u64, Failure> {
+    let (mut killed, end) = (0, Instant::now() + Duration::from_secs(duration));
+    let mut load = std::pin::pin!(load);
+    loop {
+        tokio::select! {
+            ended = load.as_mut() => return ended.map(|()| killed),
+            () = tokio::time::sleep(Duration::from_secs(every)), if Instant::now() < end => {
+                local.kill_and_start()?;
+                killed += 1;
+            }
+        }
+    }
 }
 
 /// Makes the agents, and connects them.
@@ -187,7 +283,13 @@ async fn connect(names: &[String], address: &str, dir: &Path) -> Result<Vec<Simu
 }
 
 /// Prints what was measured; events lost.
-fn report(outcomes: &[Outcome], mut latencies: Vec<Duration>, took: Duration, args: &Args) -> u64 {
+fn report(
+    outcomes: &[Outcome],
+    mut latencies: Vec<Duration>,
+    took: Duration,
+    killed: u64,
+    args: &Args,
+) -> u64 {
     let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
     let (sealed, acknowledged) = (sum(|it| it.sealed), sum(|it| it.acknowledged));
     println!(
@@ -216,6 +318,17 @@ fn report(outcomes: &[Outcome], mut latencies: Vec<Duration>, took: Duration, ar
         "lost: {lost} events; connections lost: {}",
         sum(|it| it.reconnects)
     );
+    let (broken, repeated, retries) = (
+        sum(|it| it.disconnects),
+        sum(|it| it.repeated),
+        sum(|it| it.retries),
+    );
+    if broken + repeated + retries + killed > 0 {
+        println!(
+            "faults: {broken} connections broken off, {repeated} events sent twice, the bus killed {killed} times; it asked \
+             {retries} times to wait"
+        );
+    }
     lost
 }
 

@@ -66,6 +66,7 @@
 //! | `sled` | yes | [`Log`] and [`SledWal`]; without it there are records, keys and the verifier |
 //! | `tls` | yes | [`identity`]: who is at the other end; mutual TLS 1.3 (rustls with ring); and [`check`]: what keeps a program from starting |
 //! | `pki` | no | [`identity::pki`]: makes a certificate authority, certificates, signing keys and the trust map |
+//! | `legacy` | no | [`legacy`]: the bus serves agents of the predecessor too, over gRPC on the same port |
 //! | `health` | no | [`health`]: health checks and metrics over HTTP; uses tokio inside |
 //! | `testing` | no | [`testing`]: random events and simulated agents, to put a bus to the test |
 //! | `zstd` | no | [`Compression`] of batches with Zstandard; compiles its C library |
@@ -101,6 +102,9 @@ pub mod health;
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub mod identity;
 mod key;
+#[cfg(feature = "legacy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "legacy")))]
+pub mod legacy;
 mod log;
 mod seal;
 mod spelling;

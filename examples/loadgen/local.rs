@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use amoskys_core::Shutdown;
 use amoskys_transport::bus::{Bus, BusOptions};
@@ -16,6 +17,7 @@ use crate::Failure;
 pub(crate) struct Local {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) address: String,
+    agents: usize,
     child: Child,
     output: BufReader<ChildStdout>,
 }
@@ -30,27 +32,37 @@ impl Local {
             .iter()
             .fold(site, |site, name| site.agent(name.as_str()))
             .make()?;
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg("serve")
-            .arg(dir.path())
-            .arg(names.len().to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut output = BufReader::new(child.stdout.take().ok_or("a bus without output")?);
-        let mut address = String::new();
-        output.read_line(&mut address)?;
-        let address = address.trim().to_owned();
-        let local = Self {
+        let (child, output, address) = start(dir.path(), names.len(), 0)?;
+        Ok(Self {
             dir,
+            agents: names.len(),
             address,
             child,
             output,
-        };
-        match local.address.is_empty() {
-            true => Err("the bus did not start".into()),
-            false => Ok(local),
+        })
+    }
+
+    /// Kills it, as a crash would, and starts it again at the same port with the same log.
+    pub(crate) fn kill_and_start(&mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let port = self.address.rsplit(':').next().unwrap_or_default().parse()?;
+        (self.child, self.output, self.address) = start(self.dir.path(), self.agents, port)?;
+        Ok(())
+    }
+
+    /// Time it has had on processors, in all its threads.
+    pub(crate) fn processor_time(&self) -> Result<Duration, Failure> {
+        let mut nanos = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let text = std::fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+            let number = text
+                .split_whitespace()
+                .next()
+                .and_then(|number| number.parse().ok());
+            nanos += number.unwrap_or(0_u64);
         }
+        Ok(Duration::from_nanos(nanos))
     }
 
     /// Bytes of memory, as the system counts them.
@@ -73,6 +85,24 @@ impl Local {
     }
 }
 
+fn start(dir: &Path, agents: usize, port: u16) -> Result<(Child, BufReader<ChildStdout>, String), Failure> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("serve")
+        .arg(dir)
+        .args([agents.to_string(), port.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut output = BufReader::new(child.stdout.take().ok_or("a bus without output")?);
+    let mut address = String::new();
+    output.read_line(&mut address)?;
+    let address = address.trim().to_owned();
+    match address.is_empty() {
+        true => Err("the bus did not start".into()),
+        false => Ok((child, output, address)),
+    }
+}
+
 impl Drop for Local {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -81,7 +111,7 @@ impl Drop for Local {
 }
 
 /// Serves until the end of the input.
-pub(crate) async fn serve(dir: &Path, agents: usize) -> Result<(), Failure> {
+pub(crate) async fn serve(dir: &Path, agents: usize, port: u16) -> Result<(), Failure> {
     let files = Credentials::in_dir(dir.join("pki"), "bus");
     let log = LogOptions::new()
         .wal(WalOptions::new().budget_bytes(2 << 30))
@@ -91,7 +121,7 @@ pub(crate) async fn serve(dir: &Path, agents: usize) -> Result<(), Failure> {
         files.tls.server_config()?,
         TrustMap::load(&files.trust)?,
     )
-    .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     .max_connections(agents + 16)
     .log(log);
     let (bus, stop) = (Bus::open(options)?, Shutdown::new());

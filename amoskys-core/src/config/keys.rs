@@ -51,6 +51,12 @@ impl Key {
         self.kind.allowed()
     }
 
+    /// Its value in these settings, as it could be written in a file; `None` if it is not set.
+    #[must_use]
+    pub fn value_in(&self, config: &Config) -> Option<String> {
+        (self.value)(config).map(|value| self.kind.show(&value))
+    }
+
     /// The default, as it could be written in a file; `None` if it is not set.
     #[must_use]
     pub fn default_value(&self) -> Option<String> {
@@ -112,7 +118,7 @@ macro_rules! other {
     )*};
 }
 
-other!(Duration: Time, f64: Number, String: Text, PathBuf: Path);
+other!(Duration: Time, f64: Number, String: Text, PathBuf: Path, bool: Switch);
 
 impl Setting for WhenFull {
     fn of(value: Value) -> Option<Self> {
@@ -214,6 +220,39 @@ key_table! {
     bus.retention: time(SECOND, Duration::from_secs(86_400 * 3650)),
         "How long the bus keeps records that its named readers have released; until the log's budget is used up, if not \
          set.";
+    bus.max_connections: Kind::Count { least: 1, most: 1_000_000 },
+        "Connections to the bus at a time, of clients that have said who they are; more are refused.";
+    bus.max_connections_each: Kind::Count { least: 1, most: 1_000_000 },
+        "The same of one agent or analyzer.";
+    bus.agent_rate: Kind::Count { least: 0, most: 1_000_000_000 },
+        "Events the bus takes from each agent in a second; 0 for no limit. What is more waits at the agent.";
+    bus.agent_bytes: Kind::Bytes { least: 0, most: 1 << 40 },
+        "Bytes of records the bus takes from each agent in a second; 0 for no limit.";
+    bus.agent_rates: Kind::Name { most_bytes: 1 << 20 },
+        "Other rates for single agents, as AGENT=EVENTS or AGENT=EVENTS/BYTES, with commas in between; a comma or an equals \
+         sign in a name is written %2C or %3D.";
+    bus.soft_bytes: Kind::Bytes { least: 64 << 10, most: 1 << 40 },
+        "From so many bytes on that the bus has received and that are not durable there yet, each agent gets a fair share \
+         only.";
+    bus.hard_bytes: Kind::Bytes { least: 64 << 10, most: 1 << 40 },
+        "With so many, the bus takes nothing before something is durable; at least bus.soft_bytes, and 40MiB in effect.";
+    bus.turn_away_after: time(Duration::from_millis(100), HOUR),
+        "An agent whose record had to wait this long for room is turned away, and told when to come again; agents wait, if \
+         not set.";
+    bus.longest_penalty: time(Duration::ZERO, HOUR),
+        "The longest that a client is kept out that the bus had to refuse again and again; 0s keeps nobody out.";
+
+    legacy.trust_map: Kind::File,
+        "The predecessor's trust map, YAML; the bus serves agents of the predecessor whose signing keys it names. It serves \
+         none, if neither this nor legacy.allow_unsigned is set.";
+    legacy.allow_unsigned: Kind::Switch,
+        "Whether agents of the predecessor may send envelopes without a signature; without a trust map, everyone with a \
+         certificate may.";
+    legacy.window: time(MINUTE, Duration::from_secs(86_400 * 365)),
+        "How old an envelope may be when it comes, and how long one that comes again is recognised.";
+    legacy.index_bytes: Kind::Bytes { least: 32 << 10, most: 1 << 36 },
+        "Memory for the keys of envelopes that are stored, about 20 bytes for each. With too little, the window is shorter \
+         for agents that send much.";
 
     metrics.port ("IS_METRICS_PORT"): Kind::Port,
         "Port on which metrics are served; not served if not set.";

@@ -11,6 +11,7 @@ pub(super) enum Value {
     Number(f64),
     Text(String),
     Path(PathBuf),
+    Switch(bool),
 }
 
 /// What a setting takes.
@@ -36,6 +37,10 @@ pub(super) enum Kind {
     Directory,
     /// A directory that is made if it does not exist.
     NewDirectory,
+    /// A file that must exist.
+    File,
+    /// On or off.
+    Switch,
 }
 
 impl Kind {
@@ -48,7 +53,12 @@ impl Kind {
             Self::Time { .. } => parse_time(text).map(Value::Time),
             Self::Number { .. } => text.parse().ok().map(Value::Number),
             Self::Name { .. } | Self::Choice(_) | Self::Address => Some(Value::Text(text.to_owned())),
-            Self::Directory | Self::NewDirectory => Some(Value::Path(PathBuf::from(text))),
+            Self::Directory | Self::NewDirectory | Self::File => Some(Value::Path(PathBuf::from(text))),
+            Self::Switch => match text {
+                "true" | "yes" => Some(Value::Switch(true)),
+                "false" | "no" => Some(Value::Switch(false)),
+                _ => None,
+            },
         }
     }
 
@@ -68,6 +78,8 @@ impl Kind {
             (Self::Address, Value::Text(address)) => is_address(address),
             (Self::Directory, Value::Path(path)) => path.is_dir(),
             (Self::NewDirectory, Value::Path(path)) => may_be_directory(path),
+            (Self::File, Value::Path(path)) => path.is_file(),
+            (Self::Switch, Value::Switch(_)) => true,
             _ => false,
         }
     }
@@ -87,6 +99,8 @@ impl Kind {
             Self::Address => "HOST:PORT, with a port from 1 to 65535".to_owned(),
             Self::Directory => "a directory that exists".to_owned(),
             Self::NewDirectory => "a directory, or a path where nothing is yet".to_owned(),
+            Self::File => "a file that exists".to_owned(),
+            Self::Switch => "true or false".to_owned(),
         }
     }
 
@@ -99,6 +113,7 @@ impl Kind {
             (_, Value::Number(value)) => value.to_string(),
             (_, Value::Text(text)) => text.clone(),
             (_, Value::Path(path)) => path.display().to_string(),
+            (_, Value::Switch(on)) => on.to_string(),
         }
     }
 }

@@ -35,5 +35,5 @@ pub use self::keys::{Key, keys};
 pub use self::loader::{Loaded, Loader};
 pub use self::sections::{
     AgentSettings, AnalysisSettings, BatchSettings, BusSettings, Config, FlowSettings, HealthSettings,
-    LogSettings, MetricsSettings, WhenFull,
+    LegacySettings, LogSettings, MetricsSettings, WhenFull,
 };

@@ -16,6 +16,8 @@ pub struct Config {
     pub batch: BatchSettings,
     /// The way to the bus, and the bus itself.
     pub bus: BusSettings,
+    /// Agents of the predecessor, at the bus.
+    pub legacy: LegacySettings,
     /// Metrics for scraping.
     pub metrics: MetricsSettings,
     /// Health checks.
@@ -159,6 +161,24 @@ pub struct BusSettings {
     /// How long the bus keeps records that its named readers have released. Default none: until the log's budget is
     /// used up.
     pub retention: Option<Duration>,
+    /// Connections at a time, of clients that have said who they are. Default 1024.
+    pub max_connections: usize,
+    /// The same of one client. Default 16.
+    pub max_connections_each: usize,
+    /// Events the bus takes from each agent in a second; 0 for no limit, the default.
+    pub agent_rate: u64,
+    /// Bytes of records the bus takes from each agent in a second; 0 for no limit, the default.
+    pub agent_bytes: u64,
+    /// Other rates for single agents, as `AGENT=EVENTS` or `AGENT=EVENTS/BYTES`, with commas in between. Default none.
+    pub agent_rates: Option<String>,
+    /// From so many bytes on that were received and are not durable yet, each agent gets a fair share only. Default 64 MiB.
+    pub soft_bytes: u64,
+    /// With so many, nothing is taken before something is durable. Default 256 MiB.
+    pub hard_bytes: u64,
+    /// How long a record may wait for room until its agent is turned away. Default none: agents wait.
+    pub turn_away_after: Option<Duration>,
+    /// The longest that a client is kept out that was refused again and again. Default 60 s.
+    pub longest_penalty: Duration,
 }
 
 impl Default for BusSettings {
@@ -172,6 +192,48 @@ impl Default for BusSettings {
             retry_timeout: Duration::from_secs(1),
             send_rate: 0,
             retention: None,
+            max_connections: 1024,
+            max_connections_each: 16,
+            agent_rate: 0,
+            agent_bytes: 0,
+            agent_rates: None,
+            soft_bytes: 64 << 20,
+            hard_bytes: 256 << 20,
+            turn_away_after: None,
+            longest_penalty: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Agents of the predecessor, at the bus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LegacySettings {
+    /// Their trust map, YAML. Default none.
+    pub trust_map: Option<PathBuf>,
+    /// Whether envelopes may come without a signature. Default no.
+    pub allow_unsigned: bool,
+    /// How old an envelope may be when it comes. Default 7 days.
+    pub window: Duration,
+    /// Memory for the keys of envelopes that are stored. Default 64 MiB.
+    pub index_bytes: u64,
+}
+
+impl LegacySettings {
+    /// Whether agents of the predecessor are served.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.trust_map.is_some() || self.allow_unsigned
+    }
+}
+
+impl Default for LegacySettings {
+    fn default() -> Self {
+        Self {
+            trust_map: None,
+            allow_unsigned: false,
+            window: Duration::from_secs(7 * 86_400),
+            index_bytes: 64 << 20,
         }
     }
 }

@@ -42,10 +42,12 @@ pub(crate) enum FrameType {
     Pong = 13,
     /// Either: nothing more will come.
     Bye = 14,
+    /// Bus: send nothing for a while.
+    Retry = 15,
 }
 
 impl FrameType {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Hello,
         Self::Welcome,
         Self::Refuse,
@@ -60,6 +62,7 @@ impl FrameType {
         Self::Ping,
         Self::Pong,
         Self::Bye,
+        Self::Retry,
     ];
 
     fn of_code(code: u8) -> Option<Self> {
@@ -162,6 +165,7 @@ impl Frame {
             FrameType::Subscribe => self.message::<m::Subscribe>().map(drop),
             FrameType::Progress | FrameType::Commit => self.message::<m::At>().map(drop),
             FrameType::Lost => self.message::<m::Lost>().map(drop),
+            FrameType::Retry => self.message::<m::Retry>().map(drop),
             FrameType::Batch | FrameType::Record => Ok(()),
             FrameType::Ping | FrameType::Pong | FrameType::Bye => Ok(()),
         }
@@ -191,7 +195,7 @@ mod tests {
         let over = FrameError::TooLarge { len: 11, limit: 10 };
         assert_eq!(decode_header(header(11, 1), 10), Err(over));
         assert_eq!(decode_header(header(1, 0), 10), Err(FrameError::Unknown(0)));
-        assert_eq!(decode_header(header(1, 15), 10), Err(FrameError::Unknown(15)));
+        assert_eq!(decode_header(header(1, 16), 10), Err(FrameError::Unknown(16)));
         assert_eq!(decode_header(header(10, 4), 10), Ok((FrameType::Batch, 9)));
     }
 
@@ -203,7 +207,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_frames_or_none(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 1_u8..15) {
+        fn any_bytes_are_frames_or_none(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 1_u8..16) {
             check(&bytes);
             // As one frame of each type.
             let len = u32::try_from(bytes.len() + 1).unwrap_or(0).to_le_bytes();

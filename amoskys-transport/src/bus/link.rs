@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::frame::{
     FRAME_HEADER, Frame, FrameError, FrameType, MAX_FIRST_FRAME, decode_header, encode_header, encode_message,
@@ -16,6 +18,10 @@ use super::frame::{
 
 /// A body up to this size gets its memory at once; a larger one as its bytes come.
 const AT_ONCE: usize = 1 << 20;
+/// Bytes a second that the slowest line carries.
+const SLOWEST: usize = 4 << 10;
+/// The same where large frames are sent, which take memory from others.
+const SLOWEST_LARGE: usize = 64 << 10;
 /// Pieces written in one call.
 const PIECES: usize = 16;
 
@@ -33,7 +39,15 @@ pub(crate) struct Link<S> {
     unflushed: bool,
     /// When something came last.
     heard: Instant,
+    /// When the frame that is coming in began.
+    begun: Instant,
+    /// Where memory for a large frame is to be had.
+    stores: Option<[Arc<Semaphore>; 2]>,
+    asking: Option<Asking>,
+    granted: Option<[OwnedSemaphorePermit; 2]>,
 }
+
+type Asking = Pin<Box<dyn Future<Output = Option<[OwnedSemaphorePermit; 2]>> + Send + Sync>>;
 
 /// What happened at a [`Link`].
 #[derive(Debug)]
@@ -55,6 +69,18 @@ pub(crate) enum LinkError {
     Frame(#[from] FrameError),
 }
 
+#[cfg(feature = "legacy")]
+impl<S> Link<S> {
+    pub(crate) fn io(&self) -> &S {
+        &self.io
+    }
+
+    /// What is below, for another protocol. Nothing may have been read yet.
+    pub(crate) fn into_io(self) -> S {
+        self.io
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     pub(crate) fn new(io: S) -> Self {
         Self {
@@ -68,12 +94,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             outgoing_bytes: 0,
             unflushed: false,
             heard: Instant::now(),
+            begun: Instant::now(),
+            stores: None,
+            asking: None,
+            granted: None,
         }
     }
 
     /// The largest frame that is taken from now on.
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
+    }
+
+    /// From now on, memory for frames larger than 1 MiB is taken from both of these, in KiB. One that is larger than all
+    /// of it would wait for ever, so there must be enough for the limit.
+    pub(crate) fn set_stores(&mut self, stores: [Arc<Semaphore>; 2]) {
+        self.stores = Some(stores);
+    }
+
+    /// Gives back the memory of the last frame, whose bytes are used up.
+    pub(crate) fn give_back(&mut self) {
+        if self.incoming.is_none() {
+            self.granted = None;
+        }
+    }
+
+    /// Whether the frame that is coming in takes too long: more than `patience`, and the time a slow line needs.
+    pub(crate) fn is_dawdling(&self, patience: Duration) -> bool {
+        let Some((_, len)) = self.incoming else {
+            return self.header_len > 0 && self.begun.elapsed() > patience;
+        };
+        let slowest = if len > AT_ONCE { SLOWEST_LARGE } else { SLOWEST };
+        self.asking.is_none() && self.begun.elapsed() > patience + Duration::from_secs((len / slowest) as u64)
     }
 
     /// How long nothing has come.
@@ -197,12 +249,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                     if read == 0 {
                         return Poll::Ready(Err(LinkError::Closed));
                     }
+                    if self.header_len == 0 {
+                        self.begun = Instant::now();
+                    }
                     self.header_len += read;
                     continue;
                 }
                 let (kind, len) = decode_header(self.header, self.limit)?;
                 self.header_len = 0;
                 self.incoming = Some((kind, len));
+                self.granted = None;
                 self.body = BytesMut::with_capacity(len.min(AT_ONCE));
                 continue;
             };
@@ -212,6 +268,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 self.heard = Instant::now();
                 let body = std::mem::take(&mut self.body).freeze();
                 return Poll::Ready(Ok(Frame { kind, body }));
+            }
+            if len > AT_ONCE && self.granted.is_none() && self.stores.is_some() {
+                ready!(self.poll_grant(cx, len));
             }
             if self.body.capacity() == self.body.len() {
                 let more = self.body.len().max(AT_ONCE).min(missing);
@@ -224,6 +283,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
             self.heard = Instant::now();
         }
+    }
+}
+
+impl<S> Link<S> {
+    /// Waits for memory for a large frame, in the order of those who ask.
+    fn poll_grant(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<()> {
+        let Some(stores) = &self.stores else {
+            return Poll::Ready(());
+        };
+        let asking = self.asking.get_or_insert_with(|| {
+            let ([own, all], amount) = (stores.clone(), u32::try_from(len >> 10).unwrap_or(u32::MAX));
+            // Never closed, so never an error.
+            Box::pin(async move {
+                let own = own.acquire_many_owned(amount).await.ok()?;
+                Some([own, all.acquire_many_owned(amount).await.ok()?])
+            })
+        });
+        self.granted = ready!(asking.as_mut().poll(cx));
+        self.asking = None;
+        // The time until now was not the other side's.
+        self.begun = Instant::now();
+        Poll::Ready(())
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Hello {
     pub(crate) name: String,
     #[prost(string, tag = "4")]
     pub(crate) software: String,
+    #[prost(bool, tag = "5")]
+    pub(crate) takes_retry: bool,
     #[prost(bytes = "vec", repeated, tag = "6")]
     pub(crate) hand_overs: Vec<Vec<u8>>,
 }
@@ -82,6 +84,8 @@ pub(crate) struct Refuse {
     pub(crate) stream: Option<Stream>,
     #[prost(message, optional, tag = "4")]
     pub(crate) head: Option<Point>,
+    #[prost(uint32, tag = "5")]
+    pub(crate) retry_after_ms: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -98,6 +102,14 @@ pub(crate) struct Ack {
     pub(crate) streams: Vec<Acked>,
     #[prost(uint64, tag = "2")]
     pub(crate) credit_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Retry {
+    #[prost(uint32, tag = "1")]
+    pub(crate) after_ms: u32,
+    #[prost(string, tag = "2")]
+    pub(crate) reason: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -33,17 +33,45 @@
 //! Certificates, CRLs and the trust map can be replaced while all of them run: [`Reloader`](crate::identity::Reloader). Who
 //! is not believed any more is cut off at once, who is new is let in at once, and nobody else notices.
 //!
+//! # Overload, and peers that mean harm
+//!
+//! [`Limits`] bounds what clients may take: connections, bytes that are not durable yet, what each agent sends in a second.
+//! Nothing is lost by it: a record that has to wait keeps its own connection waiting, and the agent is told how long to send
+//! nothing. Above [`Limits::soft_bytes`] each agent has a fair share, however many connections it has. All of that are layers
+//! of [`tower`] around the way into the log, which an embedder can rearrange: [`admission`].
+//!
+//! A client that has not said who it is has [a limited time](BusOptions::handshake_timeout) and a place for as long as no other
+//! needs it. One that is refused again and again is kept out for longer each time, and named: in the log, in
+//! `amoskys_bus_penalties_total`, and in the audit stream as `client.limited`.
+//!
+//! The bus checks the signature of a record and the digest of its payload, and expands no payload: whoever reads it does,
+//! within the bounds of an [`Opener`](crate::Opener).
+//!
 //! # Metrics
 //!
 //! | name | labels | |
 //! |---|---|---|
 //! | `amoskys_bus_events_total` | `agent` | events stored |
 //! | `amoskys_bus_duplicates_total` | `agent` | events that came again |
-//! | `amoskys_bus_refused_total` | `reason` | connections and records refused |
+//! | `amoskys_bus_missing_events_total` | `agent`, `reason` | events an agent has lost, by signed gaps in their place |
+//! | `amoskys_bus_refused_total` | `reason` | connections and records refused; what could not be verified is `signature`, `payload`, `malformed`, `unknown_key`, `key_retired`, `agent_mismatch` |
+//! | `amoskys_bus_retries_total` | `agent`, `reason` | how often an agent was asked to wait: `rate`, `share`, `overload`, `log_full` |
+//! | `amoskys_bus_penalties_total` | `agent` | how often a client was kept out after one refusal too many |
+//! | `amoskys_bus_kept_out` | `bus`, `kind` | clients (`agent`) and addresses (`address`) that are kept out now |
+//! | `amoskys_bus_connections` | `bus` | connections of clients that have said who they are |
+//! | `amoskys_bus_strangers` | `bus` | connections of those that have not |
+//! | `amoskys_bus_in_flight_bytes` | `bus` | bytes received and not durable yet |
+//! | `amoskys_bus_durable_lag_seconds` | `bus` | how long a record has waited to become durable; 0 if none has for a quarter of a second |
+//! | `amoskys_bus_log_used_bytes` | `bus` | bytes of the log |
+//! | `amoskys_bus_log_budget_bytes` | `bus` | what it may have |
+//! | `amoskys_bus_log_durable_offset` | `bus` | records of the log that are durable |
 //! | `amoskys_bus_subscriber_lost_records_total` | | records deleted before a subscriber read them |
-//! | `amoskys_bus_connections`, `amoskys_bus_log_used_bytes`, `amoskys_bus_log_durable_offset` | `bus` | gauges |
+//! | `amoskys_bus_reconfigurations_total` | `result` | changed settings that came into use (`ok`), or could not (`failed`) |
 //! | `amoskys_publisher_events_total` | `publisher` | events sent |
 //! | `amoskys_publisher_connections_lost_total` | `publisher` | connections that failed or ended |
+//! | `amoskys_publisher_retries_total` | `publisher` | how often the bus asked to wait |
+//! | `amoskys_publisher_backlog_bytes` | `publisher` | bytes in the agent's log that the bus does not have, about |
+//! | `amoskys_publisher_backlog_seconds` | `publisher` | how long ago the oldest of that was sealed |
 //! | `amoskys_subscription_lost_records_total` | `source` | records deleted before they were read |
 //! | `amoskys_credentials_reloads_total` | `result` | new credentials that came into use (`ok`), or could not (`failed`) |
 //! | `amoskys_certificate_seconds_left` | `identity` | how long the own certificate can be used |
@@ -81,8 +109,10 @@
 //! # }
 //! ```
 
+pub mod admission;
 pub(crate) mod client;
 pub(crate) mod frame;
+mod limits;
 pub(crate) mod link;
 pub(crate) mod message;
 mod refuse;
@@ -92,8 +122,13 @@ pub use self::client::{
     ConnectOptions, ConnectionError, PublishError, Publisher, PublisherOptions, Start, SubscribeError,
     SubscribeOptions, Subscription,
 };
+pub use self::limits::{Limits, LimitsError, Rate, SharedLimits};
 pub use self::refuse::RefuseReason;
-pub use self::server::{Bus, BusError, BusOptions, BusReport};
+pub use self::server::{
+    Bus, BusError, BusOptions, BusReport, Change, ReconfigureError, Reconfigured, Reconfigurer, Retention,
+};
+#[cfg(feature = "legacy")]
+pub(crate) use self::server::{Changes, Limiter, NoRoom, Shared, Standing, Ticket, stage};
 
 /// Reads bytes as a side of a connection would, and returns how many good frames they begin with. For fuzzing; not part of
 /// what is promised.

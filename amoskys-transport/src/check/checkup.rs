@@ -19,6 +19,7 @@ pub struct Checkup<'a> {
     listen: Option<SocketAddr>,
     soon: Duration,
     now: Option<SystemTime>,
+    running: bool,
 }
 
 impl<'a> Checkup<'a> {
@@ -41,6 +42,7 @@ impl<'a> Checkup<'a> {
             listen: None,
             soon: Duration::from_secs(30 * 86_400),
             now: None,
+            running: false,
         }
     }
 
@@ -74,6 +76,12 @@ impl<'a> Checkup<'a> {
         self
     }
 
+    /// The process runs already: that its log and its ports are in use is as it should be.
+    pub fn running(mut self) -> Self {
+        self.running = true;
+        self
+    }
+
     /// Everything that is wrong. Empty if the program can start.
     ///
     /// It reads files and resolves the address of the bus, which blocks, for five seconds at most where the name
@@ -99,8 +107,15 @@ impl<'a> Checkup<'a> {
                 "set it to the directory with the certificates and keys of this process",
             )),
         }
-        problems.extend(log::check(self.config, &self.identity, key.as_ref()));
-        problems.extend(network::check(self.config, self.identity.role, self.listen));
+        problems.extend(log::check(
+            self.config,
+            &self.identity,
+            key.as_ref(),
+            self.running,
+        ));
+        if !self.running {
+            problems.extend(network::check(self.config, self.identity.role, self.listen));
+        }
         problems
     }
 }

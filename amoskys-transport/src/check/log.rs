@@ -16,7 +16,12 @@ use crate::wal::format::HeaderFault;
 use crate::wal::lock::DirLock;
 use crate::wal::segment::{list_segments, read_beginning};
 
-pub(super) fn check(config: &Config, identity: &Identity, key: Option<&PublicKey>) -> Vec<Problem> {
+pub(super) fn check(
+    config: &Config,
+    identity: &Identity,
+    key: Option<&PublicKey>,
+    running: bool,
+) -> Vec<Problem> {
     let dir = &config.log.path;
     let log_dir = dir.join(LOG_DIR);
     let mut problems = Vec::new();
@@ -34,7 +39,7 @@ pub(super) fn check(config: &Config, identity: &Identity, key: Option<&PublicKey
         problems.push(Problem::error(present.display(), why, what_to_do));
     }
     if present == log_dir {
-        if DirLock::is_taken(&log_dir) {
+        if !running && DirLock::is_taken(&log_dir) {
             let why = "it is in use by another process";
             problems.push(Problem::error(
                 log_dir.display(),

@@ -8,7 +8,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 
 use super::Random;
 use crate::bus::ConnectionError;
-use crate::bus::client::dial::{ClientLink, dial, refused};
+use crate::bus::client::backoff::about;
+use crate::bus::client::dial::{ClientLink, LONGEST_PAUSE, dial, refused};
 use crate::bus::client::options::ConnectOptions;
 use crate::bus::client::standing::Standing;
 use crate::bus::frame::{FrameError, FrameType};
@@ -52,6 +53,8 @@ struct Connection {
     sent_bytes: u64,
     /// How many of the batches that wait were sent on this connection.
     sent: usize,
+    /// The bus asked to send nothing before.
+    not_before: Instant,
 }
 
 struct Batch {
@@ -75,6 +78,19 @@ pub struct Load {
     pub duration: Duration,
     /// How long to wait for acknowledgements after that.
     pub patience: Duration,
+    /// What goes wrong meanwhile.
+    pub faults: Faults,
+}
+
+/// What goes wrong while a [`SimulatedAgent`] puts its load on. Default nothing. None of it may lose or double anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// The connection breaks off about this often, between half of it and one and a half times.
+    pub disconnect_every: Option<Duration>,
+    /// The share of batches that are sent once more, right behind themselves; from 0 to 1.
+    pub repeated: f64,
+    /// Bytes a second that the line carries, if it is a slow one.
+    pub line_bytes: Option<u64>,
 }
 
 /// What became of the load. Everything sealed and not acknowledged is lost.
@@ -87,6 +103,12 @@ pub struct Outcome {
     pub acknowledged: u64,
     /// Connections that were lost.
     pub reconnects: u64,
+    /// How often the bus asked to wait.
+    pub retries: u64,
+    /// Connections that were broken off on purpose.
+    pub disconnects: u64,
+    /// Events that were sent once more on purpose.
+    pub repeated: u64,
 }
 
 impl SimulatedAgent {
@@ -147,6 +169,7 @@ impl SimulatedAgent {
             credit_bytes: welcome.credit_bytes,
             sent_bytes: 0,
             sent: 0,
+            not_before: Instant::now(),
         });
         Ok(())
     }
@@ -175,6 +198,7 @@ impl SimulatedAgent {
         // What the bus held up is offered later: the time since it was due tells.
         due.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut keepalive = interval_at(Instant::now() + KEEPALIVE, KEEPALIVE);
+        let mut break_off = self.next_break(load.faults);
         loop {
             let sealing = Instant::now() < end;
             if !sealing && (self.waiting.is_empty() || Instant::now() >= deadline) {
@@ -186,11 +210,15 @@ impl SimulatedAgent {
                 let Some(connection) = &mut self.link else {
                     return Ok(Happened::Time);
                 };
-                connection.hand_over(&self.waiting);
+                let repeated = connection.hand_over(&self.waiting, load.faults, &mut self.random);
+                self.outcome.repeated += repeated;
                 let room = connection.may_send(waiting).then_some(IN_LINE);
+                let (not_before, held) = (connection.not_before, connection.sent < waiting);
                 tokio::select! {
                     turn = connection.link.turn(room) => Ok(Happened::Turn(turn?)),
+                    () = sleep_until(break_off.unwrap_or(end)), if break_off.is_some() && sealing => Ok(Happened::Break),
                     at = due.tick(), if sealing && waiting < WAITING => Ok(Happened::Due(at)),
+                    () = sleep_until(not_before), if held && Instant::now() < not_before => Ok(Happened::Time),
                     () = sleep_until(if sealing { end } else { deadline }) => Ok(Happened::Time),
                     _ = keepalive.tick() => {
                         connection.link.push(FrameType::Ping, &Nothing {});
@@ -206,6 +234,12 @@ impl SimulatedAgent {
                 }
                 Ok(Happened::Turn(Turn::Frame(frame))) => self.take(&frame, &mut acknowledged),
                 Ok(Happened::Turn(Turn::Room) | Happened::Time) => Ok(()),
+                Ok(Happened::Break) => {
+                    self.link = None;
+                    self.outcome.disconnects += 1;
+                    break_off = self.next_break(load.faults);
+                    Ok(())
+                }
                 Err(error) => Err(error),
             };
             match result {
@@ -226,6 +260,11 @@ impl SimulatedAgent {
             connection.link.close(LAST_WORD).await;
         }
         Ok(self.outcome)
+    }
+
+    fn next_break(&mut self, faults: Faults) -> Option<Instant> {
+        let every = faults.disconnect_every?;
+        Some(Instant::now() + every / 2 + self.random.shorter(every))
     }
 
     fn seal(&mut self, load: Load, due: Instant) -> Result<(), BoxError> {
@@ -276,6 +315,12 @@ impl SimulatedAgent {
             }
             FrameType::Ping => connection.link.push(FrameType::Pong, &Nothing {}),
             FrameType::Pong => {}
+            FrameType::Retry => {
+                let retry: message::Retry = frame.message()?;
+                let pause = Duration::from_millis(retry.after_ms.into()).min(LONGEST_PAUSE);
+                connection.not_before = Instant::now() + about(pause);
+                self.outcome.retries += 1;
+            }
             FrameType::Refuse => return Err(refused(frame).0),
             FrameType::Bye => return Err(ConnectionError::Lost { source: None }),
             kind => return Err(FrameError::OutOfPlace(kind).into()),
@@ -302,21 +347,39 @@ enum Happened {
     Turn(Turn),
     /// A batch is due, since this moment.
     Due(Instant),
+    /// The connection is to break off.
+    Break,
     Time,
 }
 
 impl Connection {
     fn may_send(&self, waiting: usize) -> bool {
-        self.sent < waiting && self.sent_bytes < self.credit_bytes
+        self.sent < waiting && self.sent_bytes < self.credit_bytes && Instant::now() >= self.not_before
     }
 
-    fn hand_over(&mut self, waiting: &VecDeque<Batch>) {
+    /// Hands over what may be sent; how many events of it twice.
+    fn hand_over(&mut self, waiting: &VecDeque<Batch>, faults: Faults, random: &mut Random) -> u64 {
+        let mut repeated = 0;
         while self.may_send(waiting.len()) && self.link.outgoing_bytes() < IN_LINE {
-            let record = waiting[self.sent].record.clone();
+            let Batch { record, events, .. } = &waiting[self.sent];
             self.sent += 1;
-            self.sent_bytes += record.len() as u64;
-            self.link.push_record(FrameType::Batch, &[], record);
+            self.send(record.clone(), faults);
+            let chance = (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+            if chance < faults.repeated && self.sent_bytes < self.credit_bytes {
+                repeated += events;
+                self.send(record.clone(), faults);
+            }
         }
+        repeated
+    }
+
+    fn send(&mut self, record: Bytes, faults: Faults) {
+        self.sent_bytes += record.len() as u64;
+        if let Some(line) = faults.line_bytes {
+            let takes = Duration::from_secs_f64(record.len() as f64 / line.max(1) as f64);
+            self.not_before = self.not_before.max(Instant::now()) + takes;
+        }
+        self.link.push_record(FrameType::Batch, &[], record);
     }
 }
 

@@ -6,5 +6,5 @@
 mod agent;
 mod random;
 
-pub use self::agent::{Load, Outcome, SimulatedAgent};
+pub use self::agent::{Faults, Load, Outcome, SimulatedAgent};
 pub use self::random::Random;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -27,7 +27,19 @@ pub(crate) struct Peer(TlsStream<TcpStream>);
 
 impl Peer {
     pub(crate) async fn connect(address: SocketAddr, tls: Arc<ClientConfig>) -> std::io::Result<Self> {
-        let tcp = TcpStream::connect(address).await?;
+        Self::over(TcpStream::connect(address).await?, tls).await
+    }
+
+    /// From another address of this machine.
+    pub(crate) async fn connect_from(
+        from: IpAddr,
+        address: SocketAddr,
+        tls: Arc<ClientConfig>,
+    ) -> std::io::Result<Self> {
+        Self::over(tcp_from(from, address).await?, tls).await
+    }
+
+    async fn over(tcp: TcpStream, tls: Arc<ClientConfig>) -> std::io::Result<Self> {
         let name = ServerName::try_from("localhost").unwrap();
         Ok(Self(TlsConnector::from(tls).connect(name, tcp).await?))
     }
@@ -91,6 +103,13 @@ impl Peer {
             }
         }
     }
+}
+
+/// A connection from another address of this machine.
+pub(crate) async fn tcp_from(from: IpAddr, address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(address).await
 }
 
 #[derive(Debug)]
@@ -170,6 +189,21 @@ impl Witness {
     pub(crate) fn count(&self, key: &str) -> u64 {
         let counters = self.counters.lock().unwrap();
         counters.get(key).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// The sum of all counters whose key begins so.
+    pub(crate) fn sum(&self, begins: &str) -> u64 {
+        let counters = self.counters.lock().unwrap();
+        let of = counters.iter().filter(|(key, _)| key.starts_with(begins));
+        of.map(|(_, count)| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether a line that holds all of this was logged.
+    pub(crate) fn says(&self, parts: &[&str]) -> bool {
+        let lines = self.lines.lock().unwrap();
+        lines
+            .iter()
+            .any(|line| parts.iter().all(|part| line.contains(part)))
     }
 
     /// Whether a refusal was logged for this reason.

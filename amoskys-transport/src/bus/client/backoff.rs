@@ -36,6 +36,15 @@ impl Backoff {
     }
 }
 
+/// At least this long, and up to a quarter more, so that those who were told the same do not come all at once.
+pub(crate) fn about(least: Duration) -> Duration {
+    let mut random = [0; 4];
+    if ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random).is_err() {
+        return least;
+    }
+    least + least.mul_f64(f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX) / 4.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +60,7 @@ mod tests {
         assert!(pauses.iter().any(|pause| *pause < Duration::from_millis(1000)));
         backoff.reset();
         assert!(backoff.pause() <= Duration::from_millis(100));
+        let told = Duration::from_secs(4);
+        assert!((0..40).all(|_| about(told) >= told && about(told) <= told * 5 / 4));
     }
 }

@@ -1,5 +1,7 @@
 //! From an address to a bus that has said welcome.
 
+use std::time::Duration;
+
 use rustls_pki_types::ServerName;
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
@@ -14,6 +16,9 @@ use crate::bus::message::{self, PROTOCOL, Part};
 use crate::bus::refuse::RefuseReason;
 use crate::bus::server::SOCKET_READ;
 use crate::identity::{Identity, Role};
+
+/// However long a bus asks to wait, it is asked again after this.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The connection as the rest of a client sees it.
 pub(crate) type ClientLink = Link<tokio_rustls::client::TlsStream<BufReader<TcpStream>>>;
@@ -93,6 +98,7 @@ async fn connect(
         part: part as i32,
         name: name.to_owned(),
         software: concat!("amoskys-transport/", env!("CARGO_PKG_VERSION")).to_owned(),
+        takes_retry: part == Part::Publisher,
         hand_overs,
     };
     link.push(FrameType::Hello, &hello);
@@ -106,6 +112,7 @@ async fn connect(
         return Err(ConnectionError::Refused {
             reason: RefuseReason::Version,
             text: format!("the bus speaks version {} of the protocol", welcome.version),
+            retry_after: None,
         });
     }
     link.set_limit(MAX_FRAME);
@@ -121,6 +128,8 @@ pub(crate) fn refused(frame: &Frame) -> (ConnectionError, message::Refuse) {
     let error = ConnectionError::Refused {
         reason: RefuseReason::of_code(refuse.reason),
         text: refuse.text.clone(),
+        retry_after: (refuse.retry_after_ms > 0)
+            .then(|| Duration::from_millis(refuse.retry_after_ms.into()).min(LONGEST_PAUSE)),
     };
     (error, refuse)
 }

@@ -51,6 +51,8 @@ pub enum ConnectionError {
         reason: RefuseReason,
         /// What it said.
         text: String,
+        /// How long to stay away, if it said so.
+        retry_after: Option<Duration>,
     },
     /// The other side does not speak the protocol.
     #[error("the bus does not keep to the protocol")]
@@ -150,7 +152,11 @@ fn of_io(error: io::Error) -> ConnectionError {
         }
         _ => format!("the TLS handshake failed with {alert:?}"),
     };
-    ConnectionError::Refused { reason, text }
+    ConnectionError::Refused {
+        reason,
+        text,
+        retry_after: None,
+    }
 }
 
 /// Why no records come from a bus.

@@ -1,6 +1,7 @@
 //! The two kinds of clients of a bus.
 
-mod backoff;
+mod backlog;
+pub(crate) mod backoff;
 pub(crate) mod dial;
 mod error;
 pub(crate) mod options;

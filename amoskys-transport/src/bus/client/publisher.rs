@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use amoskys_core::{Epoch, Name, Offset, RecordFeed, RecordSink, Remedy, Seq};
 
-use super::backoff::Backoff;
+use super::backlog::Backlog;
+use super::backoff::{Backoff, about};
 use super::dial::dial_with;
 use super::error::{ConnectionError, PublishError};
 use super::options::PublisherOptions;
@@ -30,6 +31,7 @@ use crate::wal::segment::lock;
 pub struct Publisher {
     pub(crate) options: PublisherOptions,
     pub(crate) own: OwnLog,
+    pub(crate) backlog: Backlog,
     pub(crate) backoff: Backoff,
     pub(crate) pause: Duration,
     /// Records the bus will not take, whatever is done.
@@ -84,6 +86,7 @@ impl Publisher {
             (keeper.dir.clone(), keeper.sealing.clone())
         };
         Self {
+            backlog: Backlog::new(Arc::downgrade(&log.wal), options.name.clone()),
             options,
             own: OwnLog {
                 agent,
@@ -110,6 +113,7 @@ impl RecordSink for Publisher {
     }
 
     async fn carry(&mut self, feed: &RecordFeed) -> Result<(), PublishError> {
+        self.backlog.show(feed).await;
         let (connect, agent) = (&self.options.connect, self.own.agent.as_str());
         let dialed = dial_with(connect, Part::Publisher, agent, self.own.hand_overs()).await;
         let result = match dialed {
@@ -125,6 +129,13 @@ impl RecordSink for Publisher {
         if let Err(error) = &result {
             self.options.connect.tell(Some(error));
             self.pause = self.backoff.pause();
+            if let PublishError::Connection(ConnectionError::Refused {
+                retry_after: Some(told),
+                ..
+            }) = error
+            {
+                self.pause = self.pause.max(about(*told));
+            }
             metrics::counter!("amoskys_publisher_connections_lost_total", "publisher" => self.options.name.clone())
                 .increment(1);
             tracing::info!(

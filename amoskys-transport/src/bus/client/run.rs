@@ -10,7 +10,9 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::dial::{ClientLink, refused};
+use super::backlog;
+use super::backoff::about;
+use super::dial::{ClientLink, LONGEST_PAUSE, refused};
 use super::error::{ConnectionError, PublishError};
 use super::publisher::Publisher;
 use super::resume::{Mark, Resume, Step, StreamKey};
@@ -57,7 +59,7 @@ pub(crate) struct Run<'a> {
     acknowledged: BTreeMap<StreamKey, Seq>,
     sent_bytes: u64,
     credit_bytes: u64,
-    /// With a limit on events: when the next may be sent.
+    /// When the next may be sent: with a limit on events, or if the bus asked to wait.
     next_send: Instant,
     events: metrics::Counter,
     /// The latest time at which a record that was read was sealed.
@@ -167,6 +169,8 @@ impl<'a> Run<'a> {
         let keepalive = self.publisher.options.connect.keepalive;
         let mut tick = tokio::time::interval(keepalive);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(backlog::EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if self.at >= self.own_end && !self.trailing_done {
                 self.trailing_done = true;
@@ -177,6 +181,7 @@ impl<'a> Run<'a> {
             self.hand_over();
             self.settle();
             if self.ended && self.line.is_empty() && self.owed == self.acknowledged {
+                self.publisher.backlog.show(self.feed).await;
                 self.link.push(FrameType::Bye, &Nothing {});
                 self.link.close(LAST_WORD).await;
                 return Ok(());
@@ -206,6 +211,7 @@ impl<'a> Run<'a> {
                     Ready::Failed => return Err(PublishError::Log("its storage has failed".into())),
                 },
                 () = tokio::time::sleep_until(self.next_send), if paced => {}
+                _ = look.tick() => self.publisher.backlog.show(self.feed).await,
                 _ = tick.tick() => {
                     let silence = self.link.silence();
                     if silence >= keepalive * 3 {
@@ -239,6 +245,16 @@ impl<'a> Run<'a> {
                     }
                 }
                 self.publisher.backoff.reset();
+            }
+            FrameType::Retry => {
+                let retry: message::Retry = frame.message()?;
+                let pause = about(Duration::from_millis(retry.after_ms.into()).min(LONGEST_PAUSE));
+                self.next_send = self.next_send.max(Instant::now() + pause);
+                metrics::counter!(
+                    "amoskys_publisher_retries_total", "publisher" => self.publisher.options.name.clone()
+                )
+                .increment(1);
+                tracing::debug!(reason = retry.reason, ?pause, "the bus asks to wait");
             }
             FrameType::Ping => self.link.push(FrameType::Pong, &Nothing {}),
             FrameType::Pong => self.publisher.backoff.reset(),
@@ -411,7 +427,7 @@ impl<'a> Run<'a> {
         let rate = self.publisher.options.send_rate;
         while self.sent_bytes < self.credit_bytes && self.link.outgoing_bytes() < IN_LINE {
             let now = Instant::now();
-            if rate > 0 && now < self.next_send {
+            if now < self.next_send {
                 return;
             }
             let Some(outgoing) = self.line.pop_front() else {
@@ -490,9 +506,15 @@ impl<'a> Run<'a> {
     async fn drain(&mut self) -> Result<(), PublishError> {
         while !self.line.is_empty() || self.owed != self.acknowledged {
             self.hand_over();
-            let room = !self.line.is_empty() && self.sent_bytes < self.credit_bytes;
-            if let Turn::Frame(frame) = self.link.turn(room.then_some(IN_LINE)).await? {
-                self.take(&frame)?;
+            let paced = Instant::now() < self.next_send;
+            let room = !paced && !self.line.is_empty() && self.sent_bytes < self.credit_bytes;
+            tokio::select! {
+                turn = self.link.turn(room.then_some(IN_LINE)) => {
+                    if let Turn::Frame(frame) = turn? {
+                        self.take(&frame)?;
+                    }
+                }
+                () = tokio::time::sleep_until(self.next_send), if paced => {}
             }
         }
         Ok(())

@@ -1,15 +1,19 @@
 //! A connection from its first byte: TLS, who it is, and what it wants.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use amoskys_core::{Class, Epoch, Shutdown, StreamId};
+use amoskys_core::{Shutdown, StreamId};
 use rustls::{CertificateError, Error as TlsError};
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::door::{Guest, NoRoom, Ticket};
+use super::offenders::Who;
+use super::serve::Served;
 use super::shared::Shared;
 use super::standing::{Changes, Standing};
 use super::succession::offered;
@@ -19,12 +23,15 @@ use crate::bus::link::{Link, LinkError};
 use crate::bus::message::{self, PROTOCOL, Part};
 use crate::bus::refuse::RefuseReason;
 use crate::identity::Identity;
-use crate::seal::Head;
 
 /// Bytes read from a socket at once.
 pub(crate) const SOCKET_READ: usize = 128 << 10;
 /// How long the other side may take to hear the last word.
 const LAST_WORD: Duration = Duration::from_secs(1);
+/// What a subscriber says is no longer than this.
+const MAX_SUBSCRIBE: usize = 1 << 20;
+/// When a client for which there is no room should come again.
+pub(crate) const COME_AGAIN: Duration = Duration::from_secs(5);
 
 /// The connection as the rest of the bus sees it.
 pub(crate) type ServerLink = Link<tokio_rustls::server::TlsStream<BufReader<TcpStream>>>;
@@ -38,26 +45,12 @@ pub(crate) enum End {
     Link(LinkError),
     /// The client was told to go.
     Refused(Box<Refusal>),
+    /// It had to make room for another before it said what it wants.
+    Evicted,
 }
 
 /// Why a client was told to go.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) reason: RefuseReason,
-    pub(crate) text: String,
-    /// If a record is the reason: its stream, and how far the bus has it.
-    pub(crate) at: Option<((Epoch, Class), Head)>,
-}
-
-impl Refusal {
-    pub(crate) fn new(reason: RefuseReason, text: impl Into<String>) -> Self {
-        Self {
-            reason,
-            text: text.into(),
-            at: None,
-        }
-    }
-}
+pub(crate) use crate::bus::admission::Rejection as Refusal;
 
 impl From<Refusal> for End {
     fn from(refusal: Refusal) -> Self {
@@ -82,19 +75,156 @@ impl From<crate::bus::frame::FrameError> for End {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn connection(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, shutdown: Shutdown) {
+pub(crate) async fn connection(
+    served: Served,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    mut ticket: Ticket,
+    shutdown: Shutdown,
+) {
+    let shared = &served.shared;
     // Without it, a last small write waits for the other side.
     let _ = tcp.set_nodelay(true);
-    let changes = Changes::of(&shared);
-    let acceptor = TlsAcceptor::from(shared.options.tls.config());
+    let meeting = async {
+        kept_out(shared, peer.ip()).await;
+        meet(shared, tcp, peer).await
+    };
+    let met = tokio::select! {
+        met = meeting => met,
+        _ = &mut ticket.leave => return evicted(shared, None, peer),
+    };
+    let Some((mut link, chain, changes)) = met else {
+        return;
+    };
+    #[cfg(feature = "legacy")]
+    if let Some(gateway) = &shared.gateway
+        && crate::legacy::is_spoken(link.io().get_ref().1)
+    {
+        let client = crate::legacy::Client {
+            chain,
+            changes,
+            peer,
+            ticket,
+        };
+        return crate::legacy::serve(shared.clone(), gateway.clone(), link.into_io(), client, shutdown).await;
+    }
+    let identity = match chain.first() {
+        Some(certificate) => Identity::of_certificate(certificate)
+            .map_err(|error| Refusal::new(RefuseReason::Identity, error.to_string())),
+        None => Err(Refusal::new(
+            RefuseReason::NoCertificate,
+            "the client showed no certificate",
+        )),
+    };
+    let who = identity
+        .as_ref()
+        .map_or_else(|_| peer.to_string(), |identity| format!("{identity} at {peer}"));
+    let known = identity.as_ref().ok().cloned();
+    let end = match identity {
+        Ok(identity) => {
+            let mut standing = Standing::new(changes, identity.clone(), chain);
+            let client = Client {
+                identity,
+                peer,
+                ticket: Some(ticket),
+                guest: None,
+            };
+            greet(&served, &mut link, client, &mut standing, &shutdown).await
+        }
+        Err(refusal) => Err(refusal.into()),
+    };
+    match end {
+        Ok(()) | Err(End::Gone) => tracing::debug!(bus = %shared.name, from = who, "the connection ended"),
+        Err(End::Link(error)) => {
+            tracing::info!(bus = %shared.name, from = who, error = %amoskys_core::error::Chain(&error), "the connection ended");
+            return;
+        }
+        Err(End::Evicted) => return evicted(shared, known.as_ref(), peer),
+        Err(End::Refused(refusal)) => {
+            shared.refused(refusal.reason, &who, &refusal.text);
+            if is_offence(refusal.reason) {
+                shared.strike(refusal.reason, known.as_ref().map(|known| &known.name), peer.ip());
+            }
+            if !matches!(
+                refusal.reason,
+                RefuseReason::Stopping
+                    | RefuseReason::Idle
+                    | RefuseReason::Ahead
+                    | RefuseReason::Behind
+                    | RefuseReason::Busy
+                    | RefuseReason::Limited
+            ) {
+                let actor = known.map_or_else(|| "unknown".to_owned(), |known| known.to_string());
+                let object = refusal
+                    .at
+                    .as_deref()
+                    .map(|((epoch, class), _)| format!("{class}@{epoch}"))
+                    .unwrap_or_else(|| peer.ip().to_string());
+                shared.audit_refusal(refusal.reason, &actor, &object, &refusal.text);
+            }
+            link.push(FrameType::Refuse, &to_message(&refusal));
+        }
+    }
+    link.close(LAST_WORD).await;
+}
+
+/// Waits while nobody is served who comes from there. Where others do well, one offender does not harm them.
+async fn kept_out(shared: &Shared, from: IpAddr) {
+    let penalty = shared.offenders.penalty(&Who::from(from), Instant::now());
+    if let Some(penalty) = penalty.filter(|_| !shared.door.is_inside(from)) {
+        tokio::time::sleep(penalty.min(shared.options.handshake)).await;
+    }
+}
+
+/// One that took his time had to make room for another.
+fn evicted(shared: &Shared, known: Option<&Identity>, peer: SocketAddr) {
+    let text = "it took its time to say who it is, and others wait";
+    shared.refused(RefuseReason::Busy, &peer.to_string(), text);
+    shared.strike(RefuseReason::Busy, known.map(|known| &known.name), peer.ip());
+}
+
+/// Whether a client that does it again and again is to be kept out.
+fn is_offence(reason: RefuseReason) -> bool {
+    !matches!(
+        reason,
+        RefuseReason::Stopping
+            | RefuseReason::LogFailed
+            | RefuseReason::Busy
+            | RefuseReason::Limited
+            // Of a line that went dead, too.
+            | RefuseReason::Idle
+    )
+}
+
+/// The TLS handshake.
+async fn meet(
+    shared: &Arc<Shared>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+) -> Option<(ServerLink, Vec<CertificateDer<'static>>, Changes)> {
+    let changes = Changes::of(shared);
+    let config = shared.options.tls.config();
+    #[cfg(feature = "legacy")]
+    let config = match &shared.gateway {
+        Some(_) => crate::legacy::offering(config),
+        None => config,
+    };
+    let acceptor = TlsAcceptor::from(config);
     let accepting = acceptor
         .accept(BufReader::with_capacity(SOCKET_READ, tcp))
         .into_fallible();
-    let tls = match tokio::time::timeout(shared.options.handshake, accepting).await {
-        Ok(Ok(tls)) => tls,
+    match tokio::time::timeout(shared.options.handshake, accepting).await {
+        Ok(Ok(tls)) => {
+            let chain = tls.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+            Some((Link::new(tls), chain, changes))
+        }
         Ok(Err((error, mut tcp))) => {
             let reason = handshake_reason(&error);
             shared.refused(reason, &peer.to_string(), &error.to_string());
+            // Who goes away has done nothing wrong: probes of load balancers do, and clients that lose patience.
+            if error.kind() != std::io::ErrorKind::UnexpectedEof {
+                shared.strike(reason, None, peer.ip());
+            }
             if reason != RefuseReason::Handshake {
                 shared.audit_refusal(reason, "unknown", &peer.ip().to_string(), &error.to_string());
             }
@@ -107,80 +237,94 @@ pub(crate) async fn connection(shared: Arc<Shared>, tcp: TcpStream, peer: Socket
                 }
             };
             let _ = tokio::time::timeout(LAST_WORD, rest).await;
-            return;
+            None
         }
         Err(_) => {
-            shared.refused(
-                RefuseReason::Handshake,
-                &peer.to_string(),
-                "the TLS handshake took too long",
-            );
-            return;
-        }
-    };
-    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-    let identity = match chain.first() {
-        Some(certificate) => Identity::of_certificate(certificate)
-            .map_err(|error| Refusal::new(RefuseReason::Identity, error.to_string())),
-        None => Err(Refusal::new(
-            RefuseReason::NoCertificate,
-            "the client showed no certificate",
-        )),
-    };
-    let mut link = Link::new(tls);
-    let who = identity
-        .as_ref()
-        .map_or_else(|_| peer.to_string(), |identity| format!("{identity} at {peer}"));
-    let actor = identity
-        .as_ref()
-        .map_or_else(|_| "unknown".to_owned(), ToString::to_string);
-    let end = match identity {
-        Ok(identity) => {
-            let mut standing = Standing::new(changes, identity.clone(), chain);
-            greet(&shared, &mut link, &identity, &mut standing, &shutdown).await
-        }
-        Err(refusal) => Err(refusal.into()),
-    };
-    match end {
-        Ok(()) | Err(End::Gone) => tracing::debug!(bus = %shared.name, from = who, "the connection ended"),
-        Err(End::Link(error)) => {
-            tracing::info!(bus = %shared.name, from = who, error = %amoskys_core::error::Chain(&error), "the connection ended");
-            return;
-        }
-        Err(End::Refused(refusal)) => {
-            shared.refused(refusal.reason, &who, &refusal.text);
-            if !matches!(
-                refusal.reason,
-                RefuseReason::Stopping | RefuseReason::Idle | RefuseReason::Ahead | RefuseReason::Behind
-            ) {
-                let object = refusal
-                    .at
-                    .map(|((epoch, class), _)| format!("{class}@{epoch}"))
-                    .unwrap_or_else(|| peer.ip().to_string());
-                shared.audit_refusal(refusal.reason, &actor, &object, &refusal.text);
-            }
-            link.push(FrameType::Refuse, &to_message(&refusal));
+            let text = "the TLS handshake took too long";
+            shared.refused(RefuseReason::Handshake, &peer.to_string(), text);
+            shared.strike(RefuseReason::Handshake, None, peer.ip());
+            None
         }
     }
-    link.close(LAST_WORD).await;
+}
+
+/// Who is at the other end of a connection.
+pub(crate) struct Client {
+    pub(crate) identity: Identity,
+    pub(crate) peer: SocketAddr,
+    /// Until it has said what it wants …
+    ticket: Option<Ticket>,
+    /// … and from then on.
+    guest: Option<Guest>,
+}
+
+impl Client {
+    /// It has done something good.
+    pub(crate) fn forgive(&self, shared: &Shared) {
+        let offenders = &shared.offenders;
+        offenders.forgive(&Who::Known(self.identity.name.clone()));
+        offenders.forgive(&Who::from(self.peer.ip()));
+    }
+
+    /// Lets it in, if there is room and it has no penalty to wait for.
+    fn enter(&mut self, shared: &Shared) -> Result<(), Refusal> {
+        let name = &self.identity.name;
+        if let Some(left) = shared
+            .offenders
+            .penalty(&Who::Known(name.clone()), Instant::now())
+        {
+            let text = format!(
+                "{} was refused again and again, and has to stay away for {} ms",
+                self.identity,
+                left.as_millis()
+            );
+            return Err(Refusal::new(RefuseReason::Limited, text).retry_after(left));
+        }
+        let Some(ticket) = &self.ticket else {
+            return Ok(());
+        };
+        let guest = ticket.enter(name, &shared.limits.snapshot()).map_err(|no_room| {
+            let text = match no_room {
+                NoRoom::All => "there are too many connections".to_owned(),
+                NoRoom::One(own) => format!("{} has {own} connections already", self.identity),
+            };
+            Refusal::new(RefuseReason::Busy, text).retry_after(COME_AGAIN)
+        })?;
+        (self.ticket, self.guest) = (None, Some(guest));
+        Ok(())
+    }
 }
 
 async fn greet(
-    shared: &Arc<Shared>,
+    served: &Served,
     link: &mut ServerLink,
-    identity: &Identity,
+    mut client: Client,
     standing: &mut Standing,
     shutdown: &Shutdown,
 ) -> Result<(), End> {
+    let shared = &served.shared;
     let slow = || {
         Refusal::new(
             RefuseReason::Idle,
             "the client took too long to say what it wants",
         )
     };
+    let evicted = async {
+        match &mut client.ticket {
+            Some(ticket) => drop((&mut ticket.leave).await),
+            None => std::future::pending().await,
+        }
+    };
     let frame = tokio::select! {
-        frame = tokio::time::timeout(shared.options.handshake, link.next()) => frame.map_err(|_| slow())??,
+        frame = tokio::time::timeout(shared.options.handshake, link.next()) => match frame {
+            Ok(frame) => frame?,
+            Err(_) => {
+                shared.strike(RefuseReason::Idle, Some(&client.identity.name), client.peer.ip());
+                return Err(slow().into());
+            }
+        },
         () = shutdown.triggered() => return Err(stopping()),
+        () = evicted => return Err(End::Evicted),
     };
     if frame.kind != FrameType::Hello {
         return Err(crate::bus::frame::FrameError::OutOfPlace(frame.kind).into());
@@ -193,7 +337,8 @@ async fn greet(
         );
         return Err(Refusal::new(RefuseReason::Version, text).into());
     }
-    link.set_limit(MAX_FRAME);
+    client.enter(shared)?;
+    let identity = &client.identity;
     match Part::try_from(hello.part) {
         Ok(Part::Publisher) => {
             if hello.name != identity.name.as_str() {
@@ -203,7 +348,14 @@ async fn greet(
                 );
                 return Err(Refusal::new(RefuseReason::AgentMismatch, text).into());
             }
-            if identity.name == shared.name {
+            #[cfg(feature = "legacy")]
+            let is_gateway = shared
+                .gateway
+                .as_ref()
+                .is_some_and(|own| own.name == identity.name);
+            #[cfg(not(feature = "legacy"))]
+            let is_gateway = false;
+            if identity.name == shared.name || is_gateway {
                 let text = format!("{identity} has the bus's own name");
                 return Err(Refusal::new(RefuseReason::AgentMismatch, text).into());
             }
@@ -212,9 +364,13 @@ async fn greet(
                 return Err(Refusal::new(RefuseReason::UnknownAgent, text).into());
             }
             offered(shared, &identity.name, &hello.hand_overs);
-            publisher::serve(shared, link, identity, standing, shutdown).await
+            link.set_limit(MAX_FRAME);
+            publisher::serve(served, link, &client, hello.takes_retry, standing, shutdown).await
         }
-        Ok(Part::Subscriber) => subscriber::serve(shared, link, identity, standing, shutdown).await,
+        Ok(Part::Subscriber) => {
+            link.set_limit(MAX_SUBSCRIBE);
+            subscriber::serve(shared, link, identity, standing, shutdown).await
+        }
         _ => Err(Refusal::new(
             RefuseReason::Protocol,
             "the client is neither publisher nor subscriber",
@@ -228,7 +384,8 @@ pub(crate) fn stopping() -> End {
 }
 
 fn to_message(refusal: &Refusal) -> message::Refuse {
-    let stream = refusal.at.map(|((epoch, class), _)| {
+    let at = refusal.at.as_deref().copied();
+    let stream = at.map(|((epoch, class), _)| {
         let agent = amoskys_core::Name::default();
         message::Stream::from(&StreamId { agent, epoch, class })
     });
@@ -236,7 +393,10 @@ fn to_message(refusal: &Refusal) -> message::Refuse {
         reason: refusal.reason.code(),
         text: refusal.text.clone(),
         stream,
-        head: refusal.at.map(|(_, head)| head.into()),
+        head: at.map(|(_, head)| head.into()),
+        retry_after_ms: refusal
+            .retry_after
+            .map_or(0, |time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX)),
     }
 }
 

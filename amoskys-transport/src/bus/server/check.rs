@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use amoskys_core::event::GapReason;
 use amoskys_core::{Epoch, Name, Seq, Timestamp};
 
 use super::streams::Place;
@@ -49,8 +50,15 @@ pub(crate) struct Checked {
     pub(crate) hand_over: Option<Box<HandOver>>,
     /// Events in it: none in a gap.
     pub(crate) events: u64,
-    /// Of a gap: whether it says that a log was lost or has expired, rather than that something was left out.
-    pub(crate) is_resume: bool,
+    /// Of a gap: why the events are missing.
+    pub(crate) gap: Option<GapReason>,
+}
+
+impl Checked {
+    /// Whether it is a gap that says that a log was lost or has expired, rather than that something was left out.
+    pub(crate) fn is_resume(&self) -> bool {
+        matches!(self.gap, Some(GapReason::Expired | GapReason::LogLost))
+    }
 }
 
 impl Checker {
@@ -108,7 +116,6 @@ impl Checker {
             end: gap.map_or(digest, |(end, _)| end),
             is_gap,
         };
-        use amoskys_core::event::GapReason::{Expired, LogLost};
         Ok(Checked {
             place,
             is_retired: known.is_retired,
@@ -116,7 +123,7 @@ impl Checker {
             sealed: time_of(&header),
             hand_over: hand_over.map(Box::new),
             events: if is_gap { 0 } else { header.count() },
-            is_resume: gap.is_some_and(|(_, reason)| matches!(reason, Expired | LogLost)),
+            gap: gap.map(|(_, reason)| reason),
         })
     }
 

@@ -1,13 +1,29 @@
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use amoskys_core::Name;
 
+use super::Intake;
+use crate::bus::admission::{self, Admitted, MakeStack, Rejection, Submission};
+use crate::bus::limits::{Limits, SharedLimits};
 use crate::identity::ServerTls;
 use crate::key::SharedTrust;
 use crate::log::LogOptions;
+
+/// How long a bus keeps what its named readers have released.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retention {
+    /// As [`BusOptions::retain_bytes`].
+    pub bytes: Option<u64>,
+    /// As [`BusOptions::retain_age`].
+    pub age: Option<Duration>,
+    /// As [`BusOptions::keep_unread`].
+    pub keep_unread: bool,
+}
 
 /// Settings of a [`Bus`](super::Bus). The log's directory, TLS and the trusted keys must be given; the rest has
 /// defaults.
@@ -20,16 +36,21 @@ pub struct BusOptions {
     pub(crate) listen: SocketAddr,
     pub(crate) log: LogOptions,
     pub(crate) window_bytes: u64,
-    pub(crate) max_connections: usize,
     pub(crate) max_streams: usize,
     pub(crate) idle: Duration,
     pub(crate) handshake: Duration,
     pub(crate) heads_interval: Duration,
     pub(crate) clock_ahead: Duration,
-    pub(crate) retain_bytes: Option<u64>,
-    pub(crate) retain_age: Option<Duration>,
-    pub(crate) keep_unread: bool,
+    pub(crate) retention: Retention,
+    pub(crate) limits: SharedLimits,
+    pub(crate) admission: Option<MakeStack>,
+    #[cfg(feature = "legacy")]
+    pub(crate) legacy: Option<crate::legacy::LegacyOptions>,
+    pub(crate) watch: Option<Arc<Watch>>,
 }
+
+/// Is told why nothing can be stored, or that everything can be.
+type Watch = dyn Fn(Option<&str>) + Send + Sync;
 
 impl BusOptions {
     /// A bus with its log in `dir`, that shows clients the certificate in `tls`, and believes the keys in `trust`.
@@ -48,15 +69,17 @@ impl BusOptions {
             listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 50_051)),
             log: LogOptions::new(),
             window_bytes: 8 << 20,
-            max_connections: 1024,
             max_streams: 4096,
             idle: Duration::from_secs(60),
             handshake: Duration::from_secs(10),
             heads_interval: Duration::from_secs(60),
             clock_ahead: Duration::from_secs(86_400),
-            retain_bytes: None,
-            retain_age: None,
-            keep_unread: false,
+            retention: Retention::default(),
+            limits: SharedLimits::default(),
+            admission: None,
+            #[cfg(feature = "legacy")]
+            legacy: None,
+            watch: None,
         }
     }
 
@@ -89,10 +112,51 @@ impl BusOptions {
         self
     }
 
-    /// Connections at a time. Default 1024; more are refused.
+    /// Connections at a time, of clients that have said who they are. Default 1024; more are refused. See
+    /// [`Limits::connections`].
     #[must_use]
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = connections;
+    pub fn max_connections(self, connections: usize) -> Self {
+        let mut limits = Limits::clone(&self.limits.snapshot());
+        limits.connections = connections;
+        self.limits(limits)
+    }
+
+    /// What is granted to clients. They can be changed while the bus runs.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = SharedLimits::new(limits);
+        self
+    }
+
+    /// The limits in these options, which a layer may share.
+    #[must_use]
+    pub fn limits_handle(&self) -> SharedLimits {
+        self.limits.clone()
+    }
+
+    /// What lies around [`Intake`] on the way of a record into the log, in place of
+    /// [`RateLimit`](crate::bus::admission::RateLimit) and [`FlowLimit`](crate::bus::admission::FlowLimit). The layer is
+    /// applied once; each connection has a clone of the service. See [`admission`](crate::bus::admission).
+    #[must_use]
+    pub fn admission<L>(mut self, layer: L) -> Self
+    where
+        L: tower::Layer<Intake> + Send + Sync + 'static,
+        L::Service: tower::Service<Submission, Response = Admitted, Error = Rejection>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        <L::Service as tower::Service<Submission>>::Future: Send + 'static,
+    {
+        self.admission = Some(admission::make(layer));
+        self
+    }
+
+    /// Calls this with the reason when nothing can be stored: the log or the disk has been full for a second, or the log has
+    /// failed; and with `None` when everything can be again. For health checks. It must not block.
+    #[must_use]
+    pub fn watch(mut self, watch: impl Fn(Option<&str>) + Send + Sync + 'static) -> Self {
+        self.watch = Some(Arc::new(watch));
         self
     }
 
@@ -135,11 +199,20 @@ impl BusOptions {
         self
     }
 
+    /// Serves agents of the predecessor too, at the same address: see [`legacy`](crate::legacy). Default: not.
+    #[cfg(feature = "legacy")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "legacy")))]
+    #[must_use]
+    pub fn legacy(mut self, options: crate::legacy::LegacyOptions) -> Self {
+        self.legacy = Some(options);
+        self
+    }
+
     /// Bytes of log to keep: the oldest records are deleted beyond it, if every named subscriber has read them.
     /// Default nine tenths of the log's budget.
     #[must_use]
     pub fn retain_bytes(mut self, bytes: u64) -> Self {
-        self.retain_bytes = Some(bytes);
+        self.retention.bytes = Some(bytes);
         self
     }
 
@@ -147,7 +220,7 @@ impl BusOptions {
     /// has read them. Default: as long as there is room.
     #[must_use]
     pub fn retain_age(mut self, age: Duration) -> Self {
-        self.retain_age = Some(age);
+        self.retention.age = Some(age);
         self
     }
 
@@ -156,7 +229,7 @@ impl BusOptions {
     /// the publishers wait, and one subscriber that never comes back stops them all.
     #[must_use]
     pub fn keep_unread(mut self, keep: bool) -> Self {
-        self.keep_unread = keep;
+        self.retention.keep_unread = keep;
         self
     }
 }

@@ -1,26 +1,32 @@
 //! The bus's side of a connection over which an agent sends its records.
 
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
-use amoskys_core::{DropReason, Offset, Seq, Shutdown, StreamId, Wal as _, WalError};
+use amoskys_core::{Offset, Seq, Shutdown, StreamId};
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::Instant;
+use tower::ServiceExt as _;
 
-use super::accept::{End, Refusal, ServerLink, stopping};
-use super::check::{Checked, Checker};
+use super::accept::{COME_AGAIN, Client, End, Refusal, ServerLink, stopping};
+use super::check::Checker;
+use super::intake::Sender;
+use super::serve::Served;
 use super::shared::{Connected, Shared};
 use super::standing::Standing;
-use super::streams::{NotTaken, StreamKey, Taken};
+use super::streams::StreamKey;
+use crate::bus::admission::{Admitted, Pace, Stack, Submission, Wait};
 use crate::bus::frame::{FrameError, FrameType};
 use crate::bus::link::Turn;
 use crate::bus::message::{self, Nothing, PROTOCOL};
 use crate::bus::refuse::RefuseReason;
-use crate::identity::Identity;
 
-/// How often a full log is asked again, if nothing says that there is room.
-const ASK_AGAIN: Duration = Duration::from_millis(25);
 /// How long a stalled log may keep a new connection waiting.
 const SETTLE: Duration = Duration::from_secs(30);
 /// Streams whose recent records the welcome tells.
@@ -28,27 +34,46 @@ const TOLD: usize = 64;
 /// Bytes of acknowledgements that may wait for a client that does not read them.
 const UNREAD: usize = 1 << 20;
 
+/// A connection whose record has to wait says so again after this time, so that the agent does not take it for dead.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+/// After so many bytes others have their turn, who are ready too.
+const IN_ONE_GO: u64 = 256 << 10;
+
 pub(crate) async fn serve(
-    shared: &Arc<Shared>,
+    served: &Served,
     link: &mut ServerLink,
-    identity: &Identity,
+    client: &Client,
+    takes_retry: bool,
     standing: &mut Standing,
     shutdown: &Shutdown,
 ) -> Result<(), End> {
-    let connected = shared.connect(&identity.name);
+    let shared = &served.shared;
+    let connected = shared.connect(&client.identity.name);
+    let sender = Arc::new(Sender {
+        agent: connected.0.clone(),
+        checker: Mutex::new(
+            Checker::new(
+                client.identity.name.clone(),
+                shared.options.trust.clone(),
+                standing.key(),
+            )
+            .following(shared.journal.keyring()),
+        ),
+        pace: Pace::default(),
+    });
+    link.set_stores([connected.0.large.clone(), shared.large.clone()]);
     let mut session = Session {
-        checker: Checker::new(
-            identity.name.clone(),
-            shared.options.trust.clone(),
-            standing.key(),
-        )
-        .following(shared.journal.keyring()),
+        way_in: served.way_in.clone(),
+        sender,
         durable: shared.durable.clone(),
-        connected,
+        _connected: connected,
         shared: shared.clone(),
+        client,
+        takes_retry,
         pending: VecDeque::new(),
         received_bytes: 0,
         settled_bytes: 0,
+        in_one_go: 0,
         link,
     };
     let work = async {
@@ -63,15 +88,20 @@ pub(crate) async fn serve(
 
 struct Session<'a> {
     shared: Arc<Shared>,
+    client: &'a Client,
     link: &'a mut ServerLink,
-    connected: Connected,
-    checker: Checker,
+    _connected: Connected,
+    way_in: Stack,
+    sender: Arc<Sender>,
+    /// The agent knows what it means to be asked to wait.
+    takes_retry: bool,
     durable: watch::Receiver<Offset>,
     /// Records that are to be acknowledged once the log is durable behind them.
     pending: VecDeque<Pending>,
     received_bytes: u64,
     /// Of those, the bytes that are acknowledged.
     settled_bytes: u64,
+    in_one_go: u64,
 }
 
 struct Pending {
@@ -80,13 +110,14 @@ struct Pending {
     stream: StreamKey,
     next: Seq,
     bytes: u64,
+    _held: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl Session<'_> {
     /// Tells the agent how far its streams are. Marks are said only of what is durable, so that they can be relied
     /// on.
     async fn welcome(&mut self) -> Result<(), End> {
-        let last = self.connected.0.streams().last_offset();
+        let last = self.sender.agent.streams().last_offset();
         if let Some(last) = last {
             let durable = tokio::time::timeout(SETTLE, self.durable.wait_for(|durable| *durable > last));
             if !matches!(durable.await, Ok(Ok(_))) {
@@ -94,7 +125,7 @@ impl Session<'_> {
             }
         }
         let mut marks = Vec::new();
-        for (key, head, recent) in self.connected.0.streams().marks() {
+        for (key, head, recent) in self.sender.agent.streams().marks() {
             marks.push(message::Mark {
                 stream: Some(stream(key)),
                 head: Some(head.into()),
@@ -123,7 +154,10 @@ impl Session<'_> {
                 turn = self.link.turn(None) => {
                     if let Turn::Frame(frame) = turn? {
                         match frame.kind {
-                            FrameType::Batch => self.record(frame.body).await?,
+                            FrameType::Batch => {
+                                self.record(frame.body, shutdown).await?;
+                                self.link.give_back();
+                            }
                             FrameType::Ping => self.link.push(FrameType::Pong, &Nothing {}),
                             FrameType::Pong => {}
                             FrameType::Bye => return Ok(()),
@@ -141,78 +175,111 @@ impl Session<'_> {
                     self.acknowledge();
                 }
                 () = shutdown.triggered() => return Err(stopping()),
-                () = tokio::time::sleep(idle) => {
+                () = tokio::time::sleep(idle.min(self.shared.options.idle)) => {
                     if self.link.silence() >= self.shared.options.idle {
                         return Err(Refusal::new(RefuseReason::Idle, "nothing came for too long").into());
                     }
+                    self.check_dawdling()?;
                 }
             }
         }
     }
 
-    async fn record(&mut self, record: Bytes) -> Result<(), End> {
+    async fn record(&mut self, record: Bytes, shutdown: &Shutdown) -> Result<(), End> {
         if self.received_bytes >= self.credit() {
             return Err(Refusal::new(RefuseReason::Credit, "more was sent than was allowed").into());
         }
         let bytes = record.len() as u64;
         self.received_bytes += bytes;
-        let checked = match self.checker.check(&record) {
-            Ok(checked) => checked,
-            Err((reason, text)) => {
-                self.count_refused(0);
-                return Err(Refusal::new(reason, text).into());
-            }
-        };
-        let offset = self.store(&checked, record).await?;
+        let admitted = self.admit(record, shutdown).await?;
+        if admitted.stored && self.settled_bytes == 0 {
+            self.client.forgive(&self.shared);
+        }
         self.pending.push_back(Pending {
-            offset,
-            stream: checked.place.stream,
-            next: checked.place.next,
+            offset: admitted.offset,
+            stream: admitted.stream,
+            next: admitted.next,
             bytes,
+            _held: admitted.held,
         });
         // Of a repeated record there may be nothing to wait for.
         let durable = *self.durable.borrow();
-        if offset.is_none_or(|offset| offset < durable) {
+        if admitted.offset.is_none_or(|offset| offset < durable) {
             self.acknowledge();
+        }
+        self.in_one_go += bytes;
+        if self.in_one_go >= IN_ONE_GO {
+            self.in_one_go = 0;
+            tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    /// Stores a record, waiting for room in the log as long as it takes.
-    async fn store(&mut self, checked: &Checked, record: Bytes) -> Result<Option<Offset>, End> {
+    /// Sends a record on its way, and waits until it is in the log; however long that takes, what became durable meanwhile
+    /// is acknowledged.
+    async fn admit(&mut self, record: Bytes, shutdown: &Shutdown) -> Result<Admitted, End> {
+        let submission = Submission::new(self.sender.clone(), record);
+        let way_in = self.way_in.clone();
+        let mut admitting = pin!(way_in.oneshot(submission));
+        // Almost always there is nothing to wait for.
+        if let Poll::Ready(admitted) = poll_fn(|cx| Poll::Ready(admitting.as_mut().poll(cx))).await {
+            return Ok(admitted?);
+        }
+        let begun = Instant::now();
+        let mut asked = None;
+        let mut limits = self.shared.limits.changes();
+        let mut sign_of_life = tokio::time::interval(SIGN_OF_LIFE);
+        sign_of_life.reset();
         loop {
-            let error = match self.shared.store(&self.connected.0, checked, record.clone()) {
-                Ok(Taken::Stored { offset, .. }) => return Ok(Some(offset)),
-                Ok(Taken::Repeated { offset }) => return Ok(offset),
-                Err(NotTaken::Misplaced { reason, head }) => {
-                    self.count_refused(checked.events);
-                    return Err(misplaced(checked, reason, head).into());
+            let patience = self.shared.limits.snapshot().turn_away_after;
+            let sender = &self.sender;
+            tokio::select! {
+                admitted = admitting.as_mut() => return Ok(admitted?),
+                wait = sender.pace.asked() => {
+                    self.shared.asked_to_wait(&sender.agent.name, wait.reason, wait.time);
+                    asked = Some(wait);
+                    self.ask_to_wait(wait);
                 }
-                Err(NotTaken::Log(error)) => error,
-            };
-            match error {
-                WalError::Full {
-                    used_bytes,
-                    budget_bytes,
-                } => {
-                    // Of the log or of the disk, rather than of the queue in memory, which empties itself.
-                    if budget_bytes == self.shared.wal.budget_bytes() || used_bytes == budget_bytes {
-                        self.shared.room.notify_one();
-                    }
-                    tokio::select! {
-                        _ = self.durable.changed() => {}
-                        () = tokio::time::sleep(ASK_AGAIN) => {}
+                changed = self.durable.changed() => {
+                    if changed.is_err() {
+                        return Err(stopping());
                     }
                     self.acknowledge();
-                    self.link.flush().await?;
                 }
-                WalError::TooLarge { .. } => {
-                    self.count_refused(checked.events);
-                    return Err(Refusal::new(RefuseReason::TooLarge, error.to_string()).into());
+                _ = sign_of_life.tick() => match asked {
+                    Some(wait) => self.ask_to_wait(wait),
+                    None => self.link.push(FrameType::Pong, &Nothing {}),
+                },
+                flushed = self.link.flush(), if self.link.outgoing_bytes() > 0 => flushed?,
+                () = turned_away(patience, begun) => {
+                    let text = "the bus has had no room for this record for too long";
+                    return Err(Refusal::new(RefuseReason::Busy, text).retry_after(COME_AGAIN).into());
                 }
-                error => return Err(Refusal::new(RefuseReason::LogFailed, error.to_string()).into()),
+                _ = limits.changed() => {}
+                () = shutdown.triggered() => return Err(stopping()),
             }
         }
+    }
+
+    fn ask_to_wait(&mut self, wait: Wait) {
+        if !self.takes_retry {
+            self.link.push(FrameType::Pong, &Nothing {});
+            return;
+        }
+        let retry = message::Retry {
+            after_ms: u32::try_from(wait.time.as_millis()).unwrap_or(u32::MAX),
+            reason: wait.reason.to_owned(),
+        };
+        self.link.push(FrameType::Retry, &retry);
+    }
+
+    /// A frame has to come to an end.
+    fn check_dawdling(&self) -> Result<(), End> {
+        if self.link.is_dawdling(self.shared.options.idle) {
+            let text = "a frame has been coming in for too long";
+            return Err(Refusal::new(RefuseReason::Protocol, text).into());
+        }
+        Ok(())
     }
 
     /// Acknowledges what is durable by now.
@@ -245,42 +312,16 @@ impl Session<'_> {
     fn credit(&self) -> u64 {
         self.settled_bytes + self.shared.options.window_bytes
     }
+}
 
-    fn count_refused(&self, events: u64) {
-        let agent = &self.connected.0;
-        self.shared.journal.ledger.received(&agent.stage, events);
-        self.shared
-            .journal
-            .ledger
-            .dropped(&agent.stage, DropReason::known("refused"), events);
+async fn turned_away(after: Option<Duration>, begun: Instant) {
+    match after {
+        Some(after) => tokio::time::sleep_until(begun + after).await,
+        None => std::future::pending().await,
     }
 }
 
 fn stream((epoch, class): StreamKey) -> message::Stream {
     let agent = amoskys_core::Name::default();
     message::Stream::from(&StreamId { agent, epoch, class })
-}
-
-fn misplaced(checked: &Checked, reason: RefuseReason, head: crate::seal::Head) -> Refusal {
-    let place = &checked.place;
-    let what = match reason {
-        RefuseReason::Ahead => "records before it are missing",
-        RefuseReason::Fork => "the bus has another record there: two logs of this agent went different ways",
-        RefuseReason::KeyRetired => "the key that signed it was retired, or has handed over to another",
-        RefuseReason::Clock => {
-            "it was sealed too far ahead of the bus's clock; one of the two clocks is wrong"
-        }
-        RefuseReason::TooManyStreams => "the agent has too many streams",
-        _ => "it is too old to be compared",
-    };
-    Refusal {
-        reason,
-        text: format!(
-            "record {} to {}: {what}; the next is {}",
-            place.first,
-            place.next.0 - 1,
-            head.next
-        ),
-        at: Some((place.stream, head)),
-    }
 }

@@ -13,18 +13,15 @@ const NAMED: usize = 64;
 
 /// Deletes what need not be kept; and at least something if room is wanted. Blocks on the disk.
 pub(crate) fn run(shared: &Shared, wanted: bool) -> Result<(), WalError> {
-    let (wal, options) = (&shared.wal, &shared.options);
+    let (wal, options) = (&shared.wal, *shared.retention.snapshot());
     let budget = wal.budget_bytes();
-    let keep = options
-        .retain_bytes
-        .unwrap_or(budget / 10 * 9)
-        .min(budget / 10 * 9);
+    let keep = options.bytes.unwrap_or(budget / 10 * 9).min(budget / 10 * 9);
     let segments = wal.segment_sizes();
     let mut surplus = wal.used_bytes().saturating_sub(keep).max(u64::from(wanted));
     let mut to = wal.first();
     for pair in segments.windows(2) {
         let [(_, bytes), (next, _)] = pair else { break };
-        let expired = || options.retain_age.is_some_and(|age| is_older(shared, *next, age));
+        let expired = || options.age.is_some_and(|age| is_older(shared, *next, age));
         if surplus == 0 && !expired() {
             break;
         }
@@ -40,6 +37,9 @@ pub(crate) fn run(shared: &Shared, wanted: bool) -> Result<(), WalError> {
             false => to = read,
         }
     }
+    let to = to.min(Offset(
+        shared.keep_from.load(std::sync::atomic::Ordering::Acquire),
+    ));
     if to > wal.first() {
         if to > shared.journal.last_record() {
             // The ledger lies in the last record of the bus itself.

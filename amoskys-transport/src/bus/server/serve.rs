@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amoskys_core::event::AuditOutcome;
 use amoskys_core::ledger::LedgerSnapshot;
@@ -13,12 +13,16 @@ use tokio::task::JoinSet;
 use super::accept::connection;
 use super::anchors::Heads;
 use super::error::BusError;
+use super::gauges::{Gauges, Room};
+use super::intake::Intake;
 use super::journal::Journal;
-use super::options::BusOptions;
+use super::options::{BusOptions, Retention};
 use super::replaced::Replaced;
 use super::retention;
 use super::shared::Shared;
 use super::streams::Streams;
+use crate::bus::admission::{self, Stack};
+use crate::bus::limits::Limits;
 use crate::bus::refuse::RefuseReason;
 use crate::key::TrustMap;
 use crate::log::{KeyRotation, Log, LogError};
@@ -43,8 +47,16 @@ const EPOCH_SHIFT: u32 = 40;
 /// stream in the log, as audit entries.
 pub struct Bus {
     shared: Arc<Shared>,
+    way_in: Stack,
     listener: Mutex<Option<TcpListener>>,
     address: SocketAddr,
+}
+
+/// What each connection gets.
+#[derive(Clone)]
+pub(crate) struct Served {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) way_in: Stack,
 }
 
 /// What a bus has done.
@@ -70,6 +82,8 @@ impl Bus {
         let log = Log::open(&options.dir, log_options)?;
         let heads = log.heads();
         let (wal, epoch) = (log.wal.clone(), log.epoch());
+        #[cfg(feature = "legacy")]
+        let gateway = crate::legacy::Gateway::of(&options, &log)?;
         let journal = Journal::open(log).map_err(|source| {
             BusError::Open(LogError::File {
                 path: options.dir.clone(),
@@ -98,8 +112,19 @@ impl Bus {
         let listener = TcpListener::bind(options.listen).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let admission = options.admission.clone();
+        let shared = Shared::new(options, wal, journal, base, agents, durable);
+        #[cfg(feature = "legacy")]
+        let shared = shared.with_gateway(gateway);
+        let shared = Arc::new(shared);
+        let intake = Intake::new(shared.clone());
+        let way_in = match admission {
+            Some(make) => make(intake),
+            None => admission::standard(&shared.limits, &shared.flow, intake),
+        };
         Ok(Self {
-            shared: Arc::new(Shared::new(options, wal, journal, base, agents, durable)),
+            shared,
+            way_in,
             listener: Mutex::new(Some(listener)),
             address,
         })
@@ -109,6 +134,39 @@ impl Bus {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.shared.name
+    }
+
+    /// Writes down something that was done to it.
+    pub(crate) fn note(&self, action: &str, outcome: AuditOutcome, text: String) {
+        let name = self.shared.name.as_str();
+        self.shared.journal.audit(name, action, name, outcome, text);
+    }
+
+    /// Puts other limits in force, for connections that are open too. Those that are too many by them may stay.
+    /// A [`Reconfigurer`](super::Reconfigurer) does this from a file.
+    pub fn set_limits(&self, limits: Limits) {
+        self.shared.limits.replace(limits);
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits::clone(&self.shared.limits.snapshot())
+    }
+
+    /// Keeps records shorter or longer from now on.
+    pub fn set_retention(&self, retention: Retention) {
+        self.shared.retention.replace(retention);
+    }
+
+    /// How long it keeps records.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        *self.shared.retention.snapshot()
     }
 
     /// Its ledger: the account of each agent is `bus/AGENT`. It survives restarts.
@@ -153,6 +211,13 @@ impl Bus {
             .journal
             .audit(name, "bus.start", &where_, AuditOutcome::Success, String::new());
         let stop = Shutdown::new();
+        let served = Served {
+            shared: shared.clone(),
+            way_in: self.way_in.clone(),
+        };
+        let (mut gauges, mut room) = (Gauges::new(shared), Room::default());
+        #[cfg(feature = "legacy")]
+        let committing = crate::legacy::start(shared);
         let mut replaced = Replaced::new(shared);
         let mut heads = Heads::new(shared.options.heads_interval);
         let mut connections = JoinSet::new();
@@ -163,11 +228,16 @@ impl Bus {
             tokio::select! {
                 () = shutdown.triggered() => break Ok(()),
                 accepted = listener.accept() => match accepted {
-                    Ok((_, peer)) if connections.len() >= shared.options.max_connections => {
-                        shared.refused(RefuseReason::Busy, &peer.to_string(), "there are too many connections");
-                    }
                     Ok((tcp, peer)) => {
-                        connections.spawn(connection(shared.clone(), tcp, peer, stop.clone()));
+                        match shared.door.come(peer.ip(), &shared.limits.snapshot(), Instant::now()) {
+                            Some(ticket) => {
+                                connections.spawn(connection(served.clone(), tcp, peer, ticket, stop.clone()));
+                            }
+                            None => {
+                                let text = "there are too many connections";
+                                shared.refused(RefuseReason::Busy, &peer.to_string(), text);
+                            }
+                        }
                     }
                     Err(error) => {
                         // Out of file descriptors, most likely.
@@ -180,10 +250,15 @@ impl Bus {
                         tracing::error!(bus = name, %error, "a connection ended by a panic");
                     }
                 }
-                () = replaced.next() => replaced.note(shared),
+                () = replaced.next() => {
+                    // Who was not believed may be now.
+                    shared.offenders.forgive_all();
+                    replaced.note(shared);
+                }
                 () = shared.room.notified() => self.make_room(true).await?,
                 _ = tick.tick() => {
                     if let Err(error) = shared.log_health() {
+                        room.failed(shared, &error);
                         break Err(BusError::Log(error));
                     }
                     self.make_room(false).await?;
@@ -191,7 +266,8 @@ impl Bus {
                     if heads.is_due() {
                         heads.write(&shared.journal);
                     }
-                    self.publish_gauges(connections.len());
+                    gauges.publish(shared);
+                    room.tell(shared);
                     if clock.elapsed() >= CLOCK && shared.fed_within(ACTIVE) {
                         clock = tokio::time::Instant::now();
                         shared.journal.clock();
@@ -204,6 +280,8 @@ impl Bus {
         let goodbye = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
         connections.shutdown().await;
+        #[cfg(feature = "legacy")]
+        let _ = tokio::task::spawn_blocking(move || drop(committing)).await;
         shared
             .journal
             .audit(name, "bus.stop", &where_, AuditOutcome::Success, String::new());
@@ -230,19 +308,6 @@ impl Bus {
                 Ok(())
             }
         }
-    }
-
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "gauges are floats; 53 bits are enough for them"
-    )]
-    fn publish_gauges(&self, connections: usize) {
-        let bus = || self.shared.name.to_string();
-        metrics::gauge!("amoskys_bus_connections", "bus" => bus()).set(connections as f64);
-        let used = self.shared.wal.used_bytes();
-        metrics::gauge!("amoskys_bus_log_used_bytes", "bus" => bus()).set(used as f64);
-        metrics::gauge!("amoskys_bus_log_durable_offset", "bus" => bus())
-            .set(self.shared.wal.durable().0 as f64);
     }
 }
 

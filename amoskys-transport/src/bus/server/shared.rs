@@ -1,26 +1,37 @@
 //! What all connections of a bus share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use amoskys_core::event::AuditOutcome;
 use amoskys_core::{Class, DropReason, Name, Offset, Timestamp, Wal as _, WalError};
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::check::Checked;
+use super::door::Door;
 use super::journal::{Journal, stage};
 use super::limiter::Limiter;
-use super::options::BusOptions;
+use super::offenders::{Offenders, Who};
+use super::options::{BusOptions, Retention};
 use super::positions::Positions;
 use super::streams::{NotTaken, Streams, Taken};
 use super::succession;
+use super::waiting::Waiting;
+use crate::bus::admission::FlowLimit;
+use crate::bus::frame::MAX_FRAME;
+use crate::bus::limits::SharedLimits;
 use crate::bus::refuse::RefuseReason;
 use crate::seal::hand_over::HandOver;
+use crate::swap::Swap;
 use crate::wal::SledWal;
 use crate::wal::segment::lock;
+
+/// Memory for large frames that are coming in on all connections together, in KiB.
+const LARGE_KIB: usize = (4 * MAX_FRAME) >> 10;
 
 pub(crate) struct Shared {
     pub(crate) name: Name,
@@ -35,6 +46,19 @@ pub(crate) struct Shared {
     /// What subscribers see of an offset is this much more: an offset of a log that was lost is below all of the
     /// next.
     pub(crate) base: u64,
+    pub(crate) limits: SharedLimits,
+    pub(crate) retention: Swap<Retention>,
+    pub(crate) flow: FlowLimit,
+    pub(crate) door: Door,
+    pub(crate) offenders: Offenders,
+    pub(crate) waiting: Waiting,
+    /// Memory for large frames that are coming in, in KiB.
+    pub(crate) large: Arc<Semaphore>,
+    /// Records from here on are still needed by the bus itself.
+    pub(crate) keep_from: AtomicU64,
+    /// Serves agents of the predecessor.
+    #[cfg(feature = "legacy")]
+    pub(crate) gateway: Option<Arc<crate::legacy::Gateway>>,
     agents: Mutex<BTreeMap<Name, Arc<Agent>>>,
     refusals: Limiter,
     forks: Limiter,
@@ -47,6 +71,8 @@ pub(crate) struct Shared {
 pub(crate) struct Agent {
     pub(crate) name: Name,
     pub(crate) stage: String,
+    /// What one agent may have of the memory for large frames, in KiB.
+    pub(crate) large: Arc<Semaphore>,
     streams: Mutex<Streams>,
     connections: AtomicUsize,
     received: metrics::Counter,
@@ -85,6 +111,16 @@ impl Shared {
             durable,
             room: Notify::new(),
             base,
+            limits: options.limits.clone(),
+            retention: Swap::new(options.retention),
+            flow: FlowLimit::new(options.limits.clone()),
+            door: Door::default(),
+            offenders: Offenders::default(),
+            waiting: Waiting::default(),
+            large: Arc::new(Semaphore::new(LARGE_KIB)),
+            keep_from: AtomicU64::new(u64::MAX),
+            #[cfg(feature = "legacy")]
+            gateway: None,
             agents: Mutex::new(agents.collect()),
             refusals: Limiter::new(Duration::from_secs(1)),
             forks: Limiter::new(Duration::from_secs(60)),
@@ -94,6 +130,12 @@ impl Shared {
             wal,
             journal,
         }
+    }
+
+    #[cfg(feature = "legacy")]
+    pub(crate) fn with_gateway(mut self, gateway: Option<Arc<crate::legacy::Gateway>>) -> Self {
+        self.gateway = gateway;
+        self
     }
 
     /// An agent comes in. If it is there already, that is written down: two processes act as one.
@@ -163,8 +205,7 @@ impl Shared {
                     succession::take(self, HandOver::clone(hand_over), "by");
                 }
                 agent.received.increment(checked.events);
-                let now = i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX);
-                self.fed.store(now, Ordering::Relaxed);
+                self.note_fed();
             }
             Taken::Repeated { .. } => {
                 agent.repeated.increment(checked.events);
@@ -192,7 +233,13 @@ impl Shared {
                 reason,
             );
         }
-        if checked.is_resume {
+        if let Some(why) = checked.gap {
+            metrics::counter!(
+                "amoskys_bus_missing_events_total", "agent" => agent.name.as_str().to_owned(), "reason" => why.as_str()
+            )
+            .increment(place.next.0.saturating_sub(place.first.0));
+        }
+        if checked.is_resume() {
             let reason = format!(
                 "the agent says by a signed gap that events {} to {} are no longer in its log",
                 place.first,
@@ -225,6 +272,67 @@ impl Shared {
         tracing::warn!(bus = %self.name, %reason, from = who, held_back, "refused: {text}");
     }
 
+    /// Counts a refusal against a client and where it comes from. One that is refused again and again is kept out for a
+    /// while, and named.
+    pub(crate) fn strike(&self, reason: RefuseReason, client: Option<&Name>, from: IpAddr) {
+        let longest = self.limits.snapshot().longest_penalty;
+        let now = Instant::now();
+        let mut named = None;
+        for who in [client.cloned().map(Who::Known), Some(Who::from(from))]
+            .into_iter()
+            .flatten()
+        {
+            let limited = self.offenders.strike(who, longest, now);
+            named = named.or(limited);
+        }
+        let Some((strikes, penalty)) = named else {
+            return;
+        };
+        let client = client.map_or("unknown", Name::as_str);
+        metrics::counter!("amoskys_bus_penalties_total", "agent" => client.to_owned()).increment(1);
+        if self
+            .forks
+            .pass(&format!("limited/{client}/{from}"), now)
+            .is_none()
+        {
+            return;
+        }
+        let text = format!(
+            "refused {strikes} times, the last time for {reason}: kept out for {} ms, and longer each time",
+            penalty.as_millis()
+        );
+        tracing::warn!(bus = %self.name, agent = client, %from, "limited: {text}");
+        self.journal.audit(
+            client,
+            "client.limited",
+            &from.to_string(),
+            AuditOutcome::Denied,
+            text,
+        );
+    }
+
+    /// An agent was asked to wait.
+    pub(crate) fn asked_to_wait(&self, agent: &Name, reason: &'static str, time: Duration) {
+        metrics::counter!(
+            "amoskys_bus_retries_total", "agent" => agent.as_str().to_owned(), "reason" => reason
+        )
+        .increment(1);
+        let Some(more) = self.forks.pass(&format!("wait/{agent}/{reason}"), Instant::now()) else {
+            return;
+        };
+        let text = format!(
+            "asked to wait {} ms for {reason} ({more} times more before)",
+            time.as_millis()
+        );
+        tracing::warn!(bus = %self.name, %agent, "{text}");
+        // Of an agent that sends more than it may, the operator has said how much that is; the rest is the bus's own state.
+        if reason == "rate" {
+            let name = agent.as_str();
+            self.journal
+                .audit(name, "agent.limited", name, AuditOutcome::Denied, text);
+        }
+    }
+
     /// Writes a refusal down, once a minute for each cause.
     pub(crate) fn audit_refusal(&self, reason: RefuseReason, who: &str, object: &str, text: &str) {
         let kind = format!("{reason}/{who}/{object}");
@@ -247,6 +355,12 @@ impl Shared {
         }
     }
 
+    /// An agent's record came.
+    pub(crate) fn note_fed(&self) {
+        let now = i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.fed.store(now, Ordering::Relaxed);
+    }
+
     /// Whether an agent's record came within this time.
     pub(crate) fn fed_within(&self, time: Duration) -> bool {
         let fed = self.fed.load(Ordering::Relaxed);
@@ -265,6 +379,7 @@ impl Agent {
         let label = name.as_str().to_owned();
         Self {
             stage: stage(name.as_str()),
+            large: Arc::new(Semaphore::new(MAX_FRAME >> 10)),
             streams: Mutex::new(streams),
             connections: AtomicUsize::new(0),
             received: metrics::counter!("amoskys_bus_events_total", "agent" => label.clone()),

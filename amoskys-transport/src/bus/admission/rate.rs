@@ -1,0 +1,180 @@
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use amoskys_core::Name;
+use tower::{Layer, Service};
+
+use super::submission::{Admitted, Rejection, Submission};
+use crate::bus::limits::{Rate, SharedLimits};
+use crate::wal::segment::lock;
+
+/// What an agent may save up.
+const BURST: Duration = Duration::from_secs(1);
+
+/// A layer that lets each agent send as many events and bytes in a second as [`Limits::rate`](crate::bus::Limits::rate)
+/// and [`Limits::rates`](crate::bus::Limits::rates) say, on all its connections together. What is too much waits, and the
+/// agent is told how long.
+#[derive(Clone, Debug)]
+pub struct RateLimit {
+    limits: SharedLimits,
+    buckets: Arc<Mutex<BTreeMap<Name, Bucket>>>,
+}
+
+impl RateLimit {
+    /// Keeps to these limits, also when they are replaced.
+    #[must_use]
+    pub fn new(limits: SharedLimits) -> Self {
+        Self {
+            limits,
+            buckets: Arc::default(),
+        }
+    }
+
+    /// How long this one has to wait.
+    fn charge(&self, submission: &Submission) -> Duration {
+        let limits = self.limits.snapshot();
+        if !limits.has_rates() {
+            return Duration::ZERO;
+        }
+        let rate = limits.rate_of(submission.agent());
+        if rate.is_unlimited() {
+            return Duration::ZERO;
+        }
+        let (events, bytes) = (submission.events(), submission.record().len() as u64);
+        let mut buckets = lock(&self.buckets);
+        let now = Instant::now();
+        // Only agents with a certificate and a trusted key come so far, so there are not too many.
+        let bucket = buckets
+            .entry(submission.agent().clone())
+            .or_insert_with(|| Bucket::full(now));
+        bucket.charge(rate, events, bytes, now)
+    }
+}
+
+impl<S> Layer<S> for RateLimit {
+    type Service = RateLimited<S>;
+
+    fn layer(&self, inner: S) -> RateLimited<S> {
+        RateLimited {
+            inner,
+            limit: self.clone(),
+        }
+    }
+}
+
+/// When the next record of an agent may pass, by events and by bytes.
+#[derive(Debug)]
+struct Bucket {
+    events: Instant,
+    bytes: Instant,
+}
+
+impl Bucket {
+    fn full(now: Instant) -> Self {
+        let begin = now.checked_sub(BURST).unwrap_or(now);
+        Self {
+            events: begin,
+            bytes: begin,
+        }
+    }
+
+    /// Takes a record out, and says how long it has to wait: until everything before it has been paid for. So one that
+    /// is larger than what can be saved up passes too.
+    fn charge(&mut self, rate: Rate, events: u64, bytes: u64, now: Instant) -> Duration {
+        let mut wait = Duration::ZERO;
+        let each = [
+            (&mut self.events, rate.events, events),
+            (&mut self.bytes, rate.bytes, bytes),
+        ];
+        for (next, rate, amount) in each {
+            if rate == 0 {
+                continue;
+            }
+            let saved = now.checked_sub(BURST).unwrap_or(now);
+            // A record cannot cost more than an hour, whatever it says.
+            let cost = Duration::from_secs_f64((amount as f64 / rate as f64).min(3600.0));
+            let begin = (*next).max(saved);
+            *next = begin + cost;
+            // What was saved up counts as paid.
+            wait = wait.max(begin.saturating_duration_since(now));
+        }
+        wait
+    }
+}
+
+/// What [`RateLimit`] makes.
+#[derive(Clone, Debug)]
+pub struct RateLimited<S> {
+    inner: S,
+    limit: RateLimit,
+}
+
+impl<S> Service<Submission> for RateLimited<S>
+where
+    S: Service<Submission, Response = Admitted, Error = Rejection> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Admitted;
+    type Error = Rejection;
+    type Future = Pin<Box<dyn Future<Output = Result<Admitted, Rejection>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, submission: Submission) -> Self::Future {
+        let wait = self.limit.charge(&submission);
+        if wait.is_zero() {
+            return Box::pin(self.inner.call(submission));
+        }
+        // The one that is ready goes along; its copy stays.
+        let copy = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, copy);
+        Box::pin(async move {
+            submission.ask_to_wait(wait, "rate");
+            tokio::time::sleep(wait).await;
+            inner.call(submission).await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_is_saved_up_and_the_rest_has_to_wait() {
+        let now = Instant::now();
+        let rate = Rate {
+            events: 100,
+            bytes: 1000,
+        };
+        let mut bucket = Bucket::full(now);
+        for _ in 0..10 {
+            assert_eq!(bucket.charge(rate, 10, 0, now), Duration::ZERO);
+        }
+        // The last of what was saved up, and what has to be paid for first.
+        assert_eq!(bucket.charge(rate, 10, 0, now), Duration::ZERO);
+        assert_eq!(bucket.charge(rate, 10, 0, now), Duration::from_millis(100));
+        assert_eq!(bucket.charge(rate, 50, 0, now), Duration::from_millis(200));
+        assert_eq!(bucket.charge(rate, 0, 0, now), Duration::from_millis(700));
+        // By bytes too, each for itself.
+        let later = now + Duration::from_secs(10);
+        assert_eq!(bucket.charge(rate, 0, 5000, later), Duration::ZERO);
+        assert_eq!(bucket.charge(rate, 0, 1, later), Duration::from_secs(4));
+        // What says that it is endless does not block its agent for ever.
+        assert_eq!(
+            bucket.charge(rate, u64::MAX, 0, later + BURST * 10),
+            Duration::ZERO
+        );
+        let wait = bucket.charge(rate, 1, 0, later + BURST * 10);
+        assert!(wait <= Duration::from_secs(3600), "{wait:?}");
+        assert_eq!(
+            Bucket::full(now).charge(Rate::UNLIMITED, 1 << 40, 1 << 40, now),
+            Duration::ZERO
+        );
+    }
+}
