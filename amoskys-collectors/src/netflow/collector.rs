@@ -9,7 +9,7 @@ use amoskys_core::{Batch, Collector, Name, Position, Remedy, Shutdown};
 use tokio::sync::mpsc;
 
 use super::socket::set_receive_buffer;
-use super::worker::{Batcher, run_files, run_socket};
+use super::worker::{Batcher, Listener, run_files, run_socket};
 use super::{NetflowConfig, NetflowConfigError};
 use crate::capture::{CaptureError, CaptureReader};
 use crate::flow::Progress;
@@ -121,7 +121,7 @@ pub struct NetflowCollector {
 #[derive(Debug)]
 enum Input {
     Files(Arc<[ExportFile]>),
-    Socket(Arc<UdpSocket>),
+    Socket(Arc<Listener>),
 }
 
 /// A capture file.
@@ -179,7 +179,7 @@ impl NetflowCollector {
         config.validate()?;
         set_receive_buffer(&socket, config.receive_buffer_bytes).map_err(NetflowError::Receive)?;
         socket.set_nonblocking(false).map_err(NetflowError::Receive)?;
-        Ok(Self::new(Input::Socket(Arc::new(socket)), config))
+        Ok(Self::new(Input::Socket(Arc::new(Listener::new(socket))), config))
     }
 
     /// Exports in capture files, pcap or pcapng, read in this order: UDP datagrams to
@@ -242,7 +242,7 @@ impl NetflowCollector {
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.input {
-            Input::Socket(socket) => socket.local_addr().ok(),
+            Input::Socket(listener) => listener.socket.local_addr().ok(),
             Input::Files(_) => None,
         }
     }
@@ -272,9 +272,9 @@ impl NetflowCollector {
                 let files = Arc::clone(files);
                 Box::new(move || run_files(&files, config, batcher, &stop, &progress))
             }
-            Input::Socket(socket) => {
-                let socket = Arc::clone(socket);
-                Box::new(move || run_socket(&socket, config, batcher, &stop, &progress))
+            Input::Socket(listener) => {
+                let listener = Arc::clone(listener);
+                Box::new(move || run_socket(&listener, config, batcher, &stop, &progress))
             }
         };
         let thread = std::thread::Builder::new().name("amoskys-netflow".to_owned());

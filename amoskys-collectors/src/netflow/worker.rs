@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use amoskys_core::event::Payload;
@@ -190,7 +190,7 @@ fn read_file(
 
 /// Receives until told to stop, or nobody wants more.
 pub(super) fn run_socket(
-    socket: &Arc<UdpSocket>,
+    listener: &Listener,
     config: NetflowConfig,
     mut batcher: Batcher,
     stop: &Shutdown,
@@ -200,12 +200,13 @@ pub(super) fn run_socket(
         Ok(decoder) => decoder,
         Err(error) => return batcher.fail(error.into()),
     };
+    let socket = &listener.socket;
     if let Err(error) = socket.set_read_timeout(Some(PATIENCE)) {
         return batcher.fail(NetflowError::Receive(error));
     }
     let mut events = Events::new(batcher, config);
     let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
-    let mut drops = Drops::new(socket);
+    let mut asked = Instant::now();
     let mut now = Timestamp::now();
     let failed = loop {
         if stop.is_triggered() || !events.batcher.is_wanted() {
@@ -237,10 +238,12 @@ pub(super) fn run_socket(
             events.batcher.tick(Some(now));
         }
         progress.set(0, decoder.stats().datagrams);
-        if let Some(count) = drops.take(socket) {
+        if asked.elapsed() >= DROPS_INTERVAL {
+            asked = Instant::now();
+            let drops = listener.take_drops();
             events
                 .batcher
-                .lose("kernel", count, "datagrams", Some(now), &decoder.stats());
+                .lose("kernel", drops, "datagrams", Some(now), &decoder.stats());
         }
         events.batcher.flush(&decoder.stats());
         if failed.is_some() {
@@ -249,11 +252,10 @@ pub(super) fn run_socket(
     };
     if events.batcher.is_wanted() {
         decoder.finish();
-        if let Some(count) = drops.take_now(socket) {
-            events
-                .batcher
-                .lose("kernel", count, "datagrams", Some(now), &decoder.stats());
-        }
+        let drops = listener.take_drops();
+        events
+            .batcher
+            .lose("kernel", drops, "datagrams", Some(now), &decoder.stats());
         events.batcher.end(Some(now), &decoder.stats());
     }
     if let Some(error) = failed {
@@ -265,37 +267,32 @@ fn address(from: SocketAddr) -> IpAddr {
     from.ip().to_canonical()
 }
 
-/// The kernel's count of datagrams it dropped at a socket.
-struct Drops {
-    told: Option<u32>,
-    asked: Instant,
+/// A socket, and how many of its drops have been told.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) socket: UdpSocket,
+    told: AtomicU32,
 }
 
-impl Drops {
-    fn new(socket: &UdpSocket) -> Self {
-        let told = kernel_drops(socket);
-        if let Err(error) = &told {
+impl Listener {
+    /// What the kernel dropped at this socket before does not count.
+    pub(super) fn new(socket: UdpSocket) -> Self {
+        let told = kernel_drops(&socket).unwrap_or_else(|error| {
             tracing::warn!(%error, "the kernel does not say how many datagrams it drops");
-        }
+            0
+        });
         Self {
-            told: told.ok(),
-            asked: Instant::now(),
+            socket,
+            told: AtomicU32::new(told),
         }
     }
 
-    /// How many since this was last answered, if it is time to ask again.
-    fn take(&mut self, socket: &UdpSocket) -> Option<u64> {
-        if self.asked.elapsed() < DROPS_INTERVAL {
-            return None;
-        }
-        self.take_now(socket)
-    }
-
-    fn take_now(&mut self, socket: &UdpSocket) -> Option<u64> {
-        self.asked = Instant::now();
-        let told = self.told?;
-        let count = kernel_drops(socket).ok()?;
-        self.told = Some(count);
-        Some(count.wrapping_sub(told).into())
+    /// How many the kernel has dropped since this was asked last.
+    fn take_drops(&self) -> u64 {
+        let Ok(count) = kernel_drops(&self.socket) else {
+            return 0;
+        };
+        let told = self.told.swap(count, Ordering::Relaxed);
+        count.wrapping_sub(told).into()
     }
 }
