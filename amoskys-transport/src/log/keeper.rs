@@ -108,7 +108,8 @@ impl Observer for SharedKeeper {
                 tracing::warn!(segment = %segment.path().display(), %error, "a segment cannot be read before it is deleted");
             }
         }
-        keeper.floor = first;
+        // Never back, and `base` with it: a crash may have brought back segments that were deleted before.
+        keeper.floor = floor.max(first);
         // With the disk full this fails, and what is deleted next makes room for the one after.
         keeper.write_or_warn(durable);
     }

@@ -116,6 +116,10 @@ impl<'a> Inspector<'a> {
             Item::Record { found, record } => self.record(file, found, record),
             Item::Damage(damage) => self.damaged(file, damage),
             Item::End { end, last } => self.end(file, end, last),
+            // On purpose, as the anchor says, and deleted meanwhile: it was still there when the directory was read.
+            Item::Unreadable(error)
+                if error.kind() == std::io::ErrorKind::NotFound
+                    && self.anchor.is_some_and(|anchor| file.first < anchor.floor) => {}
             Item::Unreadable(error) => {
                 let finding = at(
                     FindingKind::Missing,

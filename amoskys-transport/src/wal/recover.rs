@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use amoskys_core::WalError;
 
-use super::format::{HeaderFault, VERSION};
+use super::format::{HeaderFault, SEGMENT_HEADER, VERSION};
 use super::lock::cannot;
 use super::segment::{
     COMPACT_FILE, SPARE_FILE, Segment, SegmentFile, list_segments, read_beginning, sync_dir,
@@ -74,6 +74,12 @@ pub(crate) fn recover(dir: &Path, durable: u64) -> Result<Recovered, WalError> {
     while tail_from > 0 {
         tail_from -= 1;
         let (records, proven) = survey(&candidates[tail_from]).map_err(failed)?;
+        let candidate = &mut candidates[tail_from];
+        if proven.max(durable) <= candidate.file.first && is_headless(&candidate.file.path).map_err(failed)? {
+            // Its first commit, without what was written before it. Nobody was told that it is durable.
+            candidate.mark = None;
+            continue;
+        }
         durable = durable.max(proven);
         if records > 0 {
             break;
@@ -98,7 +104,10 @@ pub(crate) fn recover(dir: &Path, durable: u64) -> Result<Recovered, WalError> {
         let segment = candidate.segment();
         let end = find_end(candidate, &segment, durable, &mut recovered.damaged).map_err(failed)?;
         next = end.next;
-        if end.cut || at + 1 == candidates.len() {
+        // A segment behind it that begins later was never durable, and what a crash left of the records between them need
+        // not look like records.
+        let ends_here = |next: &Candidate| next.file.first > end.next && end.next >= durable;
+        if end.cut || candidates.get(at + 1).is_none_or(ends_here) {
             let keep = close_tail(candidate, &end, durable, &mut recovered)?;
             if keep {
                 recovered.segments.push(segment);
@@ -300,13 +309,21 @@ fn close_tail(
     Ok(true)
 }
 
-/// Removes a segment that was never durable; keeps it under another name if it is not simply empty.
+/// Removes a segment that was never durable; keeps it under another name if a crash does not explain what is in it.
 fn set_aside(candidate: &Candidate) -> std::io::Result<()> {
     let path = &candidate.file.path;
-    if candidate.mark.is_some() || candidate.bytes <= candidate.layout.start || is_zero(path)? {
+    if candidate.mark.is_some() || candidate.bytes <= candidate.layout.start || is_headless(path)? {
         return std::fs::remove_file(path);
     }
     std::fs::rename(path, path.with_extension("seg.damaged"))
+}
+
+/// Whether there are zeros where its header should be. The header is written before the first records, and lies in one
+/// sector: a power cut that took it leaves nothing of it, and perhaps some of the sectors behind it.
+fn is_headless(path: &Path) -> std::io::Result<bool> {
+    let mut header = [0; SEGMENT_HEADER];
+    let n = super::walk::ReadAt::read_at(&File::open(path)?, &mut header, 0)?;
+    Ok(header[..n].iter().all(|byte| *byte == 0))
 }
 
 fn is_zero(path: &Path) -> std::io::Result<bool> {

@@ -135,7 +135,9 @@ impl StateStore {
         let flushed = match &inner.store {
             Store::Sled(db) => guarded(|| {
                 db.flush()?;
-                sync_files(&self.dir)
+                sync_files(&self.dir)?;
+                // A store that was begun anew has a name that is not durable yet.
+                Ok(sync_dir(self.dir.parent().unwrap_or(&self.dir))?)
             }),
             Store::Memory(_) => Ok(()),
             Store::Waiting => return,
@@ -255,9 +257,23 @@ fn open_sled(dir: &Path) -> Result<sled::Db, BoxError> {
             Err(error) if error.to_string().contains("acquire lock") && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(5));
             }
+            Err(_) if remove_unfinished(dir) => {}
             result => return result,
         }
     }
+}
+
+/// Removes snapshots that a crash left half written, which sled takes for damaged ones. Says whether there were any.
+fn remove_unfinished(dir: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return false;
+    };
+    let mut any = false;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let unfinished = path.extension().is_some_and(|ending| ending == "generating");
+        any |= unfinished && std::fs::remove_file(path).is_ok();
+    }
+    any
 }
 
 fn try_open_sled(dir: &Path) -> Result<sled::Db, BoxError> {
