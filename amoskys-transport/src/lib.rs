@@ -62,7 +62,8 @@
 //!
 //! | feature | default | what it turns on |
 //! |---|---|---|
-//! | `bus` | yes | [`bus`]: server, publisher and subscriptions; turns on `sled` and `tls`, and uses tokio inside |
+//! | `audit` | yes | [`audit`]: a log of decisions that shows when it was altered |
+//! | `bus` | yes | [`bus`]: server, publisher and subscriptions; turns on `audit`, `sled` and `tls`, and uses tokio inside |
 //! | `sled` | yes | [`Log`] and [`SledWal`]; without it there are records, keys and the verifier |
 //! | `tls` | yes | [`identity`]: who is at the other end; mutual TLS 1.3 (rustls with ring); and [`check`]: what keeps a program from starting |
 //! | `pki` | no | [`identity::pki`]: makes a certificate authority, certificates, signing keys and the trust map |
@@ -89,6 +90,9 @@
 #[cfg(not(unix))]
 compile_error!("amoskys-transport needs a Unix: positioned reads and writes, file modes, directory syncs");
 
+#[cfg(feature = "audit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "audit")))]
+pub mod audit;
 #[cfg(feature = "bus")]
 #[cfg_attr(docsrs, doc(cfg(feature = "bus")))]
 pub mod bus;

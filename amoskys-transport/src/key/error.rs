@@ -38,6 +38,14 @@ pub enum KeyError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The file holds no key.
+    #[error("{path} holds no key: it should be {wanted}", path = path.display())]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What should be in it.
+        wanted: &'static str,
+    },
     /// The public key beside a secret key is not its public key: one of them was altered or replaced.
     #[error("{public} does not belong to {secret}; restore the one that was altered, or remove {public} if the secret key is right", public = public.display(), secret = secret.display())]
     Mismatch {

@@ -11,6 +11,8 @@ use amoskys_core::{
     Timestamp, Unsealed, Wal as _, WalError,
 };
 
+use crate::audit::queue::AuditQueue;
+use crate::audit::{AuditLog, Entry};
 use crate::log::keeper::SharedKeeper;
 use crate::log::{KeyRotation, Log};
 use crate::seal::header::{RawHeader, RecordKind};
@@ -29,6 +31,8 @@ pub(crate) struct Journal {
     wal: Arc<SledWal>,
     keeper: SharedKeeper,
     rotation: KeyRotation,
+    /// A second place for decisions, if one was given.
+    audit: Option<AuditQueue>,
     pub(crate) ledger: Ledger,
     state: Mutex<State>,
     /// Where the last record with a ledger lies.
@@ -47,7 +51,7 @@ struct State {
 
 impl Journal {
     /// Goes on from the last ledger in the log, and counts what came behind it.
-    pub(crate) fn open(log: Log) -> Result<Self, BoxError> {
+    pub(crate) fn open(log: Log, audit: Option<Arc<AuditLog>>) -> Result<Self, BoxError> {
         let name = log.sealer.agent().clone();
         let (keeper, rotation) = (log.keeper.clone(), log.key_rotation());
         let (ledger, last) = resume_ledger(&log.wal, &name)?;
@@ -58,6 +62,7 @@ impl Journal {
             wal: log.wal,
             keeper,
             rotation,
+            audit: audit.map(AuditQueue::new).transpose()?,
             ledger,
             last: AtomicU64::new(last.0),
             state: Mutex::new(State {
@@ -151,6 +156,15 @@ impl Journal {
         reason: String,
     ) {
         tracing::info!(bus = %self.name, actor, action, object, ?outcome, reason, "audit");
+        if let Some(audit) = &self.audit {
+            let what = match outcome {
+                AuditOutcome::Success => "success",
+                AuditOutcome::Denied => "denied",
+                _ => "failure",
+            };
+            let entry = Entry::new(actor, action, object, what).reason(&reason);
+            audit.put(entry.attribute("bus", self.name.as_str()));
+        }
         let entry = AuditEntry {
             actor: actor.to_owned(),
             action: action.to_owned(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use amoskys_core::Name;
 
 use super::Intake;
+use crate::audit::AuditLog;
 use crate::bus::admission::{self, Admitted, MakeStack, Rejection, Submission};
 use crate::bus::limits::{Limits, SharedLimits};
 use crate::identity::ServerTls;
@@ -41,6 +42,7 @@ pub struct BusOptions {
     pub(crate) handshake: Duration,
     pub(crate) heads_interval: Duration,
     pub(crate) clock_ahead: Duration,
+    pub(crate) audit: Option<Arc<AuditLog>>,
     pub(crate) retention: Retention,
     pub(crate) limits: SharedLimits,
     pub(crate) admission: Option<MakeStack>,
@@ -74,6 +76,7 @@ impl BusOptions {
             handshake: Duration::from_secs(10),
             heads_interval: Duration::from_secs(60),
             clock_ahead: Duration::from_secs(86_400),
+            audit: None,
             retention: Retention::default(),
             limits: SharedLimits::default(),
             admission: None,
@@ -179,6 +182,14 @@ impl BusOptions {
     #[must_use]
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake = timeout;
+        self
+    }
+
+    /// Writes what it decides into this log too, beside the audit stream in its own: what it refused and why, certificates
+    /// and keys that were replaced, forks, starts and stops. Default: only into its own.
+    #[must_use]
+    pub fn audit(mut self, log: Arc<AuditLog>) -> Self {
+        self.audit = Some(log);
         self
     }
 

@@ -84,7 +84,7 @@ impl Bus {
         let (wal, epoch) = (log.wal.clone(), log.epoch());
         #[cfg(feature = "legacy")]
         let gateway = crate::legacy::Gateway::of(&options, &log)?;
-        let journal = Journal::open(log).map_err(|source| {
+        let journal = Journal::open(log, options.audit.clone()).map_err(|source| {
             BusError::Open(LogError::File {
                 path: options.dir.clone(),
                 action: "read",
