@@ -158,3 +158,151 @@ fn walk<'a>(message: &'a [u8], mut show: impl FnMut(Field<'a>)) -> Result<(), pr
     }
     Ok(())
 }
+
+/// Decodes any bytes, and checks what must hold of what was decoded. Whether it was an envelope.
+pub(crate) fn check(bytes: &[u8]) -> bool {
+    let Ok(received) = Received::decode(Bytes::copy_from_slice(bytes)) else {
+        return false;
+    };
+    let (message, flow) = (&received.message, received.rewritten_flow());
+    let signed = received.signed_bytes(flow.as_deref());
+    // What is signed says the same as what came, and nothing else.
+    let again = Received::decode(Bytes::from(signed.clone()));
+    assert!(
+        again.is_ok() || signed.len() > MAX_ENVELOPE,
+        "what is signed is an envelope"
+    );
+    if let Ok(again) = again {
+        assert_eq!(again.message.version, message.version);
+        assert_eq!(again.message.ts_ns, message.ts_ns);
+        assert_eq!(again.message.idempotency_key, message.idempotency_key);
+        assert_eq!(again.message.flow, message.flow);
+        assert_eq!(again.unknown_in_flow(), received.unknown_in_flow());
+        let flow = again.rewritten_flow();
+        assert_eq!(again.signed_bytes(flow.as_deref()), signed, "and in one way only");
+    }
+    received.is_signed_by(&PublicKey::from_bytes([9; 32]));
+    let _ = super::convert::event(
+        &"agent".into(),
+        &received,
+        amoskys_core::Timestamp::default(),
+        false,
+    );
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use ring::signature::{Ed25519KeyPair, KeyPair as _};
+
+    use super::*;
+
+    fn key() -> (Ed25519KeyPair, PublicKey) {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[3; 32]).unwrap();
+        let public = PublicKey::from_bytes(pair.public_key().as_ref().try_into().unwrap());
+        (pair, public)
+    }
+
+    fn field(number: u32, value: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode_varint(u64::from(number << 3 | 2), &mut bytes);
+        encode_varint(value.len() as u64, &mut bytes);
+        bytes.extend_from_slice(value);
+        bytes
+    }
+
+    fn number(number: u32, value: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode_varint(u64::from(number << 3), &mut bytes);
+        encode_varint(value, &mut bytes);
+        bytes
+    }
+
+    /// Fields of a flow in any order, some of them unknown, some more than once.
+    fn flow_fields() -> impl Strategy<Value = Vec<u8>> {
+        let text = (
+            prop::sample::select(vec![1_u32, 2, 5, 13]),
+            "[a-zA-Z0-9.:é]{0,12}",
+        );
+        let text = text.prop_map(|(at, text)| field(at, text.as_bytes()));
+        let whole = (
+            prop::sample::select(vec![3_u32, 4, 6, 7, 8, 9, 10, 11, 12, 14]),
+            any::<u64>(),
+        );
+        let whole = whole.prop_map(|(at, value)| number(at, value));
+        let unknown = (15_u32..5000, prop::collection::vec(any::<u8>(), 0..9));
+        let unknown = unknown.prop_map(|(at, value)| field(at, &value));
+        prop::collection::vec(prop_oneof![4 => text, 6 => whole, 1 => unknown], 0..12)
+            .prop_map(|fields| fields.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_bytes_do_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            check(&bytes);
+        }
+
+        #[test]
+        fn what_looks_like_an_envelope_does_none_either(
+            fields in prop::collection::vec(flow_fields(), 0..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = fields.iter().flat_map(|flow| field(4, flow)).collect::<Vec<_>>();
+            bytes.extend(number(2, 77));
+            prop_assert!(check(&bytes));
+            bytes.truncate(cut.index(bytes.len() + 1));
+            check(&bytes);
+        }
+
+        #[test]
+        fn signed_as_it_came_or_as_libraries_write_it_but_not_otherwise(
+            flow in flow_fields(),
+            version in "[0-9.]{0,4}",
+            key_text in "[a-z0-9-]{0,20}",
+            time in any::<u64>(),
+            other in any::<u64>(),
+        ) {
+            let (pair, public) = key();
+            let parts = [field(1, version.as_bytes()), number(2, time), field(3, key_text.as_bytes()), field(4, &flow)];
+            let unsigned = parts.concat();
+            let received = Received::decode(Bytes::from(unsigned.clone())).unwrap();
+            let rewritten = received.rewritten_flow().unwrap();
+            for signed_flow in [&flow[..], &rewritten] {
+                let signed = signed_bytes(&version, time, &key_text, Some(signed_flow));
+                let signature = pair.sign(&signed);
+                let envelope = [&unsigned[..], &field(5, signature.as_ref())].concat();
+                prop_assert!(Received::decode(Bytes::from(envelope)).unwrap().is_signed_by(&public));
+                // The same signature over another time, and over another flow.
+                prop_assume!(other != time);
+                for altered in [
+                    [&unsigned[..], &number(2, other), &field(5, signature.as_ref())].concat(),
+                    [&unsigned[..], &field(4, &field(1, b"elsewhere!!!!!")), &field(5, signature.as_ref())].concat(),
+                ] {
+                    prop_assert!(!Received::decode(Bytes::from(altered)).unwrap().is_signed_by(&public));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_are_not_written_and_a_flow_without_fields_is() {
+        assert_eq!(signed_bytes("", 0, "", None), b"");
+        assert_eq!(signed_bytes("", 0, "", Some(b"")), [0x22, 0]);
+        assert_eq!(
+            signed_bytes("1", 300, "k", None),
+            [0x0a, 1, b'1', 0x10, 0xac, 0x02, 0x1a, 1, b'k']
+        );
+    }
+
+    #[test]
+    fn the_limit_is_that_of_the_predecessor() {
+        let bytes = |len: usize| Bytes::from(field(7, &vec![0; len - 4]));
+        assert_eq!(bytes(MAX_ENVELOPE).len(), MAX_ENVELOPE);
+        assert!(Received::decode(bytes(MAX_ENVELOPE)).is_ok());
+        let error = Received::decode(bytes(MAX_ENVELOPE + 1)).unwrap_err();
+        assert!(matches!(error, EnvelopeError::TooLarge(131_073)), "{error}");
+    }
+}

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::committer::Committer;
 use super::convert;
-use super::envelope::{EnvelopeError, Received};
+use super::envelope::{EnvelopeError, MAX_ENVELOPE, Received};
 use super::index::{Index, Key};
 use super::options::LegacyOptions;
 use super::reason::{LegacyReason, Refusal};
@@ -56,6 +56,7 @@ struct Work {
 pub(crate) struct Agent {
     pub(crate) name: Name,
     in_flight: AtomicUsize,
+    in_flight_bytes: AtomicUsize,
     /// The signatures of its latest envelopes, as far as it takes to tell them apart.
     pub(crate) signatures: Mutex<VecDeque<u64>>,
     pub(crate) stored: metrics::Counter,
@@ -106,6 +107,7 @@ pub(crate) struct InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.agent.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.agent.in_flight_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
         self.gateway
             .in_flight_bytes
             .fetch_sub(self.bytes, Ordering::AcqRel);
@@ -179,11 +181,8 @@ impl Gateway {
     /// # Cancel safety
     ///
     /// If the future is dropped, the envelope may or may not be stored; sent again, it is stored once.
-    pub(crate) async fn publish(
-        self: &Arc<Self>,
-        agent: &Arc<Agent>,
-        bytes: Bytes,
-    ) -> Result<Taken, Refusal> {
+    pub(crate) async fn publish(&self, in_flight: InFlight, bytes: Bytes) -> Result<Taken, Refusal> {
+        let agent = &in_flight.agent;
         let received = Received::decode(bytes).map_err(|error| {
             let reason = match error {
                 EnvelopeError::TooLarge(_) => LegacyReason::TooLarge,
@@ -194,8 +193,6 @@ impl Gateway {
         let is_signed = self.authorize(&agent.name, &received)?;
         let time = self.check(&received)?;
         let event = convert::event(&agent.name, &received, time, is_signed)?;
-        let bytes = received.bytes.len();
-        let in_flight = self.enter(agent, bytes)?;
         let short = |signature: &[u8]| {
             signature
                 .first_chunk::<8>()
@@ -264,8 +261,10 @@ impl Gateway {
         })
     }
 
-    fn enter(self: &Arc<Self>, agent: &Arc<Agent>, bytes: usize) -> Result<InFlight, Refusal> {
+    /// Lets an envelope in, before it is read, if there is room for it.
+    pub(crate) fn enter(self: &Arc<Self>, agent: &Arc<Agent>, bytes: usize) -> Result<InFlight, Refusal> {
         let of_agent = agent.in_flight.fetch_add(1, Ordering::AcqRel);
+        let bytes_of_agent = agent.in_flight_bytes.fetch_add(bytes, Ordering::AcqRel);
         let of_all = self.in_flight_bytes.fetch_add(bytes, Ordering::AcqRel);
         let entered = InFlight {
             gateway: self.clone(),
@@ -275,8 +274,11 @@ impl Gateway {
         if self.is_stopping.load(Ordering::Acquire) {
             return Err(stopping());
         }
-        if of_agent >= (self.options.max_in_flight / 4).max(1)
-            || of_all + bytes > self.options.max_in_flight_bytes
+        let options = &self.options;
+        // One agent alone cannot take the room of all others.
+        if of_agent >= options.max_in_flight / 4
+            || bytes_of_agent + bytes > (options.max_in_flight_bytes / 4).max(MAX_ENVELOPE)
+            || of_all + bytes > options.max_in_flight_bytes
         {
             return Err(Refusal::new(
                 LegacyReason::Busy,
@@ -366,6 +368,7 @@ impl Agent {
         Self {
             name,
             in_flight: AtomicUsize::new(0),
+            in_flight_bytes: AtomicUsize::new(0),
             signatures: Mutex::default(),
             stored: metrics::counter!("amoskys_legacy_envelopes_total", "agent" => label.clone()),
             duplicates: metrics::counter!("amoskys_legacy_duplicates_total", "agent" => label),

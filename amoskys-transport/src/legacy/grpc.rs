@@ -11,6 +11,8 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 
+use super::reason::Refusal;
+
 /// What a call ended with, if not with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -26,6 +28,8 @@ pub(crate) enum Code {
 pub(crate) enum CallError {
     /// The message is larger than it may be. It was passed over, so that the client hears why.
     TooLarge(usize),
+    /// There is no room for it.
+    Refused(Refusal),
     Status(Code, &'static str),
 }
 
@@ -54,9 +58,15 @@ pub(crate) fn check_call<B>(request: &Request<B>, path: &str) -> Result<(), (Cod
     Ok(())
 }
 
-/// Reads the message of a call.
-pub(crate) async fn read_message(mut body: Incoming, limit: usize) -> Result<Bytes, CallError> {
+/// Reads the message of a call. Memory for it is taken from `reserve`, once its length is known.
+pub(crate) async fn read_message<G>(
+    mut body: Incoming,
+    limit: usize,
+    reserve: impl FnOnce(usize) -> Result<G, Refusal>,
+) -> Result<(Bytes, G), CallError> {
     let mut read = BytesMut::new();
+    let mut reserve = Some(reserve);
+    let mut reserved = None;
     let mut length = None;
     let mut total = 0_usize;
     while let Some(frame) = body.frame().await {
@@ -83,6 +93,12 @@ pub(crate) async fn read_message(mut body: Incoming, limit: usize) -> Result<Byt
                 "one message is expected, and there is more",
             ));
         }
+        if let Some(length) = length
+            && length <= limit
+            && let Some(reserve) = reserve.take()
+        {
+            reserved = Some(reserve(length).map_err(CallError::Refused)?);
+        }
         if let Some(length) = length.filter(|length| *length > limit) {
             read.clear();
             if length > MAX_PASSED_OVER {
@@ -90,16 +106,16 @@ pub(crate) async fn read_message(mut body: Incoming, limit: usize) -> Result<Byt
             }
         }
     }
-    match length {
-        Some(length) if total < length + PREFIX => {
+    match (length, reserved) {
+        (Some(length), _) if total < length + PREFIX => {
             Err(CallError::Status(Code::Internal, "the message ends early"))
         }
-        Some(length) if length > limit => Err(CallError::TooLarge(length)),
-        Some(_) => {
+        (Some(_), Some(reserved)) => {
             read.advance(PREFIX);
-            Ok(read.freeze())
+            Ok((read.freeze(), reserved))
         }
-        None => Err(CallError::Status(Code::InvalidArgument, "there is no message")),
+        (Some(length), None) => Err(CallError::TooLarge(length)),
+        (None, _) => Err(CallError::Status(Code::InvalidArgument, "there is no message")),
     }
 }
 

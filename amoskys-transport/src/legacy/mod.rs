@@ -113,3 +113,14 @@ pub(crate) use self::{
     gateway::{Gateway, start},
     serve::{Client, is_spoken, offering, serve},
 };
+
+/// Reads bytes as an envelope of the predecessor, and says whether they are one. For fuzzing; not part of what is promised.
+///
+/// # Panics
+///
+/// If what must hold of every envelope does not.
+#[doc(hidden)]
+#[must_use]
+pub fn check_envelope(bytes: &[u8]) -> bool {
+    envelope::check(bytes)
+}

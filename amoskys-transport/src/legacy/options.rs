@@ -121,7 +121,7 @@ impl LegacyOptions {
         self
     }
 
-    /// Bytes of envelopes that may wait to become durable. Default 32 MiB.
+    /// Bytes of envelopes that may be coming in or wait to become durable. Default 32 MiB; a quarter of it for each agent.
     #[must_use]
     pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
         self.max_in_flight_bytes = bytes.max(super::envelope::MAX_ENVELOPE);

@@ -29,7 +29,7 @@ pub(crate) const PATH: &str = "/messaging.EventBus/Publish";
 /// The name of HTTP/2 in a TLS handshake.
 pub(crate) const ALPN: &[u8] = b"h2";
 /// How long a client may take to send a message.
-const MESSAGE_TIME: Duration = Duration::from_secs(30);
+const MESSAGE_TIME: Duration = Duration::from_secs(15);
 /// How often a client that is silent is asked whether it is there, and how long it may take to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// How long calls that have begun may take once a connection is to end.
@@ -208,7 +208,11 @@ impl Session {
         if let Err((code, text)) = grpc::check_call(&request, PATH) {
             return grpc::failed(code, text);
         }
-        let reading = grpc::read_message(request.into_body(), MAX_ENVELOPE);
+        let enter = |bytes| match &self.agent {
+            Ok(agent) => self.gateway.enter(agent, bytes),
+            Err(refusal) => Err(refusal.clone()),
+        };
+        let reading = grpc::read_message(request.into_body(), MAX_ENVELOPE, enter);
         let result = match tokio::time::timeout(MESSAGE_TIME, reading).await {
             Err(_) => return grpc::failed(Code::DeadlineExceeded, "the message took too long"),
             Ok(Err(CallError::Status(code, text))) => return grpc::failed(code, text),
@@ -216,10 +220,8 @@ impl Session {
                 let text = EnvelopeError::TooLarge(bytes).to_string();
                 Err(Refusal::new(LegacyReason::TooLarge, text))
             }
-            Ok(Ok(message)) => match &self.agent {
-                Ok(agent) => self.gateway.publish(agent, message).await,
-                Err(refusal) => Err(refusal.clone()),
-            },
+            Ok(Err(CallError::Refused(refusal))) => Err(refusal),
+            Ok(Ok((message, in_flight))) => self.gateway.publish(in_flight, message).await,
         };
         match result {
             Ok(_) => grpc::answer(&PublishAck {
