@@ -1,19 +1,22 @@
 //! Real exporters, over UDP: softflowd meters the laboratory's capture and exports it, nfreplay replays what nfcapd
-//! received. Both must come to what our own meter counts. A peer that is not installed is skipped, unless
+//! received, and nfcapd reads what we export. All must come to what our own meter counts. A peer that is not installed is skipped, unless
 //! `AMOSKYS_REQUIRE_PEERS=1`.
 #![cfg(feature = "netflow")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amoskys_collectors::flow::{FlowCollector, FlowConfig};
-use amoskys_collectors::netflow::{NetflowCollector, NetflowConfig};
-use amoskys_core::event::{FlowDirection, FlowRecord, Payload, TcpDirection};
-use amoskys_core::{Batch, Collector, DropReason, Shutdown, Tally};
+use amoskys_collectors::netflow::{IpfixConfig, IpfixSink, NetflowCollector, NetflowConfig};
+use amoskys_core::event::{FlowDirection, FlowPhase, FlowRecord, Payload, TcpDirection};
+use amoskys_core::{
+    Batch, Class, Collector, DropReason, Epoch, Recorded, Seq, Shutdown, Sink, StreamId, Tally,
+};
 
 /// The capture; `None` outside the repository, because a packaged crate does not contain it.
 fn lab() -> Option<PathBuf> {
@@ -263,7 +266,7 @@ async fn an_exporter_may_send_over_ipv6() {
     let (Some(lab), Some(softflowd_path)) = (lab(), program("softflowd")) else {
         return;
     };
-    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+    if UdpSocket::bind("[::1]:0").is_err() {
         eprintln!("skipped: there is no IPv6 here");
         return;
     }
@@ -308,6 +311,65 @@ async fn a_sampled_export_is_scaled_beside_what_was_counted() {
     }
 }
 
+/// A running nfcapd.
+struct Nfcapd {
+    child: Child,
+    port: u16,
+    dir: tempfile::TempDir,
+}
+
+impl Nfcapd {
+    fn start(program: &Path) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = UdpSocket::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let mut command = Command::new(program);
+        command.args([
+            "-b",
+            "127.0.0.1",
+            "-t",
+            "3600",
+            "-B",
+            "2000000",
+            "-p",
+            &port.to_string(),
+        ]);
+        command
+            .arg("-w")
+            .arg(dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        // There is no telling from outside when it listens, but by the port being taken.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            assert!(Instant::now() < deadline, "nfcapd does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { child, port, dir }
+    }
+
+    /// Ends it, and gives the file it wrote.
+    fn file(&mut self) -> PathBuf {
+        // What was sent is in its socket; it writes what it has when it is told to end.
+        std::thread::sleep(Duration::from_millis(500));
+        let told = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(told.success());
+        self.child.wait().unwrap();
+        let files = std::fs::read_dir(self.dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let is_data = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("nfcapd.");
+        files.filter(is_data).max().unwrap()
+    }
+}
+
 /// nfcapd receives what softflowd exports, nfreplay sends it to us.
 #[tokio::test]
 async fn nfreplay_sends_what_nfcapd_received() {
@@ -317,54 +379,16 @@ async fn nfreplay_sends_what_nfcapd_received() {
     let (Some(nfcapd), Some(nfreplay)) = (program("nfcapd"), program("nfreplay")) else {
         return;
     };
-    let dir = tempfile::tempdir().unwrap();
-    let port = std::net::UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let mut capture = Command::new(nfcapd);
-    capture.args([
-        "-b",
-        "127.0.0.1",
-        "-t",
-        "3600",
-        "-B",
-        "2000000",
-        "-p",
-        &port.to_string(),
-    ]);
-    capture.arg("-w").arg(dir.path());
-    let mut capture = capture
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // There is no telling from outside when it listens, but by the port being taken.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-        assert!(Instant::now() < deadline, "nfcapd does not listen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let sent = softflowd(&softflowd_path, &lab, &format!("127.0.0.1:{port}"), &["-v", "5"])
-        .wait()
-        .unwrap();
-    assert!(sent.success());
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    // It writes what it has when it is told to end.
-    let told = Command::new("kill")
-        .args(["-TERM", &capture.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(told.success());
-    capture.wait().unwrap();
-    let file = std::fs::read_dir(dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let file = file
-        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("nfcapd."))
-        .max()
-        .unwrap();
+    let mut nfcapd = Nfcapd::start(&nfcapd);
+    let sent = softflowd(
+        &softflowd_path,
+        &lab,
+        &format!("127.0.0.1:{}", nfcapd.port),
+        &["-v", "5"],
+    )
+    .wait();
+    assert!(sent.unwrap().success());
+    let file = nfcapd.file();
     for version in ["5", "9"] {
         let send = |port: u16| {
             let mut replay = Command::new(&nfreplay);
@@ -390,4 +414,143 @@ async fn nfreplay_sends_what_nfcapd_received() {
             "v{version}: {tally:?}"
         );
     }
+}
+
+/// What nfdump prints of one direction: packets, bytes, flags, first and last second.
+type Printed = BTreeMap<Key, Vec<(u64, u64, String, String, String)>>;
+
+/// nfcapd receives what we export, nfdump prints it.
+#[tokio::test]
+async fn nfdump_prints_what_we_export() {
+    let (Some(lab), Some(nfcapd), Some(nfdump)) = (lab(), program("nfcapd"), program("nfdump")) else {
+        return;
+    };
+    let mut nfcapd = Nfcapd::start(&nfcapd);
+    let mut sink = IpfixSink::connect(("127.0.0.1", nfcapd.port), IpfixConfig::default()).unwrap();
+    let mut collector = FlowCollector::from_files([&lab]).unwrap();
+    let stream = Arc::new(StreamId {
+        agent: "sensor".into(),
+        epoch: Epoch::default(),
+        class: Class::Telemetry,
+    });
+    let mut ours = Printed::new();
+    while let Some(batch) = collector.next_batch().await.unwrap() {
+        let events = batch.events.into_iter().map(|event| Recorded {
+            stream: Arc::clone(&stream),
+            seq: Seq(0),
+            timeline: 0,
+            event,
+        });
+        let events: Vec<Recorded> = events.collect();
+        for recorded in &events {
+            if let Payload::Flow(flow) = &recorded.event.payload
+                && let FlowPhase::End(_) = flow.phase
+            {
+                print(&mut ours, flow);
+            }
+        }
+        sink.write(&events).await.unwrap();
+        // nfcapd is given time to keep up.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    sink.flush().await.unwrap();
+    let mut command = Command::new(nfdump);
+    let output = command
+        .arg("-r")
+        .arg(nfcapd.file())
+        .args(["-N", "-o", "csv"])
+        .env("TZ", "UTC")
+        .output()
+        .unwrap();
+    let mut theirs = Printed::new();
+    let text = String::from_utf8(output.stdout).unwrap();
+    // The summary follows after an empty line or its heading.
+    for line in text.lines().skip(1).take_while(|line| line.starts_with("20")) {
+        let cells: Vec<&str> = line.split(',').collect();
+        let protocol = match cells[7] {
+            "TCP" => 6,
+            "UDP" => 17,
+            "ICMP" => 1,
+            "ICMP6" => 58,
+            other => panic!("protocol {other}"),
+        };
+        // It prints type and code of ICMP as a port.
+        let port = |text: &str| {
+            if matches!(protocol, 6 | 17) {
+                text.parse().unwrap()
+            } else {
+                0
+            }
+        };
+        let key = (
+            protocol,
+            cells[3].parse().unwrap(),
+            port(cells[5]),
+            cells[4].parse().unwrap(),
+            port(cells[6]),
+        );
+        let printed = (
+            cells[11].parse().unwrap(),
+            cells[12].parse().unwrap(),
+            cells[8].to_owned(),
+            cells[0].to_owned(),
+            cells[2].to_owned(),
+        );
+        theirs.entry(key).or_default().push(printed);
+    }
+    for printed in ours.values_mut().chain(theirs.values_mut()) {
+        printed.sort();
+    }
+    assert!(ours.len() > 1000);
+    for (key, printed) in &ours {
+        assert_eq!(theirs.get(key), Some(printed), "{key:?}");
+    }
+    assert_eq!(theirs.len(), ours.len());
+}
+
+/// Both directions of a flow, as nfdump prints them.
+fn print(printed: &mut Printed, flow: &FlowRecord) {
+    let mut both = Sums::new();
+    add(&mut both, flow);
+    for (key, sum) in both {
+        let letters = "CEUAPRSF".char_indices().map(|(at, letter)| {
+            if sum.flags >> (7 - at) & 1 == 1 {
+                letter
+            } else {
+                '.'
+            }
+        });
+        let lasted = sum.last - sum.first;
+        printed.entry(key).or_default().push((
+            sum.packets,
+            sum.bytes,
+            letters.collect(),
+            second(sum.first / 1000),
+            format!("{}.{:03}", lasted / 1000, lasted % 1000),
+        ));
+    }
+}
+
+/// A second since 1970, of the years around the capture, as nfdump prints it.
+fn second(secs: i64) -> String {
+    let (days, rest) = (secs.div_euclid(86_400), secs.rem_euclid(86_400));
+    // From days to a date of the proleptic Gregorian calendar, by eras of 400 years that begin in March.
+    let shifted = days + 719_468;
+    let of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = year_of_era + shifted.div_euclid(146_097) * 400 + i64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
 }
