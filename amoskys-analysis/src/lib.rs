@@ -45,15 +45,15 @@
 //! - [`Baseline`], [`BaselineBuilder`]: what is normal here.
 //! - [`AlertFile`], [`alert`]: alerts as lines of JSON.
 //! - [`Review`]: what a log amounts to, read back or drawn anew.
-//! - [`iforest`]: an isolation forest; [`calibrate`]: from scores to probabilities; [`model`]: model files; [`eval`]: measures
-//!   of quality.
+//! - [`iforest`]: an isolation forest; `detectors` (feature `linfa`): other detectors for tables of numbers, and an automatic
+//!   ensemble; [`calibrate`]: from scores to probabilities; [`model`]: model files; [`eval`]: measures of quality.
 //! - `report` (feature): a self-contained HTML report.
 //!
 //! # Features
 //!
 //! | feature | default | what it turns on |
 //! |---|---|---|
-//! | `linfa` | yes | the isolation forest as a linfa estimator, on ndarray views |
+//! | `linfa` | yes | detectors for tables of numbers, and the isolation forest, as linfa estimators on ndarray views |
 //! | `report` | no | the HTML report |
 //!
 //! # Platforms
@@ -69,6 +69,9 @@ mod behavioral;
 pub mod calibrate;
 pub mod config;
 mod detection;
+#[cfg(feature = "linfa")]
+#[cfg_attr(docsrs, doc(cfg(feature = "linfa")))]
+pub mod detectors;
 mod engine;
 pub mod eval;
 mod finding;

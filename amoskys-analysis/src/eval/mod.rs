@@ -1,7 +1,13 @@
 //! Measures of how well scores tell anomalies from the rest.
 //!
-//! Both measures treat equal scores as one: no order among them is assumed. A score that is not a number counts as the
+//! All measures treat equal scores as one: no order among them is assumed. A score that is not a number counts as the
 //! lowest of all.
+
+mod alarms;
+mod split;
+
+pub use self::alarms::{Alarms, false_positive_rate_at};
+pub use self::split::stratified_split;
 
 /// Area under the ROC curve: the probability that an anomaly scores higher than another row, ties counting half. `None`
 /// if there are no anomalies, or nothing else.

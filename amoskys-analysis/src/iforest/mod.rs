@@ -70,7 +70,7 @@ mod forest;
 #[cfg(feature = "linfa")]
 mod linfa_impls;
 mod params;
-mod random;
+pub(crate) mod random;
 mod rows;
 mod scale;
 mod score;
@@ -81,3 +81,5 @@ pub use self::explain::Contribution;
 pub use self::forest::IsolationForest;
 pub use self::params::{IsolationForestParams, IsolationForestValidParams};
 pub use self::rows::Rows;
+#[cfg(feature = "linfa")]
+pub(crate) use self::tree::average_path;

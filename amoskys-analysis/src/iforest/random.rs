@@ -2,12 +2,12 @@
 ///
 /// A model must come out the same from the same data and seed in every version, which generators of libraries do
 /// not promise for the numbers they draw from a range.
-pub(super) struct Random([u64; 4]);
+pub(crate) struct Random([u64; 4]);
 
 impl Random {
     /// A generator for one of many parts of a computation: each part draws its own numbers, whatever thread it runs
     /// on.
-    pub(super) fn new(seed: u64, part: u64) -> Self {
+    pub(crate) fn new(seed: u64, part: u64) -> Self {
         let mut state = seed;
         let mix = next_split_mix(&mut state).wrapping_add(part.wrapping_mul(0xd134_2543_de82_ef95));
         state = mix;
@@ -28,14 +28,44 @@ impl Random {
     }
 
     /// A whole number below `limit`, each with nearly the same probability: the bias is below `limit / 2^64`.
-    pub(super) fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         let wide = u128::from(self.next()) * limit as u128;
         (wide >> 64) as usize
     }
 
     /// A number from 0 to below 1.
-    pub(super) fn unit(&mut self) -> f32 {
+    pub(crate) fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 * (1.0 / (1_u32 << 24) as f32)
+    }
+
+    /// A number from 0 to below 1, of 53 bits.
+    #[cfg(feature = "linfa")]
+    pub(crate) fn unit_f64(&mut self) -> f64 {
+        (self.next() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
+    }
+
+    /// A number of the standard normal distribution, by the method of Box and Muller.
+    #[cfg(feature = "linfa")]
+    pub(crate) fn normal(&mut self) -> f64 {
+        let (radius, angle) = (1.0 - self.unit_f64(), self.unit_f64());
+        (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+    }
+
+    /// So many different numbers below `all`, in order; all of them if there are no more.
+    #[cfg(feature = "linfa")]
+    pub(crate) fn choose(&mut self, all: usize, size: usize) -> Vec<usize> {
+        if size >= all {
+            return (0..all).collect();
+        }
+        // Floyd's algorithm.
+        let mut chosen = std::collections::BTreeSet::new();
+        for last in all - size..all {
+            let drawn = self.below(last + 1);
+            if !chosen.insert(drawn) {
+                chosen.insert(last);
+            }
+        }
+        chosen.into_iter().collect()
     }
 }
 

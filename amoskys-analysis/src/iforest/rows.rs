@@ -52,8 +52,20 @@ impl<'a> Rows<'a> {
         &self.values[at * self.columns..(at + 1) * self.columns]
     }
 
+    /// A table whose shape was checked before.
+    #[cfg(feature = "linfa")]
+    pub(crate) const fn of_columns(values: &'a [f64], columns: usize) -> Self {
+        Self { values, columns }
+    }
+
+    /// All values, row by row.
+    #[cfg(feature = "linfa")]
+    pub(crate) const fn values(&self) -> &'a [f64] {
+        self.values
+    }
+
     /// The rows in pieces of at most so many.
-    pub(super) fn pieces(self, rows: usize) -> impl Iterator<Item = Rows<'a>> {
+    pub(crate) fn pieces(self, rows: usize) -> impl Iterator<Item = Rows<'a>> {
         self.values
             .chunks(rows.max(1) * self.columns)
             .map(move |values| Rows {

@@ -57,7 +57,7 @@ impl IsolationForest {
             .unwrap_or(f64::NAN))
     }
 
-    fn score_into(&self, rows: Rows<'_>, scores: &mut [f64]) {
+    pub(crate) fn score_into(&self, rows: Rows<'_>, scores: &mut [f64]) {
         let columns = rows.columns();
         let block = (BLOCK_BYTES / 4 / columns)
             .next_multiple_of(LANES)

@@ -214,7 +214,7 @@ impl Tree {
 }
 
 /// The average length of a path to a row in a random binary tree of so many rows: c(n) of Liu, Ting and Zhou (2008).
-pub(super) fn average_path(rows: usize) -> f64 {
+pub(crate) fn average_path(rows: usize) -> f64 {
     const EULER: f64 = 0.577_215_664_901_532_9;
     match rows {
         0 | 1 => 0.0,

@@ -1,0 +1,71 @@
+use amoskys_core::BoxError;
+
+/// Why a detector could not be fitted, or rows not be scored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DetectorError {
+    /// A parameter is out of range.
+    #[error("{parameter} is {value}, but must be {range}")]
+    Parameter {
+        /// Name of the parameter.
+        parameter: &'static str,
+        /// What it was set to.
+        value: f64,
+        /// What it may be.
+        range: &'static str,
+    },
+    /// A value is NaN or infinite. Impute or drop it first: what a missing value should count as is for the caller to say.
+    #[error("row {row}, column {column} is {value}, but detectors need finite numbers")]
+    NotFinite {
+        /// Its row, from 0.
+        row: usize,
+        /// Its column, from 0.
+        column: usize,
+        /// What it is.
+        value: f64,
+    },
+    /// There is too little to fit on.
+    #[error("{needed} rows are needed at least, and there are {rows}")]
+    TooFew {
+        /// How many are needed.
+        needed: usize,
+        /// How many there are.
+        rows: usize,
+    },
+    /// The matrix has no columns, or more than 65 535.
+    #[error("a table has 1 to 65535 columns, not {columns}")]
+    Shape {
+        /// How many it has.
+        columns: usize,
+    },
+    /// The rows have another number of columns than the training data.
+    #[error("the detector was fitted on {expected} columns, and the rows have {found}")]
+    Columns {
+        /// Columns of the training data.
+        expected: usize,
+        /// Columns of the rows.
+        found: usize,
+    },
+    /// A detector that this one is made of failed.
+    #[error("{part} failed")]
+    Part {
+        /// Which one.
+        part: &'static str,
+        /// Why.
+        source: BoxError,
+    },
+    /// linfa refused the data set.
+    #[error("the data set cannot be used")]
+    Dataset {
+        /// Its own error.
+        source: BoxError,
+    },
+}
+
+impl From<linfa::Error> for DetectorError {
+    fn from(error: linfa::Error) -> Self {
+        Self::Dataset {
+            source: Box::new(error),
+        }
+    }
+}
