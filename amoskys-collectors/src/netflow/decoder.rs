@@ -468,15 +468,17 @@ impl NetflowDecoder {
             at = end;
             count += 1;
             let mut sampling = SamplingFields::default();
-            for field in record.fields().filter(|field| field.enterprise == 0) {
-                sampling.take(field.id, field.bytes);
+            if template.sampling {
+                for field in record.fields().filter(|field| field.enterprise == 0) {
+                    sampling.take(field.id, field.bytes);
+                }
             }
             if template.options {
                 self.stats.options += 1;
                 domain.samplers.learn(&sampling);
                 domain.learn_boot(&record);
                 handler.options(&record);
-            } else if record.is_flow() {
+            } else if template.flow {
                 self.stats.flows += 1;
                 record.sampling = domain.samplers.rate_of(&sampling);
                 handler.flow(&record);

@@ -105,15 +105,6 @@ impl<'a> ExportRecord<'a> {
         })
     }
 
-    /// Whether it is about traffic: it has an address, or counts something.
-    #[must_use]
-    pub fn is_flow(&self) -> bool {
-        let is_flow = |spec: &FieldSpec| {
-            spec.enterprise == 0 && matches!(spec.id, 1 | 2 | 8 | 12 | 27 | 28 | 85 | 86 | 231 | 232)
-        };
-        self.fields.iter().any(is_flow)
-    }
-
     /// The flow it describes; its number is 0. `attributes` gets what has no place in the flow, by name, and is not
     /// cleared first.
     pub fn flow(&self, attributes: Option<&mut BTreeMap<String, Value>>) -> FlowRecord {

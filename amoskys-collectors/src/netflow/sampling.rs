@@ -62,10 +62,14 @@ pub(super) struct SamplingFields {
 }
 
 impl SamplingFields {
+    /// Whether one of IANA's elements is about sampling.
+    pub(super) fn is_one(id: u16) -> bool {
+        matches!(id, 34 | 48 | 50 | 302 | 305 | 306 | 309..=311)
+    }
+
     /// Takes note of one of IANA's elements, if it is about sampling.
-    #[inline]
     pub(super) fn take(&mut self, id: u16, bytes: &[u8]) {
-        if !matches!(id, 34 | 48 | 50 | 302 | 305 | 306 | 309..=311) {
+        if !Self::is_one(id) {
             return;
         }
         let number = unsigned(bytes);

@@ -1,6 +1,7 @@
 //! Templates: what the fields of a record are, and where they lie.
 
 use super::element::unsigned;
+use super::sampling::SamplingFields;
 
 /// A length that says: each record states its own.
 pub(super) const VARIABLE: u16 = u16::MAX;
@@ -22,6 +23,10 @@ pub(super) struct Template {
     pub(super) fields: Vec<FieldSpec>,
     /// Whether its records describe the exporter rather than flows.
     pub(super) options: bool,
+    /// Whether its records are about traffic: they have an address, or count something.
+    pub(super) flow: bool,
+    /// Whether its records say how they were sampled.
+    pub(super) sampling: bool,
     /// Length of a record, where it is fixed.
     fixed: Option<usize>,
     /// The least length of a record.
@@ -45,9 +50,18 @@ impl Template {
         };
         let least = fields.iter().map(length).sum();
         let fixed = fields.iter().all(|field| field.length != VARIABLE);
+        let any = |wanted: fn(u16) -> bool| {
+            fields
+                .iter()
+                .any(|field| field.enterprise == 0 && wanted(field.id))
+        };
+        let flow = any(|id| matches!(id, 1 | 2 | 8 | 12 | 27 | 28 | 85 | 86 | 231 | 232));
+        let sampling = any(SamplingFields::is_one);
         (least > 0).then_some(Self {
             fields,
             options,
+            flow,
+            sampling,
             fixed: fixed.then_some(least),
             least,
         })
