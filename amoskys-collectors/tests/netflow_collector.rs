@@ -239,3 +239,33 @@ async fn what_the_kernel_drops_is_counted() {
         .sum();
     assert_eq!(reported, kernel);
 }
+
+/// Flows of a quiet exporter do not wait for more of them; and what is in the socket at the end is not lost.
+#[tokio::test]
+async fn few_flows_come_soon_and_the_last_ones_too() {
+    let stop = Shutdown::new();
+    let collector = NetflowCollector::bind("127.0.0.1:0", NetflowConfig::default()).unwrap();
+    let mut collector = collector.with_stop(stop.clone());
+    let address = collector.local_addr().unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let trickle = std::thread::spawn(move || {
+        for number in 0..40 {
+            sender.send_to(&v5(number * 2, 2), address).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(30));
+        }
+        sender
+    });
+    let mut flows = 0;
+    while flows < 2 {
+        flows += collector.next_batch().await.unwrap().unwrap().tally.used;
+    }
+    assert!(!trickle.is_finished(), "they were kept back");
+    let sender = trickle.join().unwrap();
+    stop.trigger();
+    for number in 40..60 {
+        sender.send_to(&v5(number * 2, 2), address).unwrap();
+    }
+    let rest = tally(&read(collector).await);
+    assert!((80..=120).contains(&(flows + rest.used)), "{rest:?}");
+    assert!(rest.dropped.is_empty(), "{rest:?}");
+}

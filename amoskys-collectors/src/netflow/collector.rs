@@ -231,7 +231,7 @@ impl NetflowCollector {
         self
     }
 
-    /// Ends the source when the signal is given, within 100 ms. What came by then is handed over first.
+    /// Ends the source when the signal is given. What came by then is handed over first.
     #[must_use]
     pub fn with_stop(mut self, stop: Shutdown) -> Self {
         self.stop = stop;

@@ -24,8 +24,10 @@ pub(super) type Batcher = Gather<NetflowStats, NetflowError>;
 
 /// Datagrams between two looks at things that seldom change.
 const CHECK_DATAGRAMS: u64 = 256;
-/// How long to wait for a datagram before looking at the clock.
+/// How long to wait for datagrams, and to gather them, before they are handed over.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// So long datagrams are taken that wait in the socket when the source is told to end.
+const LAST: Duration = Duration::from_secs(1);
 /// The kernel is asked for its drops so often.
 const DROPS_INTERVAL: Duration = Duration::from_millis(200);
 /// Names of exporters kept at hand. They can be made again at any time.
@@ -196,7 +198,7 @@ pub(super) fn run_socket(
     stop: &Shutdown,
     progress: &Progress,
 ) {
-    let mut decoder = match NetflowDecoder::new(config.clone()) {
+    let decoder = match NetflowDecoder::new(config.clone()) {
         Ok(decoder) => decoder,
         Err(error) => return batcher.fail(error.into()),
     };
@@ -204,62 +206,93 @@ pub(super) fn run_socket(
     if let Err(error) = socket.set_read_timeout(Some(PATIENCE)) {
         return batcher.fail(NetflowError::Receive(error));
     }
-    let mut events = Events::new(batcher, config);
-    let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
+    let mut receiver = Receiver {
+        decoder,
+        events: Events::new(batcher, config),
+        buffer: vec![0; MAX_DATAGRAM_BYTES],
+        now: Timestamp::now(),
+    };
     let mut asked = Instant::now();
-    let mut now = Timestamp::now();
     let failed = loop {
-        if stop.is_triggered() || !events.batcher.is_wanted() {
+        if stop.is_triggered() || !receiver.events.batcher.is_wanted() {
             break None;
         }
-        let mut received: u64 = 0;
-        let failed = loop {
-            match socket.recv_from(&mut buffer) {
-                Ok((length, from)) => {
-                    // The clock of the machine may be set back.
-                    now = now.max(Timestamp::now());
-                    decoder.push(address(from), now, &buffer[..length], &mut events);
-                    events.batcher.step(Some(now), &decoder.stats());
-                    received += 1;
-                    if received >= CHECK_DATAGRAMS {
-                        break None;
-                    }
-                }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => break None,
-                    // An ICMP message about something that was sent from this socket, by whoever lent it to us.
-                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused => {}
-                    _ => break Some(error),
-                },
-            }
-        };
-        if received == 0 {
-            now = now.max(Timestamp::now());
-            events.batcher.tick(Some(now));
-        }
-        progress.set(0, decoder.stats().datagrams);
+        let failed = receiver.receive(socket, PATIENCE).err();
+        progress.set(0, receiver.decoder.stats().datagrams);
         if asked.elapsed() >= DROPS_INTERVAL {
             asked = Instant::now();
-            let drops = listener.take_drops();
-            events
-                .batcher
-                .lose("kernel", drops, "datagrams", Some(now), &decoder.stats());
+            receiver.tell_drops(listener);
         }
-        events.batcher.flush(&decoder.stats());
+        receiver.events.batcher.flush(&receiver.decoder.stats());
         if failed.is_some() {
             break failed;
         }
     };
-    if events.batcher.is_wanted() {
-        decoder.finish();
-        let drops = listener.take_drops();
-        events
-            .batcher
-            .lose("kernel", drops, "datagrams", Some(now), &decoder.stats());
-        events.batcher.end(Some(now), &decoder.stats());
+    if receiver.events.batcher.is_wanted() {
+        // What is in the socket came before the end. The time is for exporters that do not stop.
+        if failed.is_none() && socket.set_nonblocking(true).is_ok() {
+            let begun = Instant::now();
+            while begun.elapsed() < LAST && receiver.receive(socket, LAST).is_ok_and(|received| received > 0)
+            {
+            }
+        }
+        progress.set(0, receiver.decoder.stats().datagrams);
+        receiver.tell_drops(listener);
+        receiver.decoder.finish();
+        let stats = receiver.decoder.stats();
+        receiver.events.batcher.end(Some(receiver.now), &stats);
     }
     if let Some(error) = failed {
-        events.batcher.fail(NetflowError::Receive(error));
+        receiver.events.batcher.fail(NetflowError::Receive(error));
+    }
+}
+
+/// What a socket's datagrams go through.
+struct Receiver {
+    decoder: NetflowDecoder,
+    events: Events,
+    buffer: Vec<u8>,
+    /// Of the latest datagram; the clock of the machine may be set back, this one is not.
+    now: Timestamp,
+}
+
+impl Receiver {
+    /// Takes datagrams, until there is none, there were many, or the time is up; says how many.
+    fn receive(&mut self, socket: &UdpSocket, time: Duration) -> io::Result<u64> {
+        let end = self.now.max(Timestamp::now()).plus(time);
+        let mut received = 0;
+        while received < CHECK_DATAGRAMS && self.now < end {
+            match socket.recv_from(&mut self.buffer) {
+                Ok((length, from)) => {
+                    self.now = self.now.max(Timestamp::now());
+                    let datagram = &self.buffer[..length];
+                    self.decoder
+                        .push(address(from), self.now, datagram, &mut self.events);
+                    self.events.batcher.step(Some(self.now), &self.decoder.stats());
+                    received += 1;
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => break,
+                    // The second is an ICMP message about something that was sent from this socket, by whoever lent
+                    // it to us.
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+        if received == 0 {
+            self.now = self.now.max(Timestamp::now());
+            self.events.batcher.tick(Some(self.now));
+        }
+        Ok(received)
+    }
+
+    fn tell_drops(&mut self, listener: &Listener) {
+        let drops = listener.take_drops();
+        let stats = self.decoder.stats();
+        self.events
+            .batcher
+            .lose("kernel", drops, "datagrams", Some(self.now), &stats);
     }
 }
 
