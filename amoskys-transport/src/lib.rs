@@ -12,6 +12,7 @@
 //! - [`bus`] carries sealed records between processes, over mutual TLS: a [`Publisher`](bus::Publisher) sends what is in
 //!   an agent's log, a [`Bus`](bus::Bus) keeps it in a log of its own, and a [`Subscription`](bus::Subscription) reads it
 //!   there. [`identity`] says who is at the other end.
+//! - [`protect`] makes it possible to erase what is known of somebody later, without breaking the chain.
 //!
 //! It is *not* a collector, a pipeline or a model: those traits and the pipeline live in `amoskys-core`, on which alone
 //! this crate depends.
@@ -110,6 +111,7 @@ mod key;
 #[cfg_attr(docsrs, doc(cfg(feature = "legacy")))]
 pub mod legacy;
 mod log;
+pub mod protect;
 mod seal;
 mod spelling;
 mod swap;

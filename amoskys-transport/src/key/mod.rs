@@ -11,7 +11,6 @@ mod trust_shared;
 pub use self::error::KeyError;
 pub use self::file::FileSigner;
 pub(crate) use self::file::is_canonical_secret;
-#[cfg(any(feature = "audit", feature = "pki"))]
 pub(crate) use self::file::write_new;
 pub use self::public::{KeyId, PublicKey};
 pub use self::signer::Signer;
