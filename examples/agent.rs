@@ -137,6 +137,9 @@ fn pipeline(
     // New certificates and revocations are used as soon as the files say so.
     let stopped = shutdown.clone();
     tokio::spawn(async move { credentials.watch(LOOK_AT_FILES, stopped).await });
+    // So is a new signing key that is put beside the old one.
+    let (stopped, rotation) = (shutdown.clone(), log.key_rotation());
+    tokio::spawn(async move { rotation.watch(LOOK_AT_FILES, stopped).await });
     let options = PublisherOptions::new(bus)
         .send_rate(config.bus.send_rate)
         .on_fork(fork.clone());

@@ -12,6 +12,7 @@ use amoskys_core::Shutdown;
 use amoskys_core::config::{Config, ConfigErrors};
 use amoskys_core::error::Chain;
 use amoskys_transport::LogOptions;
+use amoskys_transport::audit::AuditLog;
 use amoskys_transport::bus::{Bus, BusOptions, Limits, Reconfigurer};
 use amoskys_transport::check::{Checkup, Severity};
 use amoskys_transport::health::{Health, HealthServer};
@@ -95,9 +96,14 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         .listen(listen)
         .limits(limits)
         .watch(health.reporter("log"))
+        .heads_interval(config.bus.heads_interval)
+        .clock_ahead(config.bus.clock_ahead)
         .log(LogOptions::from(&config).key_file(&files.signing_key));
     if let Some(age) = config.bus.retention {
         options = options.retain_age(age);
+    }
+    if let Some(audit) = AuditLog::of_settings(&config.audit)? {
+        options = options.audit(Arc::new(audit));
     }
     if let Some(legacy) = LegacyOptions::from_settings(&config.legacy)? {
         if let (Some(trust), Some(file)) = (legacy.trust().cloned(), config.legacy.trust_map.clone()) {
@@ -112,6 +118,9 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     // New certificates, revocations and keys are used as soon as the files say so.
     let (stopped, watched) = (stop.clone(), credentials.clone());
     tokio::spawn(async move { watched.watch(LOOK_AT_FILES, stopped).await });
+    // So is a new signing key that is put beside the old one.
+    let (stopped, rotation) = (stop.clone(), bus.key_rotation());
+    tokio::spawn(async move { rotation.watch(LOOK_AT_FILES, stopped).await });
     reconfigure_on_signal(args, Reconfigurer::new(bus.clone(), credentials, config))?;
     let report = bus.serve(stop).await?;
     println!("{}", report.ledger);

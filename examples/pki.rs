@@ -38,6 +38,10 @@ struct Args {
     /// Name of an analyzer; may be given several times.
     #[arg(long, value_name = "NAME")]
     analyzer: Vec<String>,
+    /// Revoke the certificate of this name, and write crl.pem; may be given several times. Its certificate and key are
+    /// removed: run it again with --agent, --analyzer or --bus for new ones.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["bus", "agent", "analyzer", "force"])]
+    revoke: Vec<String>,
     /// How many days certificates are valid.
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     days: u32,
@@ -57,6 +61,16 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    if !args.revoke.is_empty() {
+        let names: Vec<_> = args.revoke.iter().map(String::as_str).collect();
+        let list = Site::new(&args.dir).revoke(&names)?;
+        println!(
+            "Revoked: {}.\nCopy {} to everybody, first to the bus: beside ca.pem, it is used within a second.",
+            names.join(", "),
+            list.display()
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut site = Site::new(&args.dir)
         .lifetime(Duration::from_secs(u64::from(args.days) * 86_400))
         .force(args.force);

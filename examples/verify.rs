@@ -2,14 +2,18 @@
 //! missing. Needs nothing but the files, and changes none of them.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use amoskys_core::error::Chain;
-use amoskys_transport::verify::Verifier;
+use amoskys_transport::audit::{AuditKey, AuditVerifier};
+use amoskys_transport::verify::{Anchors, Verifier};
 use amoskys_transport::{PublicKey, TrustMap};
 use clap::Parser;
+use serde::Serialize;
 
 /// Check the log in a data directory: forged, altered, reordered, missing and truncated records, by position.
 ///
@@ -27,6 +31,22 @@ struct Args {
     /// Believe the keys in this trust map only: what the log of a bus needs, which holds the records of many.
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
+    /// Compare the log with what a bus has seen of its streams: the data directory of the bus, a copy of its log, or a
+    /// file that --export-anchors wrote.
+    #[arg(long, value_name = "BUS")]
+    anchors: Option<PathBuf>,
+    /// The bus's public key. Without it, the bus's line in --trust is believed, or else the key beside its log.
+    #[arg(long, value_name = "FILE", requires = "anchors")]
+    anchors_key: Option<PathBuf>,
+    /// DIR is that of a bus: write what it has signed about streams into this new file, and nothing else.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["anchors", "audit", "json"])]
+    export_anchors: Option<PathBuf>,
+    /// DIR is an audit log, audit.jsonl: check that. Without --audit-key only form and numbers.
+    #[arg(long, conflicts_with_all = ["anchors", "key", "trust"])]
+    audit: bool,
+    /// The key of the audit log.
+    #[arg(long, value_name = "FILE", requires = "audit")]
+    audit_key: Option<PathBuf>,
     /// Print the report as one JSON object.
     #[arg(long)]
     json: bool,
@@ -44,24 +64,56 @@ fn main() -> ExitCode {
 
 /// Prints the report; says whether nothing is wrong.
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
-    let mut verifier = Verifier::new(&args.dir);
-    for path in &args.key {
-        let content = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let key = PublicKey::parse(&content).map_err(|error| format!("{}: {error}", path.display()))?;
-        verifier = verifier.key(key);
+    if args.audit {
+        let mut verifier = AuditVerifier::new(&args.dir);
+        if let Some(path) = &args.audit_key {
+            verifier = verifier.key(Arc::new(AuditKey::open(path)?));
+        }
+        let report = verifier.run()?;
+        print(args, &report)?;
+        return Ok(report.is_clean());
     }
-    if let Some(path) = &args.trust {
-        verifier = verifier.trust(TrustMap::load(path)?);
+    let keys = args.key.iter().map(|path| public_key(path));
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    let trust = match &args.trust {
+        Some(path) => TrustMap::load(path)?,
+        None => TrustMap::new(),
+    };
+    if let Some(file) = &args.export_anchors {
+        let anchors = Anchors::new(&args.dir).trust(trust);
+        let anchors = keys.into_iter().fold(anchors, Anchors::key);
+        let records = anchors.export(file)?;
+        println!("{records} records about streams are in {}", file.display());
+        return Ok(true);
+    }
+    let mut verifier = Verifier::new(&args.dir).trust(trust.clone());
+    verifier = keys.into_iter().fold(verifier, Verifier::key);
+    if let Some(path) = &args.anchors {
+        let mut anchors = Anchors::new(path).trust(trust);
+        if let Some(path) = &args.anchors_key {
+            anchors = anchors.key(public_key(path)?);
+        }
+        verifier = verifier.anchors(anchors.read()?);
     }
     let report = verifier.run()?;
+    print(args, &report)?;
+    Ok(report.is_clean())
+}
+
+fn public_key(path: &Path) -> Result<PublicKey, Box<dyn Error>> {
+    let content = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(PublicKey::parse(&content).map_err(|error| format!("{}: {error}", path.display()))?)
+}
+
+fn print(args: &Args, report: &(impl Display + Serialize)) -> Result<(), Box<dyn Error>> {
     let text = if args.json {
-        serde_json::to_string_pretty(&report)?
+        serde_json::to_string_pretty(report)?
     } else {
         report.to_string()
     };
     match writeln!(std::io::stdout(), "{text}") {
         // Whoever reads has seen enough, for example `verify DIR | head`; the status still says how it is.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(report.is_clean()),
+        _ => Ok(()),
     }
 }

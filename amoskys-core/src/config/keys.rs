@@ -242,6 +242,21 @@ key_table! {
     bus.longest_penalty: time(Duration::ZERO, HOUR),
         "The longest that a client is kept out that the bus had to refuse again and again; 0s keeps nobody out.";
 
+    bus.heads_interval: time(MS, Duration::from_secs(86_400)),
+        "How often the bus signs where all streams have come to, if one has moved.";
+    bus.clock_ahead: time(MINUTE, Duration::from_secs(86_400 * 3650)),
+        "A record that was sealed further ahead of the bus's clock is refused.";
+
+    audit.dir: Kind::NewDirectory,
+        "Directory of the audit log of what the bus decides, beside that in its own log; none, if not set.";
+    audit.key: Kind::File,
+        "File with the key of the audit log, 32 bytes or 64 hexadecimal digits, mode 0600; one is drawn in audit.dir, if not \
+         set.";
+    audit.file_bytes: Kind::Bytes { least: 128 << 10, most: 1 << 40 },
+        "How large a file of the audit log may become before the next is begun.";
+    audit.files: Kind::Count { least: 1, most: 1_000_000 },
+        "How many older files of the audit log are kept.";
+
     legacy.trust_map: Kind::File,
         "The predecessor's trust map, YAML; the bus serves agents of the predecessor whose signing keys it names. It serves \
          none, if neither this nor legacy.allow_unsigned is set.";

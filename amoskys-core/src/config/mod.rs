@@ -34,6 +34,6 @@ pub use self::error::{ConfigError, ConfigErrors, Origin, Warning};
 pub use self::keys::{Key, keys};
 pub use self::loader::{Loaded, Loader};
 pub use self::sections::{
-    AgentSettings, AnalysisSettings, BatchSettings, BusSettings, Config, FlowSettings, HealthSettings,
-    LegacySettings, LogSettings, MetricsSettings, WhenFull,
+    AgentSettings, AnalysisSettings, AuditSettings, BatchSettings, BusSettings, Config, FlowSettings,
+    HealthSettings, LegacySettings, LogSettings, MetricsSettings, WhenFull,
 };

@@ -16,7 +16,9 @@ pub struct Config {
     pub batch: BatchSettings,
     /// The way to the bus, and the bus itself.
     pub bus: BusSettings,
-    /// Agents of the predecessor, at the bus.
+    /// The audit log of what a bus decides.
+    pub audit: AuditSettings,
+    /// Agents of the predecessor.
     pub legacy: LegacySettings,
     /// Metrics for scraping.
     pub metrics: MetricsSettings,
@@ -179,6 +181,10 @@ pub struct BusSettings {
     pub turn_away_after: Option<Duration>,
     /// The longest that a client is kept out that was refused again and again. Default 60 s.
     pub longest_penalty: Duration,
+    /// How often the bus signs where all streams have come to, if one has moved. Default 60 s.
+    pub heads_interval: Duration,
+    /// A record that was sealed further ahead of the bus's clock is refused. Default one day.
+    pub clock_ahead: Duration,
 }
 
 impl Default for BusSettings {
@@ -201,6 +207,33 @@ impl Default for BusSettings {
             hard_bytes: 256 << 20,
             turn_away_after: None,
             longest_penalty: Duration::from_secs(60),
+            heads_interval: Duration::from_secs(60),
+            clock_ahead: Duration::from_secs(86_400),
+        }
+    }
+}
+
+/// The audit log of what a bus decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditSettings {
+    /// Its directory. Default none: what is decided stands in the bus's own log only.
+    pub dir: Option<PathBuf>,
+    /// File with its key. Default none: one is drawn in the directory.
+    pub key: Option<PathBuf>,
+    /// How large a file may become. Default 16 MiB.
+    pub file_bytes: u64,
+    /// How many older files are kept. Default 8.
+    pub files: usize,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            key: None,
+            file_bytes: 16 << 20,
+            files: 8,
         }
     }
 }

@@ -1,11 +1,12 @@
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amoskys_core::Timestamp;
+use amoskys_core::config::AuditSettings;
 
 use super::chain::Chain;
 use super::entry::Entry;
@@ -13,7 +14,7 @@ use super::error::AuditError;
 use super::files::{
     Ending, aside_path, failed, head_path, list_aside, read_head, read_lines, sync_dir, write_head,
 };
-use super::key::Mac;
+use super::key::{AuditKey, Mac};
 use super::line::{self, Body, Kind, MAC, Point, decode_head, encode_head, hex};
 
 /// Settings of an [`AuditLog`].
@@ -112,6 +113,26 @@ impl AuditLog {
         };
         log.recover()?;
         Ok(log)
+    }
+
+    /// The audit log that the settings ask for, `audit.jsonl` in `audit.dir`; `None` if they ask for none. Without a file
+    /// for its key, one is drawn beside it.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), or if the key cannot be used.
+    pub fn of_settings(settings: &AuditSettings) -> Result<Option<Self>, AuditError> {
+        let Some(dir) = &settings.dir else { return Ok(None) };
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        created.map_err(failed(dir, "created"))?;
+        let key = match &settings.key {
+            Some(path) => AuditKey::open(path)?,
+            None => AuditKey::open_or_create(dir.join("audit.key"))?,
+        };
+        let options = AuditOptions::default()
+            .max_bytes(settings.file_bytes)
+            .files(settings.files);
+        Self::open(dir.join("audit.jsonl"), Arc::new(key), options).map(Some)
     }
 
     /// Writes an entry. It is on the disk when this returns, unless [`sync`](AuditOptions::sync) is off. Returns the number of

@@ -99,7 +99,8 @@ impl<'a> Checkup<'a> {
                     soon: self.soon,
                 };
                 problems.extend(certificates::check(&files.tls, &wanted));
-                key = signing::check(files, &self.identity, &mut problems);
+                let log = &self.config.log.path;
+                key = signing::check(files, &self.identity, log, &mut problems);
             }
             None => problems.push(Problem::error(
                 "bus.cert_dir",

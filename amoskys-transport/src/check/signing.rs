@@ -9,12 +9,16 @@ use rustix::fs::{Access, access};
 
 use super::problem::{Problem, name_setting};
 use crate::identity::{Credentials, Identity, Role};
+use crate::log::LOG_DIR;
+use crate::log::anchor::StoredAnchor;
+use crate::seal::Keyring;
 use crate::{FileSigner, KeyError, PublicKey, TrustError, TrustMap};
 
 /// The public key of the signing key, if it can be used.
 pub(super) fn check(
     files: &Credentials,
     identity: &Identity,
+    log: &Path,
     problems: &mut Vec<Problem>,
 ) -> Option<PublicKey> {
     let key = FileSigner::inspect(&files.signing_key)
@@ -66,6 +70,7 @@ pub(super) fn check(
     }
     if let Some(key) = &key
         && trust.key(&identity.name, key.id()) != Some(key)
+        && !is_handed_over(log, &trust, identity, key)
     {
         problems.push(Problem::error(
             files.trust.display(),
@@ -122,4 +127,15 @@ fn unusable(path: &Path, error: &KeyError, role: Role) -> Problem {
             "check its owner and mode, and those of the directories above",
         ),
     }
+}
+
+/// Whether the log says that a key in the trust map handed over to this one: then it is believed, too.
+fn is_handed_over(log: &Path, trust: &TrustMap, identity: &Identity, key: &PublicKey) -> bool {
+    let Ok(stored) = StoredAnchor::read(&log.join(LOG_DIR)) else {
+        return false;
+    };
+    let keyring = Keyring::default();
+    let known = stored.anchor.hand_overs.iter();
+    known.for_each(|proof| keyring.observe(proof));
+    keyring.key(trust, &identity.name, key.id()) == Some(*key)
 }

@@ -233,7 +233,7 @@ impl TlsFiles {
     }
 }
 
-pub(super) fn parse_certificates(
+pub(crate) fn parse_certificates(
     path: &Path,
     content: &[u8],
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -67,6 +67,12 @@ impl Site {
             .arg("--listen")
             .arg(format!("127.0.0.1:{}", self.port.unwrap_or(0)))
             .stdout(Stdio::piped());
+        // Where to put what it says, if that is of interest.
+        let said = command.get_envs().find(|(name, _)| *name == "AMOSKYS_STDERR");
+        if let Some(path) = said.and_then(|(_, path)| path).map(PathBuf::from) {
+            let file = std::fs::File::create(path).expect("a file");
+            command.env_remove("AMOSKYS_STDERR").stderr(file);
+        }
         let mut bus = Running::start("bus", &mut command);
         let mut line = String::new();
         let output = bus.child.stdout.take().expect("its output");

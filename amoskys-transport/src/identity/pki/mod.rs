@@ -6,6 +6,7 @@
 
 mod authority;
 mod error;
+mod revoke;
 mod site;
 
 pub use self::authority::{Authority, Issued, Request};

@@ -46,7 +46,7 @@ use crate::{FileSigner, Signer, TrustMap, spelling};
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Site {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     members: Vec<Identity>,
     hosts: Vec<String>,
     lifetime: Duration,
@@ -69,8 +69,8 @@ pub struct Done {
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// The authority outlives the certificates, so that they can be renewed one by one.
-const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
-const CA: &str = "ca";
+pub(super) const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
+pub(super) const CA: &str = "ca";
 
 impl Site {
     /// The site whose files are in this directory, without members yet. Certificates are valid for 365 days.
@@ -322,7 +322,7 @@ impl Making<'_> {
     }
 }
 
-fn read_key(path: &Path) -> Result<KeyPair, PkiError> {
+pub(super) fn read_key(path: &Path) -> Result<KeyPair, PkiError> {
     let unusable = |source: BoxError| TlsError::Content {
         path: path.to_owned(),
         wanted: "secret key",
@@ -332,7 +332,7 @@ fn read_key(path: &Path) -> Result<KeyPair, PkiError> {
     Ok(KeyPair::from_pem(&pem).map_err(|error| unusable(error.into()))?)
 }
 
-fn io_error(path: &Path, action: &'static str, source: io::Error) -> PkiError {
+pub(super) fn io_error(path: &Path, action: &'static str, source: io::Error) -> PkiError {
     PkiError::Io {
         path: path.to_owned(),
         action,
