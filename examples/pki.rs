@@ -32,6 +32,9 @@ struct Args {
     /// A host name or address at which the bus is reached; may be given several times.
     #[arg(long, value_name = "HOST", requires = "bus")]
     host: Vec<String>,
+    /// The bus serves agents of the predecessor too: trust the stream that it seals for them.
+    #[arg(long, requires = "bus")]
+    gateway: bool,
     /// Name of an agent; may be given several times.
     #[arg(long, value_name = "NAME")]
     agent: Vec<String>,
@@ -73,7 +76,8 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     let mut site = Site::new(&args.dir)
         .lifetime(Duration::from_secs(u64::from(args.days) * 86_400))
-        .force(args.force);
+        .force(args.force)
+        .gateway(args.gateway);
     if let Some(bus) = &args.bus {
         site = site.bus(bus.as_str());
     }

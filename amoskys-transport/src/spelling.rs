@@ -30,6 +30,12 @@ pub(crate) fn read(text: &str) -> Result<Name, String> {
     }
 }
 
+/// The name of the stream into which a bus seals what it takes from agents of the predecessor.
+#[cfg(any(feature = "legacy", feature = "pki"))]
+pub(crate) fn gateway_of(bus: &Name) -> Name {
+    Name::from(format!("{bus}-gateway"))
+}
+
 /// Whether there may be an agent of this name.
 pub(crate) fn check(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > MAX_BYTES || name.chars().any(char::is_control) {

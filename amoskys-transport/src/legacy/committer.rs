@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use amoskys_core::event::{AuditOutcome, Value};
 use amoskys_core::{
-    Class, DropReason, Event, Name, Seal as _, SealError, Timestamp, Unsealed, Wal as _, WalError,
+    BoxError, Class, DropReason, Event, Name, Seal as _, SealError, Timestamp, Unsealed, Wal as _, WalError,
 };
 use tokio::sync::oneshot;
 
@@ -19,6 +19,8 @@ use super::index::{Index, Key};
 use super::reason::{LegacyReason, Refusal};
 use super::trust::LegacyTrust;
 use crate::bus::Shared;
+use crate::key::PublicKey;
+use crate::log::keeper::CurrentSigner;
 use crate::seal::Sealer;
 use crate::wal::segment::lock;
 
@@ -42,6 +44,9 @@ pub(crate) struct Committer {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) items: Receiver<Item>,
     pub(crate) sealer: Sealer,
+    /// With which key the bus signs at the moment, and with which this stream was signed last.
+    pub(crate) signing: Arc<CurrentSigner>,
+    pub(crate) key: PublicKey,
     pub(crate) index: Index,
 }
 
@@ -184,6 +189,7 @@ impl Committer {
         if batch.events.is_empty() {
             return;
         }
+        self.follow_key();
         let head = self.sealer.head(Class::Telemetry);
         let refusal = match self.store(&batch.events) {
             Ok(()) => {
@@ -220,6 +226,24 @@ impl Committer {
         for waiter in batch.waiters {
             let _ = waiter.reply.send(Err(refusal.clone()));
         }
+    }
+
+    /// If the bus signs with another key than before, so does this stream: the old one hands over to it.
+    fn follow_key(&mut self) {
+        let signer = self.signing.get();
+        let key = signer.public_key();
+        if key == self.key {
+            return;
+        }
+        let handed_over = self.sealer.hand_over(signer).map_err(BoxError::from);
+        let appended = handed_over.and_then(|sealed| {
+            let appended = self.shared.wal.append_beyond_budget(sealed.record);
+            appended.map_err(BoxError::from)
+        });
+        if let Err(error) = appended {
+            tracing::error!(bus = %self.shared.name, %error, "the gateway could not hand over to the new signing key");
+        }
+        self.key = key;
     }
 
     /// Seals events, and puts them into the log. They are durable when this returns.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use amoskys_core::event::AuditOutcome;
-use amoskys_core::{BoxError, Class, DropReason, Event, Name, StreamId, Timestamp};
+use amoskys_core::{BoxError, DropReason, Event, Name, Timestamp};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -20,14 +20,14 @@ use super::index::{Index, Key};
 use super::options::LegacyOptions;
 use super::reason::{LegacyReason, Refusal};
 use crate::bus::{BusError, BusOptions, Limiter, Shared};
+use crate::log::keeper::CurrentSigner;
 use crate::log::{Log, LogError};
 use crate::seal::Sealer;
+use crate::spelling;
 use crate::wal::segment::lock;
 
 /// Directory of the index, in that of the bus.
 const DIR: &str = "gateway";
-/// What the name of the stream ends with, after that of the bus.
-const ENDING: &str = "-gateway";
 /// The certificate says who an agent is, so only an authority makes many of them.
 const MAX_AGENTS: usize = 100_000;
 
@@ -49,6 +49,8 @@ pub(crate) struct Gateway {
 struct Work {
     items: Receiver<Item>,
     sealer: Sealer,
+    /// With which key the bus signs at the moment.
+    signing: Arc<CurrentSigner>,
     index: Index,
 }
 
@@ -132,22 +134,27 @@ impl Gateway {
     }
 
     fn open(dir: &Path, bus: &BusOptions, options: LegacyOptions, log: &Log) -> Result<Self, BoxError> {
-        let default = || Name::from(format!("{}{ENDING}", bus.name));
-        let name = options.name.clone().unwrap_or_else(default);
+        let name = options
+            .name
+            .clone()
+            .unwrap_or_else(|| spelling::gateway_of(&bus.name));
         let mut index = Index::open(dir, log.epoch(), options.index_bytes)?;
         super::resume::catch_up(&mut index, log, &name, &options)?;
         let (queue, items) = sync_channel(options.max_in_flight);
-        let stream = StreamId {
-            agent: name.clone(),
-            epoch: log.epoch(),
-            class: Class::Telemetry,
+        let signing = lock(&log.keeper.0).sealing.clone();
+        let mut sealer =
+            Sealer::new(name.clone(), log.epoch(), signing.get()).compression(bus.log.compression);
+        for (stream, head) in log.heads() {
+            if stream.agent == name && stream.epoch == log.epoch() {
+                sealer = sealer.resume(stream.class, head);
+            }
+        }
+        let work = Work {
+            items,
+            sealer,
+            signing,
+            index,
         };
-        let head = log.heads().get(&stream).copied().unwrap_or_default();
-        let signer = lock(&log.keeper.0).signer.clone();
-        let sealer = Sealer::new(name.clone(), log.epoch(), signer)
-            .compression(bus.log.compression)
-            .resume(Class::Telemetry, head);
-        let work = Work { items, sealer, index };
         Ok(Self {
             stage: crate::bus::stage(name.as_str()),
             name,
@@ -321,11 +328,20 @@ impl Gateway {
 
     /// Begins to put envelopes into the log.
     fn start(self: &Arc<Self>, shared: &Arc<Shared>) -> Option<Committing> {
-        let Work { items, sealer, index } = lock(&self.work).take()?;
+        let Work {
+            items,
+            sealer,
+            signing,
+            index,
+        } = lock(&self.work).take()?;
+        // What is not noted yet must stay in the log.
+        shared.keep_from.store(index.covered().0, Ordering::Release);
         let committer = Committer {
             shared: shared.clone(),
             gateway: self.clone(),
             items,
+            key: signing.get().public_key(),
+            signing,
             sealer,
             index,
         };

@@ -24,6 +24,7 @@ impl Fleet {
         let site = pki::Site::new(dir.path().join("pki"))
             .bus("bus")
             .host("localhost")
+            .gateway(true)
             .analyzer("analyzer");
         let all = agents.iter().chain(strangers);
         all.clone()
@@ -76,21 +77,27 @@ impl Fleet {
         .legacy(legacy)
     }
 
+    /// One whose position the bus keeps.
+    pub(crate) fn named_subscription(&self, bus: SocketAddr, name: &str) -> Subscription {
+        Subscription::new(self.subscribe(bus).position(name))
+    }
+
     pub(crate) fn subscription(&self, bus: SocketAddr) -> Subscription {
+        Subscription::new(self.subscribe(bus))
+    }
+
+    fn subscribe(&self, bus: SocketAddr) -> SubscribeOptions {
         let tls = Credentials::in_dir(self.path("pki"), "analyzer")
             .tls
             .client_config()
             .unwrap();
         let connect = ConnectOptions::new(format!("localhost:{}", bus.port()), tls);
-        Subscription::new(SubscribeOptions::new(connect).agents(["bus-gateway"]))
+        SubscribeOptions::new(connect).agents(["bus-gateway"])
     }
 
-    /// The keys that whoever reads the log of the bus believes: the gateway signs with that of the bus.
+    /// The keys that whoever reads the log of the bus believes.
     pub(crate) fn readers_trust(&self) -> TrustMap {
-        let files = Credentials::in_dir(self.path("pki"), "bus");
-        let trust = TrustMap::load(&files.trust).unwrap();
-        let pem = std::fs::read(files.signing_key.with_extension("pub")).unwrap();
-        trust.allow("bus-gateway", PublicKey::parse(&pem).unwrap())
+        TrustMap::load(Credentials::in_dir(self.path("pki"), "bus").trust).unwrap()
     }
 
     /// Events of the gateway, once there are this many, with their signatures checked.

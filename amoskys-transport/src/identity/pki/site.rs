@@ -51,6 +51,7 @@ pub struct Site {
     hosts: Vec<String>,
     lifetime: Duration,
     force: bool,
+    gateway: bool,
 }
 
 /// What [`Site::make`] did.
@@ -81,12 +82,20 @@ impl Site {
             hosts: Vec::new(),
             lifetime: 365 * DAY,
             force: false,
+            gateway: false,
         }
     }
 
     /// Adds a bus. It needs at least one [host](Self::host).
     pub fn bus(self, name: impl Into<Name>) -> Self {
         self.member(Role::Bus, name.into())
+    }
+
+    /// Whether the bus serves agents of the predecessor too. Default no. The trust map then has a line for the stream that it
+    /// seals for them, `NAME-gateway`.
+    pub fn gateway(mut self, gateway: bool) -> Self {
+        self.gateway = gateway;
+        self
     }
 
     /// Adds a host name or address at which the bus is reached.
@@ -139,7 +148,11 @@ impl Site {
         let mut trust = TrustMap::new();
         for member in &self.members {
             making.certificate(authority.as_ref(), member)?;
-            trust.insert(member.name.clone(), making.signing_key(member)?.public_key());
+            let key = making.signing_key(member)?.public_key();
+            trust.insert(member.name.clone(), key);
+            if self.gateway && member.role == Role::Bus {
+                trust.insert(spelling::gateway_of(&member.name), key);
+            }
         }
         making.trust(&trust)?;
         Ok(making.done)

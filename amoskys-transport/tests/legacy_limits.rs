@@ -1,0 +1,206 @@
+//! What a bus does with agents of the predecessor that it cannot serve now, or must not serve any more.
+#![cfg(all(feature = "legacy", feature = "pki", feature = "testing"))]
+#![allow(clippy::unwrap_used, reason = "a test that fails to set up fails")]
+
+#[path = "common/fleet.rs"]
+mod fleet;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use amoskys_core::{Payload, Shutdown};
+use amoskys_transport::bus::{Bus, BusOptions, BusReport};
+use amoskys_transport::identity::{Credentials, Identity, Reloader, Role, TlsFiles, pki};
+use amoskys_transport::legacy::{LegacyAgent, LegacyAnswer};
+use amoskys_transport::{LogOptions, WalOptions};
+use fleet::Fleet;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::task::JoinHandle;
+
+struct Running {
+    address: String,
+    stop: Shutdown,
+    task: JoinHandle<BusReport>,
+}
+
+impl Running {
+    fn start(options: BusOptions) -> Self {
+        let (bus, stop) = (Arc::new(Bus::open(options).unwrap()), Shutdown::new());
+        let trigger = stop.clone();
+        Self {
+            address: format!("localhost:{}", bus.local_addr().port()),
+            stop,
+            task: tokio::spawn(async move { bus.serve(trigger).await.unwrap() }),
+        }
+    }
+
+    async fn stop(self) -> BusReport {
+        self.stop.trigger();
+        tokio::time::timeout(Duration::from_secs(20), self.task)
+            .await
+            .unwrap()
+            .unwrap()
+    }
+}
+
+async fn connect(fleet: &Fleet, bus: &Running, name: &str, number: u8) -> LegacyAgent {
+    let tls = TlsFiles::in_dir(fleet.path("pki"), name).client_config().unwrap();
+    LegacyAgent::connect(&bus.address, tls, Some(&[number; 32]))
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_full_log_they_are_told_to_come_again_and_nothing_is_lost_or_doubled() {
+    let fleet = Fleet::new(&["flowagent-1"], &[]);
+    let files = Credentials::in_dir(fleet.path("pki"), "bus");
+    let small = |bytes| {
+        let wal = WalOptions::new().budget_bytes(bytes);
+        fleet
+            .bus_options(fleet.legacy())
+            .keep_unread(true)
+            .log(LogOptions::new().wal(wal).key_file(&files.signing_key))
+    };
+    let bus = Running::start(small(256 << 10));
+    // A reader that has not read: what it was promised stays.
+    let port = bus.address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let here = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let mut reader = fleet.named_subscription(here, "slow");
+    let agent = connect(&fleet, &bus, "flowagent-1", 1).await;
+    let mut stored = Vec::new();
+    let full = loop {
+        let number = stored.len() as u64;
+        let envelope = agent.envelope(&format!("e-{number}"), number);
+        match agent.publish(envelope.clone()).await.unwrap() {
+            LegacyAnswer::Ok => stored.push(envelope),
+            LegacyAnswer::Retry { after, reason } => {
+                assert!(
+                    reason.contains("full") && after >= Duration::from_millis(500),
+                    "{reason}"
+                );
+                break envelope;
+            }
+            other => panic!("{other:?}"),
+        }
+        if number == 0 {
+            use amoskys_core::RecordSource as _;
+            let first = reader.next_records().await.unwrap().unwrap();
+            assert!(!first.is_empty());
+        }
+        assert!(number < 5000, "the log is never full");
+    };
+    // What is there is still known.
+    assert_eq!(agent.publish(stored[3].clone()).await.unwrap(), LegacyAnswer::Ok);
+    drop(reader);
+    bus.stop().await;
+
+    let bus = Running::start(small(4 << 20));
+    let agent = connect(&fleet, &bus, "flowagent-1", 1).await;
+    for envelope in stored.iter().rev().chain([&full]) {
+        assert_eq!(agent.publish(envelope.clone()).await.unwrap(), LegacyAnswer::Ok);
+    }
+    let port = bus.address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let events = fleet
+        .events(
+            std::net::SocketAddr::from(([127, 0, 0, 1], port)),
+            stored.len() + 1,
+        )
+        .await;
+    assert!(
+        events
+            .iter()
+            .all(|event| matches!(event.payload, Payload::Flow(_)))
+    );
+    let report = bus.stop().await;
+    assert!(report.ledger.unbalanced().is_empty(), "{}", report.ledger);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_sends_too_much_at_a_time_is_told_to_wait_and_others_are_not() {
+    let fleet = Fleet::new(&["flowagent-1", "flowagent-2"], &[]);
+    let legacy = fleet.legacy().max_in_flight(16);
+    let bus = Running::start(fleet.bus_options(legacy));
+    let (greedy, modest) = (
+        connect(&fleet, &bus, "flowagent-1", 1).await,
+        connect(&fleet, &bus, "flowagent-2", 2).await,
+    );
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..100 {
+        let (agent, envelope) = (greedy.clone(), greedy.envelope(&format!("g-{number}"), number));
+        calls.spawn(async move { agent.publish(envelope).await.unwrap() });
+    }
+    for number in 0..5 {
+        let envelope = modest.envelope(&format!("m-{number}"), number);
+        assert_eq!(modest.publish(envelope).await.unwrap(), LegacyAnswer::Ok);
+    }
+    let mut waited = 0;
+    while let Some(answer) = calls.join_next().await {
+        match answer.unwrap() {
+            LegacyAnswer::Ok => {}
+            LegacyAnswer::Retry { after, .. } if !after.is_zero() => waited += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(waited > 0, "100 at a time are more than a quarter of 16");
+    let report = bus.stop().await;
+    let account = &report.ledger.accounts["bus/bus-gateway"];
+    assert_eq!(account.delivered, 105 - waited);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_certificate_ends_its_connection_and_no_other() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let fleet = Fleet::new(&["flowagent-1", "flowagent-2"], &[]);
+    // With an authority that is at hand, to revoke with.
+    let authority = pki::Authority::create(DAY).unwrap();
+    let write =
+        |file: &str, content: &str| std::fs::write(fleet.path(&format!("pki/{file}")), content).unwrap();
+    write("ca.pem", &authority.certificate_pem());
+    for (role, name) in [
+        (Role::Bus, "bus"),
+        (Role::Agent, "flowagent-1"),
+        (Role::Agent, "flowagent-2"),
+    ] {
+        let identity = Identity {
+            role,
+            name: name.into(),
+        };
+        let issued = authority
+            .issue(&pki::Request::new(identity, DAY).host("localhost"))
+            .unwrap();
+        write(&format!("{name}.pem"), &issued.certificate_pem);
+        write(&format!("{name}.key"), &issued.key_pem);
+    }
+    let files = Credentials::in_dir(fleet.path("pki"), "bus");
+    let reloader = Reloader::open(&files).unwrap();
+    let options = BusOptions::new(fleet.path("bus"), reloader.tls(), reloader.trust().clone())
+        .listen(([127, 0, 0, 1], 0).into())
+        .log(LogOptions::new().key_file(&files.signing_key))
+        .legacy(fleet.legacy());
+    let bus = Running::start(options);
+    let (revoked, other) = (
+        connect(&fleet, &bus, "flowagent-1", 1).await,
+        connect(&fleet, &bus, "flowagent-2", 2).await,
+    );
+    for (agent, key) in [(&revoked, "a"), (&other, "b")] {
+        assert_eq!(
+            agent.publish(agent.envelope(key, 1)).await.unwrap(),
+            LegacyAnswer::Ok
+        );
+    }
+
+    let certificate = CertificateDer::from_pem_file(fleet.path("pki/flowagent-1.pem")).unwrap();
+    write("crl.pem", &authority.revoke(&[certificate], DAY).unwrap());
+    assert!(reloader.reload().unwrap().tls);
+    let began = Instant::now();
+    while revoked.publish(revoked.envelope("c", 2)).await.is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(1), "it is still served");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(
+        other.publish(other.envelope("d", 2)).await.unwrap(),
+        LegacyAnswer::Ok
+    );
+    bus.stop().await;
+}
