@@ -42,7 +42,7 @@ fn table() -> BTreeMap<String, BTreeSet<String>> {
         .filter_map(|line| line.strip_prefix("//! | `amoskys_"));
     rows.map(|row| {
         let (name, rest) = row.split_once('`').unwrap();
-        let labels = rest.trim_start_matches(" |").split('|').next().unwrap();
+        let labels = rest.split('|').nth(1).unwrap();
         let labels = labels
             .split(',')
             .map(|label| label.trim().trim_matches('`').to_owned());

@@ -75,8 +75,12 @@ impl Stage {
 
 fn write(dir: &Path, settings: &str) {
     let (certificates, log) = (dir.join("pki"), dir.join("log"));
+    let budget = match settings.contains("a=9000") {
+        true => "1GiB",
+        false => "64MiB",
+    };
     let text = format!(
-        "log:\n  path: {}\n  budget_bytes: 64MiB\nbus:\n  cert_dir: {}\n{settings}",
+        "log:\n  path: {}\n  budget_bytes: {budget}\nbus:\n  cert_dir: {}\n{settings}",
         log.display(),
         certificates.display()
     );
@@ -121,6 +125,7 @@ async fn settings_come_into_use_as_a_whole_or_not_at_all() {
         "bus.agent_rates: a=9000/10000000 instead of not set",
         "bus.retention: 7d instead of not set",
         "bus.max_connections: 50 instead of 1024",
+        "log.budget_bytes: 1GiB instead of 64MiB",
         "certificates as before",
     ] {
         assert!(done.contains(part), "{done}");

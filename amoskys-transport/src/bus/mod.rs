@@ -65,6 +65,8 @@
 //! | `amoskys_bus_log_used_bytes` | `bus` | bytes of the log |
 //! | `amoskys_bus_log_budget_bytes` | `bus` | what it may have |
 //! | `amoskys_bus_log_durable_offset` | `bus` | records of the log that are durable |
+//! | `amoskys_bus_hand_overs_total` | `action` | signing keys that were handed over inside a stream, or that a trust map did not let be |
+//! | `amoskys_bus_heads_total` | | ends of streams that the bus has signed |
 //! | `amoskys_bus_subscriber_lost_records_total` | | records deleted before a subscriber read them |
 //! | `amoskys_bus_reconfigurations_total` | `result` | changed settings that came into use (`ok`), or could not (`failed`) |
 //! | `amoskys_publisher_events_total` | `publisher` | events sent |

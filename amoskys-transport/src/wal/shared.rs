@@ -23,7 +23,8 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) log: u128,
     pub(crate) segment_bytes: u64,
-    pub(crate) budget_bytes: u64,
+    /// May change while the log is open.
+    pub(crate) budget: AtomicU64,
     pub(crate) record_limit: u64,
     pub(crate) queue_limit: u64,
     pub(crate) state: Mutex<State>,
@@ -122,6 +123,10 @@ impl std::error::Error for SharedCause {
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    pub(crate) fn budget_bytes(&self) -> u64 {
+        self.budget.load(Ordering::Relaxed)
     }
 
     pub(crate) fn durable(&self) -> u64 {
@@ -247,8 +252,9 @@ impl Shared {
     /// audit.
     pub(crate) fn lacks_room(&self) -> bool {
         let state = self.lock();
-        let reserve = (self.budget_bytes / 8).min(4 << 20);
-        state.out_of_space || state.used_bytes > self.budget_bytes - reserve
+        let budget = self.budget_bytes();
+        let reserve = (budget / 8).min(4 << 20);
+        state.out_of_space || state.used_bytes > budget - reserve
     }
 
     /// Reserves more space for the active segment: as much as it has, so that a small log stays small.

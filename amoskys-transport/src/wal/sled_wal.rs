@@ -131,7 +131,7 @@ impl SledWal {
             dir: dir.to_owned(),
             log,
             segment_bytes,
-            budget_bytes: options.budget_bytes,
+            budget: AtomicU64::new(options.budget_bytes),
             record_limit: options.effective_record_limit(),
             queue_limit: options.max_queued_bytes,
             state: Mutex::new(state),
@@ -215,6 +215,21 @@ impl SledWal {
         Offset(self.shared.lock().next)
     }
 
+    /// Whether the log could have this budget without being opened anew: its segments and its largest record must fit.
+    #[cfg(feature = "bus")]
+    pub(crate) fn allows_budget(&self, bytes: u64) -> bool {
+        bytes / 8 >= self.shared.segment_bytes && bytes / 4 >= self.shared.record_limit
+    }
+
+    /// Gives the log another budget, which it [allows](Self::allows_budget). If it has more than that already, it is full
+    /// until something is trimmed.
+    #[cfg(feature = "bus")]
+    pub(crate) fn set_budget(&self, bytes: u64) {
+        self.shared
+            .budget
+            .store(bytes, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// As [`append`](Wal::append), also where the byte budget is used up: for what must be written before anything can
     /// be deleted.
     pub(crate) fn append_beyond_budget(&self, record: Bytes) -> Result<Offset, WalError> {
@@ -277,7 +292,7 @@ impl SledWal {
 
 impl Wal for SledWal {
     fn append(&self, record: Bytes) -> Result<Offset, WalError> {
-        self.shared.enqueue(record, self.shared.budget_bytes)
+        self.shared.enqueue(record, self.shared.budget_bytes())
     }
 
     fn durable(&self) -> Offset {
@@ -381,7 +396,7 @@ impl Wal for SledWal {
     }
 
     fn budget_bytes(&self) -> u64 {
-        self.shared.budget_bytes
+        self.shared.budget_bytes()
     }
 }
 

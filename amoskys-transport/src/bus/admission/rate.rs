@@ -33,15 +33,15 @@ impl RateLimit {
         }
     }
 
-    /// How long this one has to wait.
-    fn charge(&self, submission: &Submission) -> Duration {
+    /// How long this one has to wait, and what it costs.
+    fn charge(&self, submission: &Submission) -> (Duration, Cost) {
         let limits = self.limits.snapshot();
         if !limits.has_rates() {
-            return Duration::ZERO;
+            return Default::default();
         }
         let rate = limits.rate_of(submission.agent());
         if rate.is_unlimited() {
-            return Duration::ZERO;
+            return Default::default();
         }
         let (events, bytes) = (submission.events(), submission.record().len() as u64);
         let mut buckets = lock(&self.buckets);
@@ -50,7 +50,45 @@ impl RateLimit {
         let bucket = buckets
             .entry(submission.agent().clone())
             .or_insert_with(|| Bucket::full(now));
-        bucket.charge(rate, events, bytes, now)
+        let cost = Cost::of(rate, events, bytes);
+        (bucket.charge(cost, now), cost)
+    }
+}
+
+/// Gives back what a record has cost that did not get through, because its connection ended while it waited.
+struct Unpaid {
+    limit: RateLimit,
+    agent: Name,
+    cost: Cost,
+}
+
+impl Unpaid {
+    /// The record passes.
+    fn pay(mut self) {
+        self.cost = Cost::default();
+    }
+}
+
+impl Drop for Unpaid {
+    fn drop(&mut self) {
+        if let Some(bucket) = lock(&self.limit.buckets).get_mut(&self.agent) {
+            bucket.give_back(self.cost);
+        }
+    }
+}
+
+/// What a record takes of an agent's time, by events and by bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost([Duration; 2]);
+
+impl Cost {
+    /// A record cannot cost more than an hour, whatever it says.
+    fn of(rate: Rate, events: u64, bytes: u64) -> Self {
+        let cost = |rate: u64, amount: u64| match rate {
+            0 => Duration::ZERO,
+            rate => Duration::from_secs_f64((amount as f64 / rate as f64).min(3600.0)),
+        };
+        Self([cost(rate.events, events), cost(rate.bytes, bytes)])
     }
 }
 
@@ -67,41 +105,34 @@ impl<S> Layer<S> for RateLimit {
 
 /// When the next record of an agent may pass, by events and by bytes.
 #[derive(Debug)]
-struct Bucket {
-    events: Instant,
-    bytes: Instant,
-}
+struct Bucket([Instant; 2]);
 
 impl Bucket {
     fn full(now: Instant) -> Self {
-        let begin = now.checked_sub(BURST).unwrap_or(now);
-        Self {
-            events: begin,
-            bytes: begin,
-        }
+        Self([now.checked_sub(BURST).unwrap_or(now); 2])
     }
 
     /// Takes a record out, and says how long it has to wait: until everything before it has been paid for. So one that
     /// is larger than what can be saved up passes too.
-    fn charge(&mut self, rate: Rate, events: u64, bytes: u64, now: Instant) -> Duration {
+    fn charge(&mut self, cost: Cost, now: Instant) -> Duration {
+        let saved = now.checked_sub(BURST).unwrap_or(now);
         let mut wait = Duration::ZERO;
-        let each = [
-            (&mut self.events, rate.events, events),
-            (&mut self.bytes, rate.bytes, bytes),
-        ];
-        for (next, rate, amount) in each {
-            if rate == 0 {
+        for (next, cost) in self.0.iter_mut().zip(cost.0) {
+            if cost.is_zero() {
                 continue;
             }
-            let saved = now.checked_sub(BURST).unwrap_or(now);
-            // A record cannot cost more than an hour, whatever it says.
-            let cost = Duration::from_secs_f64((amount as f64 / rate as f64).min(3600.0));
             let begin = (*next).max(saved);
             *next = begin + cost;
             // What was saved up counts as paid.
             wait = wait.max(begin.saturating_duration_since(now));
         }
         wait
+    }
+
+    fn give_back(&mut self, cost: Cost) {
+        for (next, cost) in self.0.iter_mut().zip(cost.0) {
+            *next = next.checked_sub(cost).unwrap_or(*next);
+        }
     }
 }
 
@@ -126,16 +157,22 @@ where
     }
 
     fn call(&mut self, submission: Submission) -> Self::Future {
-        let wait = self.limit.charge(&submission);
+        let (wait, cost) = self.limit.charge(&submission);
         if wait.is_zero() {
             return Box::pin(self.inner.call(submission));
         }
         // The one that is ready goes along; its copy stays.
         let copy = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, copy);
+        let unpaid = Unpaid {
+            limit: self.limit.clone(),
+            agent: submission.agent().clone(),
+            cost,
+        };
         Box::pin(async move {
             submission.ask_to_wait(wait, "rate");
             tokio::time::sleep(wait).await;
+            unpaid.pay();
             inner.call(submission).await
         })
     }
@@ -153,28 +190,32 @@ mod tests {
             bytes: 1000,
         };
         let mut bucket = Bucket::full(now);
+        let mut charge = |events, bytes, now| bucket.charge(Cost::of(rate, events, bytes), now);
         for _ in 0..10 {
-            assert_eq!(bucket.charge(rate, 10, 0, now), Duration::ZERO);
+            assert_eq!(charge(10, 0, now), Duration::ZERO);
         }
         // The last of what was saved up, and what has to be paid for first.
-        assert_eq!(bucket.charge(rate, 10, 0, now), Duration::ZERO);
-        assert_eq!(bucket.charge(rate, 10, 0, now), Duration::from_millis(100));
-        assert_eq!(bucket.charge(rate, 50, 0, now), Duration::from_millis(200));
-        assert_eq!(bucket.charge(rate, 0, 0, now), Duration::from_millis(700));
+        assert_eq!(charge(10, 0, now), Duration::ZERO);
+        assert_eq!(charge(10, 0, now), Duration::from_millis(100));
+        assert_eq!(charge(50, 0, now), Duration::from_millis(200));
+        assert_eq!(charge(1, 0, now), Duration::from_millis(700));
         // By bytes too, each for itself.
         let later = now + Duration::from_secs(10);
-        assert_eq!(bucket.charge(rate, 0, 5000, later), Duration::ZERO);
-        assert_eq!(bucket.charge(rate, 0, 1, later), Duration::from_secs(4));
+        assert_eq!(charge(0, 5000, later), Duration::ZERO);
+        assert_eq!(charge(0, 1, later), Duration::from_secs(4));
         // What says that it is endless does not block its agent for ever.
-        assert_eq!(
-            bucket.charge(rate, u64::MAX, 0, later + BURST * 10),
-            Duration::ZERO
-        );
-        let wait = bucket.charge(rate, 1, 0, later + BURST * 10);
+        assert_eq!(charge(u64::MAX, 0, later + BURST * 10), Duration::ZERO);
+        let wait = charge(1, 0, later + BURST * 10);
         assert!(wait <= Duration::from_secs(3600), "{wait:?}");
-        assert_eq!(
-            Bucket::full(now).charge(Rate::UNLIMITED, 1 << 40, 1 << 40, now),
-            Duration::ZERO
-        );
+
+        let mut bucket = Bucket::full(now);
+        let cost = Cost::of(rate, 300, 0);
+        assert_eq!(bucket.charge(cost, now), Duration::ZERO);
+        assert_eq!(bucket.charge(cost, now), Duration::from_secs(2));
+        // It gave up, so the next waits as long as it would have.
+        bucket.give_back(cost);
+        assert_eq!(bucket.charge(cost, now), Duration::from_secs(2));
+        let nothing = Cost::of(Rate::UNLIMITED, 1 << 40, 1 << 40);
+        assert_eq!(bucket.charge(nothing, now), Duration::ZERO);
     }
 }

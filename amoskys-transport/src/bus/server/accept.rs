@@ -91,7 +91,7 @@ pub(crate) async fn connection(
     };
     let met = tokio::select! {
         met = meeting => met,
-        _ = &mut ticket.leave => return evicted(shared, None, peer),
+        _ = &mut ticket.leave => return evicted(shared, peer),
     };
     let Some((mut link, chain, changes)) = met else {
         return;
@@ -139,7 +139,7 @@ pub(crate) async fn connection(
             tracing::info!(bus = %shared.name, from = who, error = %amoskys_core::error::Chain(&error), "the connection ended");
             return;
         }
-        Err(End::Evicted) => return evicted(shared, known.as_ref(), peer),
+        Err(End::Evicted) => return evicted(shared, peer),
         Err(End::Refused(refusal)) => {
             shared.refused(refusal.reason, &who, &refusal.text);
             if is_offence(refusal.reason) {
@@ -176,11 +176,11 @@ async fn kept_out(shared: &Shared, from: IpAddr) {
     }
 }
 
-/// One that took his time had to make room for another.
-fn evicted(shared: &Shared, known: Option<&Identity>, peer: SocketAddr) {
+/// One that took its time had to make room for another. That may be the bus's fault, when all agents come at once, so nothing
+/// is held against it.
+fn evicted(shared: &Shared, peer: SocketAddr) {
     let text = "it took its time to say who it is, and others wait";
     shared.refused(RefuseReason::Busy, &peer.to_string(), text);
-    shared.strike(RefuseReason::Busy, known.map(|known| &known.name), peer.ip());
 }
 
 /// Whether a client that does it again and again is to be kept out.

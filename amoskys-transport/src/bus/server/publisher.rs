@@ -36,6 +36,8 @@ const UNREAD: usize = 1 << 20;
 
 /// A connection whose record has to wait says so again after this time, so that the agent does not take it for dead.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+/// A connection on which nothing was wrong for so long makes up for earlier ones.
+const GOOD_STANDING: Duration = Duration::from_secs(10);
 /// After so many bytes others have their turn, who are ready too.
 const IN_ONE_GO: u64 = 256 << 10;
 
@@ -74,6 +76,8 @@ pub(crate) async fn serve(
         received_bytes: 0,
         settled_bytes: 0,
         in_one_go: 0,
+        since: Instant::now(),
+        forgiven: false,
         link,
     };
     let work = async {
@@ -102,6 +106,9 @@ struct Session<'a> {
     /// Of those, the bytes that are acknowledged.
     settled_bytes: u64,
     in_one_go: u64,
+    since: Instant,
+    /// What the agent did before is not held against it any more.
+    forgiven: bool,
 }
 
 struct Pending {
@@ -192,7 +199,8 @@ impl Session<'_> {
         let bytes = record.len() as u64;
         self.received_bytes += bytes;
         let admitted = self.admit(record, shutdown).await?;
-        if admitted.stored && self.settled_bytes == 0 {
+        if !self.forgiven && admitted.stored && self.since.elapsed() >= GOOD_STANDING {
+            self.forgiven = true;
             self.client.forgive(&self.shared);
         }
         self.pending.push_back(Pending {

@@ -13,7 +13,7 @@ use crate::identity::{ReloadError, Reloaded, Reloader, Role};
 use crate::wal::segment::lock;
 
 /// Settings of a bus that are taken into use while it runs.
-const LIVE: [&str; 10] = [
+const LIVE: [&str; 11] = [
     "bus.agent_bytes",
     "bus.agent_rate",
     "bus.agent_rates",
@@ -24,9 +24,10 @@ const LIVE: [&str; 10] = [
     "bus.retention",
     "bus.soft_bytes",
     "bus.turn_away_after",
+    "log.budget_bytes",
 ];
-/// Settings of a bus, by section, that it reads when it starts.
-const AT_START: [&str; 4] = ["bus.", "health.", "log.", "metrics."];
+/// The sections a bus reads.
+const OF_A_BUS: [&str; 5] = ["bus.", "health.", "legacy.", "log.", "metrics."];
 /// Of the section `bus`, what only clients of a bus use.
 const OF_CLIENTS: [&str; 4] = [
     "bus.address",
@@ -161,6 +162,8 @@ impl Reconfigurer {
             .iter()
             .map(|change| change.setting)
             .filter(|setting| !LIVE.contains(setting))
+            // The size of segments and of the largest record follows from the budget when the log is opened.
+            .chain((!self.bus.allows_budget(new.log.budget_bytes)).then_some("log.budget_bytes"))
             .collect();
         if !settings.is_empty() {
             return Err(ReconfigureError::NeedsRestart { settings });
@@ -176,6 +179,7 @@ impl Reconfigurer {
         // The last step that can fail, and it is itself all or nothing.
         let credentials = self.credentials.reload()?;
         self.bus.set_limits(limits);
+        self.bus.set_budget(new.log.budget_bytes);
         self.bus.set_retention(Retention {
             age: new.bus.retention,
             ..self.bus.retention()
@@ -188,7 +192,7 @@ impl Reconfigurer {
 /// The settings of a bus that differ.
 fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let of_bus =
-        |name: &str| AT_START.iter().any(|section| name.starts_with(section)) && !OF_CLIENTS.contains(&name);
+        |name: &str| OF_A_BUS.iter().any(|section| name.starts_with(section)) && !OF_CLIENTS.contains(&name);
     let changes = keys().iter().filter(|key| of_bus(key.name())).map(|key| Change {
         setting: key.name(),
         before: key.value_in(old),

@@ -140,6 +140,15 @@ impl Bus {
         &self.shared.name
     }
 
+    /// Whether its log could have this budget without being opened anew.
+    pub(crate) fn allows_budget(&self, bytes: u64) -> bool {
+        bytes == self.shared.wal.budget_bytes() || self.shared.wal.allows_budget(bytes)
+    }
+
+    pub(crate) fn set_budget(&self, bytes: u64) {
+        self.shared.wal.set_budget(bytes);
+    }
+
     /// Writes down something that was done to it.
     pub(crate) fn note(&self, action: &str, outcome: AuditOutcome, text: String) {
         let name = self.shared.name.as_str();

@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     agents: Mutex<BTreeMap<Name, Arc<Agent>>>,
     refusals: Limiter,
     forks: Limiter,
+    /// Of clients that are limited; strangers choose some of the kinds.
+    limited: Limiter,
     /// When an agent's record came last, in milliseconds since `begun`; negative if none has.
     fed: AtomicI64,
     begun: Instant,
@@ -124,6 +126,7 @@ impl Shared {
             agents: Mutex::new(agents.collect()),
             refusals: Limiter::new(Duration::from_secs(1)),
             forks: Limiter::new(Duration::from_secs(60)),
+            limited: Limiter::new(Duration::from_secs(60)),
             fed: AtomicI64::new(-1),
             begun: Instant::now(),
             options,
@@ -290,11 +293,7 @@ impl Shared {
         };
         let client = client.map_or("unknown", Name::as_str);
         metrics::counter!("amoskys_bus_penalties_total", "agent" => client.to_owned()).increment(1);
-        if self
-            .forks
-            .pass(&format!("limited/{client}/{from}"), now)
-            .is_none()
-        {
+        if self.limited.pass(&format!("{client}/{from}"), now).is_none() {
             return;
         }
         let text = format!(
@@ -317,7 +316,7 @@ impl Shared {
             "amoskys_bus_retries_total", "agent" => agent.as_str().to_owned(), "reason" => reason
         )
         .increment(1);
-        let Some(more) = self.forks.pass(&format!("wait/{agent}/{reason}"), Instant::now()) else {
+        let Some(more) = self.limited.pass(&format!("{agent}/{reason}"), Instant::now()) else {
             return;
         };
         let text = format!(
