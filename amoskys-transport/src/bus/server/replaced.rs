@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use amoskys_core::Name;
 use amoskys_core::event::AuditOutcome;
 
 use super::shared::Shared;
 use super::standing::Changes;
-use crate::key::TrustMap;
+use crate::key::{PublicKey, TrustMap};
 
 /// Keys named in one entry; more are only counted.
 const NAMED: usize = 20;
@@ -44,10 +45,14 @@ impl Replaced {
         let trust = shared.options.trust.snapshot();
         if !Arc::ptr_eq(&trust, &self.trust) {
             let (added, removed) = (missing(&trust, &self.trust), missing(&self.trust, &trust));
-            audit(
-                "trust.replaced",
-                format!("keys added: {added}; keys removed: {removed}"),
-            );
+            let retired = list(keys(&trust).filter(|(agent, key)| {
+                trust.is_retired(agent, key.id()) && !self.trust.is_retired(agent, key.id())
+            }));
+            let mut text = format!("keys added: {added}; keys removed: {removed}");
+            if retired != "none" {
+                let _ = write!(text, "; keys retired: {retired}");
+            }
+            audit("trust.replaced", text);
             self.trust = trust;
         }
         let tls = number(shared);
@@ -68,12 +73,18 @@ fn number(shared: &Shared) -> u64 {
 
 /// The keys of one map that are not in the other.
 fn missing(of: &TrustMap, other: &TrustMap) -> String {
-    let keys = of
-        .iter()
-        .flat_map(|(agent, keys)| keys.iter().map(move |key| (agent, key)));
-    let mut missing = keys.filter(|(agent, key)| other.key(agent, key.id()) != Some(*key));
+    list(keys(of).filter(|(agent, key)| other.key(agent, key.id()) != Some(*key)))
+}
+
+fn keys(of: &TrustMap) -> impl Iterator<Item = (&Name, &PublicKey)> {
+    of.iter()
+        .flat_map(|(agent, keys)| keys.iter().map(move |key| (agent, key)))
+}
+
+/// The names of the first, and how many more there are.
+fn list<'a>(mut keys: impl Iterator<Item = (&'a Name, &'a PublicKey)>) -> String {
     let mut text = String::new();
-    for (agent, key) in missing.by_ref().take(NAMED) {
+    for (agent, key) in keys.by_ref().take(NAMED) {
         let _ = write!(
             text,
             "{}{} of {agent}",
@@ -81,7 +92,7 @@ fn missing(of: &TrustMap, other: &TrustMap) -> String {
             key.id()
         );
     }
-    match missing.count() {
+    match keys.count() {
         0 if text.is_empty() => text.push_str("none"),
         0 => {}
         more => {
