@@ -528,3 +528,100 @@ fn the_same_packets_give_the_same_records() {
     assert_eq!(first.flows, second.flows);
     assert_eq!(first.dns, second.dns);
 }
+
+/// A packet of 100 bytes of UDP payload in two fragments, by version 4 or 6.
+fn fragments(version: u8, id: u8) -> [Frame; 2] {
+    let udp = [&[0x30, 0x39, 0, 9, 0, 108, 0, 0][..], &[7; 100]].concat();
+    [(0, &udp[..56]), (56, &udp[56..])].map(|(offset, part): (usize, &[u8])| {
+        let more = u8::from(offset == 0);
+        let units = (offset / 8) as u8;
+        let mut bytes = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+        if version == 4 {
+            bytes.extend([
+                8,
+                0,
+                0x45,
+                0,
+                0,
+                20 + part.len() as u8,
+                0,
+                id,
+                more << 5,
+                units,
+                64,
+                17,
+                0,
+                0,
+            ]);
+            bytes.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+        } else {
+            bytes.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 8 + part.len() as u8, 44, 64]);
+            bytes.extend([[0x20; 16], [0x30; 16]].concat());
+            bytes.extend([17, 0, 0, units << 3 | more, 0, 0, 0, id]);
+        }
+        bytes.extend(part);
+        Frame {
+            nanos: i64::from(id) * SECOND + offset as i64,
+            bytes,
+        }
+    })
+}
+
+#[test]
+fn fragments_belong_to_the_flow_of_their_first_if_asked() {
+    for version in [4, 6] {
+        for follow_fragments in [false, true] {
+            let config = FlowConfig {
+                follow_fragments,
+                start_records: false,
+                ..FlowConfig::default()
+            };
+            let mut meter = FlowMeter::new(config).unwrap();
+            let mut seen = Ended::default();
+            let [first, later] = fragments(version, 1);
+            let [_, strange] = fragments(version, 2);
+            for frame in [first, later, strange] {
+                meter.push(&frame.packet(), &mut seen);
+            }
+            meter.finish(&mut seen);
+            let ports: Vec<(u16, u64, u64)> = seen
+                .0
+                .iter()
+                .map(|flow| (flow.key.destination_port, flow.packets(), flow.forward.fragments))
+                .collect();
+            let expected = if follow_fragments {
+                // The last one's first was not seen.
+                [(9, 2, 2), (0, 1, 1)]
+            } else {
+                [(9, 1, 1), (0, 2, 2)]
+            };
+            assert_eq!(ports, expected, "version {version}");
+        }
+    }
+}
+
+#[test]
+fn the_first_fragment_is_forgotten_after_a_while() {
+    let config = FlowConfig {
+        follow_fragments: true,
+        start_records: false,
+        ..FlowConfig::default()
+    };
+    let mut meter = FlowMeter::new(config).unwrap();
+    let mut seen = Ended::default();
+    let [first, mut later] = fragments(4, 1);
+    later.nanos = first.nanos + 31 * SECOND;
+    meter.push(&first.packet(), &mut seen);
+    meter.push(&later.packet(), &mut seen);
+    meter.finish(&mut seen);
+    assert_eq!(seen.0.len(), 2);
+}
+
+#[derive(Default)]
+struct Ended(Vec<FlowRecord>);
+
+impl FlowHandler for Ended {
+    fn flow(&mut self, _: Timestamp, record: &FlowRecord) {
+        self.0.push(record.clone());
+    }
+}

@@ -70,6 +70,7 @@ impl FlowHandler for Rows {
 fn meter(packets: &[(LinkType, i64, u32, Vec<u8>)]) {
     let mut meter = FlowMeter::new(FlowConfig {
         max_flows: 16,
+        follow_fragments: true,
         ..FlowConfig::default()
     })
     .unwrap();

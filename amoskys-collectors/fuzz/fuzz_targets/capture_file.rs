@@ -18,7 +18,7 @@ impl FlowHandler for Check {
 
 fuzz_target!(|file: &[u8]| {
     let Ok(mut capture) = CaptureReader::new(file) else { return };
-    let config = FlowConfig { max_flows: 16, ..FlowConfig::default() };
+    let config = FlowConfig { max_flows: 16, follow_fragments: true, ..FlowConfig::default() };
     let Ok(mut meter) = FlowMeter::new(config) else { return };
     while let Ok(Some(packet)) = capture.next_packet() {
         meter.push(&packet, &mut Check);

@@ -37,6 +37,9 @@ pub struct FlowConfig {
     /// How many flows may be open at once. When one more comes, the one unused for longest is ended and counted
     /// as evicted. A flow takes about 700 bytes. Default 65 536; 16 to 64 million.
     pub max_flows: u32,
+    /// Whether IP fragments after the first belong to the flow of the first, found by the packet's id, instead of one
+    /// without ports. One that overtook its first does not. Default false.
+    pub follow_fragments: bool,
     /// How many of a flow's first packets are kept one by one. Default and maximum 20.
     pub sequence_length: u8,
 }
@@ -58,6 +61,7 @@ impl Default for FlowConfig {
             update_interval: Some(Duration::from_secs(5)),
             activity_threshold: Duration::from_secs(5),
             max_flows: 65_536,
+            follow_fragments: false,
             sequence_length: MAX_SEQUENCE_LENGTH,
         }
     }
@@ -147,6 +151,7 @@ pub(super) struct Limits {
     pub(super) sequence_length: u8,
     pub(super) start_records: bool,
     pub(super) never_expire: bool,
+    pub(super) follow_fragments: bool,
 }
 
 impl Limits {
@@ -161,6 +166,7 @@ impl Limits {
             sequence_length: config.sequence_length,
             start_records: config.start_records,
             never_expire: config.never_expire,
+            follow_fragments: config.follow_fragments,
         }
     }
 }

@@ -4,6 +4,7 @@ use amoskys_core::event::{ArpRecord, DnsRecord, FlowEnd, FlowPhase, FlowRecord};
 use super::clock::{Clock, Observed};
 use super::config::{FlowConfig, FlowConfigError, Limits};
 use super::entry::elapsed;
+use super::fragments::Fragments;
 use super::held::Held;
 use super::key::Key;
 use super::snapshot::Snapshot;
@@ -66,6 +67,7 @@ pub struct FlowMeter {
     tick: Tick,
     table: Table,
     held: Held,
+    fragments: Fragments,
     dns: DnsDecoder,
     snapshot: Snapshot,
     stats: MeterStats,
@@ -87,6 +89,7 @@ impl FlowMeter {
             tick: Tick::default(),
             table: Table::new(),
             held: Held::default(),
+            fragments: Fragments::default(),
             dns: DnsDecoder::new(),
             snapshot: Snapshot::default(),
             stats: MeterStats::default(),
@@ -176,7 +179,10 @@ impl FlowMeter {
             self.run_timers(handler);
         }
         match decode(packet) {
-            Decoded::Ip(ip) => {
+            Decoded::Ip(mut ip) => {
+                if ip.fragment && self.limits.follow_fragments {
+                    self.fragments.follow(&mut ip, time);
+                }
                 self.stats.metered += 1;
                 self.count(packet, &ip, time, handler);
             }

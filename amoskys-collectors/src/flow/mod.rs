@@ -6,8 +6,9 @@
 //! key is taken from the *outermost* IP header, so that a tunnel over IP (GRE, IP in IP, VXLAN and so on) is one flow.
 //! VLAN ids and MPLS labels are not part of it. The source is the sender of the flow's first packet.
 //!
-//! - Ports are 0 for protocols without ports, and for fragments after the first, which have no transport header. All
-//!   ICMP messages between two hosts are one flow.
+//! - Ports are 0 for protocols without ports, and for fragments after the first, which have no transport header. With
+//!   [`FlowConfig::follow_fragments`] they are those of the first fragment. All ICMP messages between two hosts are one
+//!   flow.
 //! - Bytes are the IP header's total length, so that link padding does not count; frame bytes are counted too.
 //! - A header that was cut by the capture is used as far as it goes. A packet whose IP header is cut or contradicts
 //!   itself is counted as malformed and belongs to no flow.
@@ -41,6 +42,7 @@ mod columns;
 mod config;
 mod entry;
 mod extra;
+mod fragments;
 mod held;
 mod index;
 mod key;

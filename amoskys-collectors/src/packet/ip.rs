@@ -21,6 +21,7 @@ struct Inner<'a> {
     fragment: bool,
     /// Not the first fragment: what follows is no transport header.
     later_fragment: bool,
+    fragment_id: u32,
 }
 
 /// Reads the IP header at the start of `bytes`. `expected` is the version the link announced, if it did: a header
@@ -61,6 +62,11 @@ fn decode_v4<'a>(bytes: &'a [u8], wire_rest: u32, link: Link<'a>) -> Result<IpPa
         bytes: bytes.get(header_length..end).unwrap_or_default(),
         fragment: fragment & 0x3fff != 0,
         later_fragment: fragment & 0x1fff != 0,
+        fragment_id: if fragment & 0x3fff == 0 {
+            0
+        } else {
+            u32::from(u16::from_be_bytes([head[4], head[5]]))
+        },
     };
     let source = u128::from(u32::from_be_bytes([head[12], head[13], head[14], head[15]]));
     let destination = u128::from(u32::from_be_bytes([head[16], head[17], head[18], head[19]]));
@@ -95,6 +101,7 @@ fn skip_extensions(first: u8, bytes: &[u8]) -> Inner<'_> {
         bytes,
         fragment: false,
         later_fragment: false,
+        fragment_id: 0,
     };
     for _ in 0..MAX_EXTENSIONS {
         // An extension that was cut leaves the protocol at its own number.
@@ -109,6 +116,7 @@ fn skip_extensions(first: u8, bytes: &[u8]) -> Inner<'_> {
             let Some(offset) = be16(inner.bytes, 2) else { break };
             inner.fragment = true;
             inner.later_fragment = offset & 0xfff8 != 0;
+            inner.fragment_id = be32(inner.bytes, 4).unwrap_or_default();
         }
         inner.protocol = next;
         inner.header_length += length as u32;
@@ -180,6 +188,8 @@ fn transport<'a>(
         protocol: inner.protocol,
         ttl,
         fragment: inner.fragment,
+        later_fragment: inner.later_fragment,
+        fragment_id: inner.fragment_id,
         length,
         header_length,
         payload_length: length - header_length,

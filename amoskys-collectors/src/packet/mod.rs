@@ -81,6 +81,10 @@ pub struct IpPacket<'a> {
     pub(crate) ttl: u8,
     /// It is a fragment, the first or a later one.
     pub(crate) fragment: bool,
+    /// It is a later one, without transport header.
+    pub(crate) later_fragment: bool,
+    /// What it shares with the other fragments of its packet; 0 if it is none.
+    pub(crate) fragment_id: u32,
     /// Length from the IP header on, as the header states it.
     pub(crate) length: u32,
     /// Length of IP and transport headers.
