@@ -63,6 +63,16 @@ fn power_is_lost_while_a_fork_is_acted_upon() {
 }
 
 #[test]
+fn power_is_lost_while_records_are_given_up() {
+    lose_power(Program::Shed, 100);
+}
+
+#[test]
+fn power_is_lost_while_a_key_is_replaced() {
+    lose_power(Program::Rotate, 100);
+}
+
+#[test]
 fn power_is_lost_between_segments_that_were_prepared() {
     // Images of it are large: a few, unless many are asked for.
     lose_power(Program::Large, 6);

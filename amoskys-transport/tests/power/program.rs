@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use amoskys_core::config::WhenFull;
 use amoskys_core::{Class, Epoch, Offset, StreamId, Wal};
 use amoskys_transport::{FileSigner, Log, LogOptions, Sealer, Signer, TrustMap, WalOptions};
 use bytes::Bytes;
@@ -29,10 +30,21 @@ pub(crate) enum Program {
     Large,
     /// An agent whose log turns out to be a copy.
     Fork,
+    /// An agent whose full log gives up old records of classes that may be shed.
+    Shed,
+    /// An agent that replaces its signing key, again and again.
+    Rotate,
 }
 
 impl Program {
-    pub(crate) const ALL: [Self; 4] = [Self::Agent, Self::Bus, Self::Large, Self::Fork];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Agent,
+        Self::Bus,
+        Self::Large,
+        Self::Fork,
+        Self::Shed,
+        Self::Rotate,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -40,17 +52,26 @@ impl Program {
             Self::Bus => "bus",
             Self::Large => "large",
             Self::Fork => "fork",
+            Self::Shed => "shed",
+            Self::Rotate => "rotate",
         }
     }
 
     pub(crate) fn options(self) -> LogOptions {
         let wal = WalOptions::new().sync_interval(Duration::from_millis(20));
         let (agent, wal) = match self {
-            Self::Agent | Self::Fork => ("agent", wal.budget_bytes(8 << 20).segment_bytes(12 << 10)),
+            Self::Agent | Self::Fork | Self::Rotate => {
+                ("agent", wal.budget_bytes(8 << 20).segment_bytes(12 << 10))
+            }
             Self::Bus => ("bus", wal.budget_bytes(256 << 10).segment_bytes(16 << 10)),
+            Self::Shed => ("agent", wal.budget_bytes(SHED_BUDGET).segment_bytes(8 << 10)),
             Self::Large => ("agent", wal.budget_bytes(128 << 20).segment_bytes(8 << 20)),
         };
-        LogOptions::new().agent(agent).wal(wal)
+        let when_full = match self {
+            Self::Shed => WhenFull::Shed,
+            _ => WhenFull::Wait,
+        };
+        LogOptions::new().agent(agent).wal(wal).when_full(when_full)
     }
 
     /// The work. `keys` is a directory of the others' keys, which is not looked at.
@@ -61,9 +82,13 @@ impl Program {
             Self::Bus => run_bus(dir, keys, &mut random),
             Self::Large => run_large(dir, &mut random),
             Self::Fork => run_fork(dir, &mut random),
+            Self::Shed => run_shed(dir, &mut random),
+            Self::Rotate => run_rotate(dir, &mut random),
         }
     }
 }
+
+const SHED_BUDGET: u64 = 96 << 10;
 
 /// How many other agents' streams are in the log of the bus.
 pub(crate) const AGENTS: u64 = 12;
@@ -305,6 +330,54 @@ fn run_fork(dir: &Path, random: &mut Random) {
         log.wait();
     }
     log.close();
+}
+
+fn run_shed(dir: &Path, random: &mut Random) {
+    for _ in 0..2 {
+        let mut log = Telling::open(Program::Shed, dir);
+        for _ in 0..120 {
+            // As a pipeline does when there is no room; what is not durable is not given up.
+            while log.log.wal.used_bytes() > SHED_BUDGET - SHED_BUDGET / 8 {
+                log.wait();
+                if !log.log.wal.shed().unwrap() {
+                    break;
+                }
+            }
+            let class = match random.below(20) {
+                0 => Class::Alert,
+                1..8 => Class::Bulk,
+                _ => Class::Telemetry,
+            };
+            log.append_own(class, 1 + random.below(5), 150);
+            if random.below(3) > 0 {
+                log.wait();
+            }
+        }
+        log.close();
+    }
+}
+
+fn run_rotate(dir: &Path, random: &mut Random) {
+    for opening in 0..3 {
+        let mut log = Telling::open(Program::Rotate, dir);
+        for step in 0..12 {
+            for _ in 0..random.below(4) {
+                log.append_own(Class::Telemetry, 1 + random.below(4), 100);
+            }
+            if step % 4 == opening {
+                // Where the hand-over stands, whoever looks at the records finds no event.
+                let new = FileSigner::create(FileSigner::next_path(&dir.join("keys/agent.key"))).unwrap();
+                log.log.rotate_key(Arc::new(new)).unwrap();
+                log.next = log.log.wal.durable().0;
+                tell(format_args!("durable {}", log.next));
+            }
+            log.append_own(Class::Alert, 1, 50);
+            if random.below(2) == 0 {
+                log.wait();
+            }
+        }
+        log.close();
+    }
 }
 
 fn put_durably(dir: &Path, name: &str, content: &[u8]) {
