@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use amoskys_benches::rounds::{is_quick, median, option, print_ratio};
 
 use self::events::{Commit, EVENT_BYTES, commits};
-use self::stores::{BareFile, Fjall, OurLog, SealedLog, Sqlite, Store};
+use self::stores::{BareFile, EncryptedLog, Fjall, OurLog, SealedLog, Sqlite, Store};
 
 /// Events a commit.
 const SIZES: [usize; 3] = [64, 1024, 8192];
@@ -84,6 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut entries = [
             Entry::new(OurLog::default(), &dir),
             Entry::new(SealedLog::default(), &dir),
+            Entry::new(EncryptedLog::default(), &dir),
             Entry::new(BareFile::default(), &dir),
             Entry::new(Sqlite::default(), &dir),
             Entry::new(Fjall::default(), &dir),
@@ -98,14 +99,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         println!(
-            "\n{:<12} {:>12} {:>14} {:>12}  {size} events a commit",
+            "\n{:<16} {:>12} {:>14} {:>12}  {size} events a commit",
             "store", "events/s", "us a commit", "disk/payload"
         );
         for entry in &mut entries {
             entry.store.close();
             let payload = entry.events * EVENT_BYTES as u64;
             println!(
-                "{:<12} {:>12.0} {:>14.1} {:>12.3}  {}",
+                "{:<16} {:>12.0} {:>14.1} {:>12.3}  {}",
                 entry.store.name(),
                 entry.events_per_second(),
                 size as f64 / entry.events_per_second() * 1e6,
@@ -113,8 +114,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 entry.store.does(),
             );
         }
-        for ours in &entries[..2] {
-            for peer in &entries[2..] {
+        for ours in &entries[..3] {
+            for peer in &entries[3..] {
                 let ratio = ours.events_per_second() / peer.events_per_second();
                 ratios.push((format!("{}_{size}", ours.store.name()), peer.store.name(), ratio));
             }

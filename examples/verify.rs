@@ -11,7 +11,7 @@ use std::sync::Arc;
 use amoskys_core::error::Chain;
 use amoskys_transport::audit::{AuditKey, AuditVerifier};
 use amoskys_transport::verify::{Anchors, Verifier};
-use amoskys_transport::{PublicKey, TrustMap};
+use amoskys_transport::{FileLogKeys, PublicKey, TrustMap};
 use clap::Parser;
 use serde::Serialize;
 
@@ -47,6 +47,9 @@ struct Args {
     /// The key of the audit log.
     #[arg(long, value_name = "FILE", requires = "audit")]
     audit_key: Option<PathBuf>,
+    /// Open what is encrypted with the log keys in this file. Without it, only the form of that is checked.
+    #[arg(long, value_name = "FILE")]
+    log_key: Option<PathBuf>,
     /// Print the report as one JSON object.
     #[arg(long)]
     json: bool,
@@ -94,6 +97,9 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
             anchors = anchors.key(public_key(path)?);
         }
         verifier = verifier.anchors(anchors.read()?);
+    }
+    if let Some(path) = &args.log_key {
+        verifier = verifier.log_keys(Arc::new(FileLogKeys::open(path)?));
     }
     let report = verifier.run()?;
     print(args, &report)?;

@@ -126,6 +126,7 @@ pub use self::key::{FileSigner, KeyError, KeyId, PublicKey, SharedTrust, Signer,
 #[cfg_attr(docsrs, doc(cfg(feature = "sled")))]
 pub use self::log::{KeyRotation, Log, LogError, LogOptions};
 pub use self::seal::{Check, Compression, Head, Opener, RecordKind, SealedHeader, Sealer};
+pub use self::wal::{FileLogKeys, LogKey, LogKeyId, LogKeys};
 #[cfg(feature = "sled")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sled")))]
 pub use self::wal::{SledWal, WalOptions};

@@ -4,9 +4,10 @@ use std::error::Error;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use amoskys_core::{Name, Seal, Wal};
-use amoskys_transport::{Log, LogOptions, SledWal, WalOptions};
+use amoskys_transport::{FileLogKeys, Log, LogOptions, SledWal, WalOptions};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use rusqlite::Connection;
 
@@ -81,6 +82,39 @@ impl Store for SealedLog {
         let sealed = log.sealer.seal(unsealed(source, &commit.events))?;
         let offset = log.wal.append(sealed.record)?;
         Ok(log.wal.wait_durable(offset)?)
+    }
+
+    fn close(&mut self) {
+        self.0 = None;
+    }
+}
+
+/// Our log, encrypted.
+#[derive(Default)]
+pub(crate) struct EncryptedLog(Option<Log>);
+
+impl Store for EncryptedLog {
+    fn name(&self) -> &'static str {
+        "append_encrypted"
+    }
+
+    fn does(&self) -> &'static str {
+        "our log, and before it is written: AES-256-GCM"
+    }
+
+    fn open(&mut self, dir: &Path) -> Result<(), Box<dyn Error>> {
+        let keys = FileLogKeys::create(dir.join("log.key"))?;
+        let options = LogOptions::new()
+            .wal(WalOptions::new().budget_bytes(1 << 40))
+            .log_keys(Arc::new(keys));
+        self.0 = Some(Log::open(dir, options)?);
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), Box<dyn Error>> {
+        let wal = &self.0.as_ref().ok_or(NOT_OPEN)?.wal;
+        let offset = wal.append(commit.record.clone())?;
+        Ok(wal.wait_durable(offset)?)
     }
 
     fn close(&mut self) {

@@ -195,6 +195,9 @@ key_table! {
     log.retention: time(SECOND, Duration::from_secs(86_400 * 3650)),
         "How old records of an agent's log may become, read or not, of whatever class; what is older leaves signed gaps. \
          Until they were read, if not set.";
+    log.key_file: Kind::File,
+        "File with the keys the log is encrypted with: a line of 64 hexadecimal digits for each, the current one first; mode \
+         0600. Not encrypted, if not set.";
 
     batch.max_events: Kind::Count { least: 1, most: MAX_EVENTS as u64 },
         "A batch is sealed when it has this many events.";

@@ -78,6 +78,8 @@ pub struct LogSettings {
     pub when_full: WhenFull,
     /// How old records may become, whether they were read or not. Default none: until they were read.
     pub retention: Option<Duration>,
+    /// File with the keys the log is encrypted with. Default none: it is not encrypted.
+    pub key_file: Option<PathBuf>,
 }
 
 /// What a full log does for who wants to append.
@@ -116,6 +118,7 @@ impl Default for LogSettings {
             sync_interval: Duration::from_secs(1),
             when_full: WhenFull::Wait,
             retention: None,
+            key_file: None,
         }
     }
 }

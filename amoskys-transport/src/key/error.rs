@@ -46,6 +46,14 @@ pub enum KeyError {
         /// What should be in it.
         wanted: &'static str,
     },
+    /// It holds no keys to encrypt a log with.
+    #[error("{path} holds no log keys: {reason}", path = path.display())]
+    LogKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The public key beside a secret key is not its public key: one of them was altered or replaced.
     #[error("{public} does not belong to {secret}; restore the one that was altered, or remove {public} if the secret key is right", public = public.display(), secret = secret.display())]
     Mismatch {

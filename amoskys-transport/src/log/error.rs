@@ -26,6 +26,9 @@ pub enum LogError {
     /// The key was not changed, because the log did not take the hand-over.
     #[error("the streams of the log could not be handed over to another signing key")]
     HandOver(#[source] BoxError),
+    /// The key to encrypt the log with cannot be used.
+    #[error("the key that the log is encrypted with cannot be used; restore its file from a backup")]
+    LogKey(#[source] KeyError),
     /// The log's files cannot be opened.
     #[error("the log's files cannot be opened")]
     Wal(#[from] WalError),

@@ -22,7 +22,7 @@ use crate::key::{FileSigner, Signer, TrustMap};
 use crate::seal::{Check, Head, Keyring, Opener, Sealer, seal_gap};
 use crate::wal::lock::DirLock;
 use crate::wal::segment::{list_segments, lock};
-use crate::wal::{Known, Loss, SledWal, create_dir};
+use crate::wal::{FileLogKeys, Known, LogKeys, Loss, SledWal, create_dir};
 
 /// A durable log of sealed batches in a directory, opened or begun: the log itself, the sealer that goes on where
 /// its streams have come to, and the opener.
@@ -92,7 +92,16 @@ impl Log {
         };
         let mut trust = options.trust.clone();
         trust.insert(options.agent.clone(), signer.public_key());
+        let log_keys = match (&options.log_keys, &options.log_key_file) {
+            (Some(keys), _) => Some(keys.clone()),
+            (None, Some(file)) => {
+                let keys = FileLogKeys::open(file).map_err(LogError::LogKey)?;
+                Some(Arc::new(keys) as Arc<dyn LogKeys>)
+            }
+            (None, None) => None,
+        };
         let opening = Opening {
+            log_keys,
             log_dir,
             key_file,
             options,
@@ -188,6 +197,7 @@ fn file_signer(path: &Path) -> Result<Arc<dyn Signer>, LogError> {
 }
 
 struct Opening {
+    log_keys: Option<Arc<dyn LogKeys>>,
     log_dir: PathBuf,
     key_file: PathBuf,
     options: LogOptions,
@@ -250,7 +260,15 @@ impl Opening {
                 retention: self.options.retention,
             };
             let options = &self.options.wal;
-            let wal = SledWal::open_locked(&self.log_dir, dir_lock, options, known, Some(observer), loss)?;
+            let wal = SledWal::open_locked(
+                &self.log_dir,
+                dir_lock,
+                options,
+                known,
+                Some(observer),
+                loss,
+                self.log_keys.clone(),
+            )?;
             let gaps = self.fill(&mut filling, &wal, believed.is_some());
             filling.end = wal.durable().0;
             let current = self.follow_own();
@@ -438,6 +456,7 @@ impl Opening {
             dir,
             agent,
             keeper.floor,
+            self.log_keys.as_deref(),
             (&keeper.base, &at_anchor),
             (&self.trust, &self.keyring),
         );

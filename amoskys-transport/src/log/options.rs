@@ -7,7 +7,7 @@ use amoskys_core::config::{Config, WhenFull};
 
 use crate::key::{Signer, TrustMap};
 use crate::seal::{Check, Compression};
-use crate::wal::WalOptions;
+use crate::wal::{LogKeys, WalOptions};
 
 /// Settings of a [`Log`](super::Log). Each has a default; set what differs.
 #[derive(Clone)]
@@ -21,6 +21,8 @@ pub struct LogOptions {
     pub(crate) wal: WalOptions,
     pub(crate) when_full: WhenFull,
     pub(crate) retention: Option<Duration>,
+    pub(crate) log_keys: Option<Arc<dyn LogKeys>>,
+    pub(crate) log_key_file: Option<PathBuf>,
 }
 
 impl Default for LogOptions {
@@ -35,6 +37,8 @@ impl Default for LogOptions {
             wal: WalOptions::default(),
             when_full: WhenFull::default(),
             retention: None,
+            log_keys: None,
+            log_key_file: None,
         }
     }
 }
@@ -116,6 +120,22 @@ impl LogOptions {
         self.retention = Some(age);
         self
     }
+
+    /// Encrypts the log with these keys: every record from now on, and the values beside it. What is there in plain text
+    /// stays readable, and is not encrypted later. The names of agents, and how many records there are, are seen without
+    /// a key, in the anchor. Default: nothing is encrypted.
+    #[must_use]
+    pub fn log_keys(mut self, keys: Arc<dyn LogKeys>) -> Self {
+        self.log_keys = Some(keys);
+        self
+    }
+
+    /// Encrypts the log with the [keys in a file](crate::FileLogKeys), which must exist when the log is opened.
+    #[must_use]
+    pub fn log_key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.log_key_file = Some(path.into());
+        self
+    }
 }
 
 impl From<&Config> for LogOptions {
@@ -126,6 +146,7 @@ impl From<&Config> for LogOptions {
             .wal(WalOptions::from(&config.log))
             .when_full(config.log.when_full);
         options.retention = config.log.retention;
+        options.log_key_file.clone_from(&config.log.key_file);
         options
     }
 }

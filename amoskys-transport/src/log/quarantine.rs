@@ -13,6 +13,7 @@ use crate::key::TrustMap;
 use crate::seal::Keyring;
 use crate::seal::header::RawHeader;
 use crate::seal::opener::{Signed, check_signature};
+use crate::wal::LogKeys;
 use crate::wal::walk::Depth;
 
 /// Reads the whole log and finds the gaps that have to be recorded for this agent, and where its streams have
@@ -21,12 +22,13 @@ pub(crate) fn find_gaps(
     dir: &Path,
     agent: &Name,
     floor: u64,
+    keys: Option<&dyn LogKeys>,
     (base, anchored): (&Heads, &Heads),
     (trust, keyring): (&TrustMap, &Keyring),
 ) -> io::Result<(Vec<Gap>, Heads)> {
     let mut chains = Chains::new(Some(base), anchored);
     let mut end = Spot::default();
-    walk_log(dir, Depth::Records, u64::MAX, &mut |file, item| {
+    walk_log(dir, Depth::Records, u64::MAX, keys, &mut |file, item| {
         let Item::Record { found, record } = item else {
             return;
         };

@@ -9,7 +9,7 @@ use super::report::{ExplainedGap, Finding, FindingKind, HandOverReport, Place, R
 use super::witness::SeenHeads;
 use crate::key::{KeyId, PublicKey, TrustMap};
 use crate::log::anchor::Anchor;
-use crate::log::chain::{Break, Chains, Misplaced, Spot};
+use crate::log::chain::{Break, Chains, Misplaced, Resolved, Spot};
 use crate::log::trail::Item;
 use crate::seal::Keyring;
 use crate::seal::hand_over::HandOver;
@@ -114,6 +114,7 @@ impl<'a> Inspector<'a> {
                 bytes,
             } => self.segment(file, header, expected, bytes),
             Item::Record { found, record } => self.record(file, found, record),
+            Item::Locked(found) => self.locked(file, found),
             Item::Damage(damage) => self.damaged(file, damage),
             Item::End { end, last } => self.end(file, end, last),
             // On purpose, as the anchor says, and deleted meanwhile: it was still there when the directory was read.
@@ -368,6 +369,22 @@ impl<'a> Inspector<'a> {
         }
     }
 
+    /// A record that is encrypted: what can be seen of it from outside.
+    fn locked(&mut self, file: &SegmentFile, found: Found) {
+        self.end = Spot {
+            segment: file.first,
+            byte: found.pos,
+            offset: found.header.offset,
+        };
+        self.report.next_offset = found.header.offset + 1;
+        self.report.locked_records += 1;
+        if !found.padded {
+            let detail = "the padding behind the record is not zero".to_owned();
+            let offset = Some(found.header.offset);
+            self.add(at(FindingKind::Altered, file, found.pos, offset, detail));
+        }
+    }
+
     /// Whether a record is not left over from what was trimmed.
     fn is_kept(&self, spot: Spot) -> bool {
         self.anchor.is_none_or(|anchor| spot.offset >= anchor.floor)
@@ -461,7 +478,11 @@ impl<'a> Inspector<'a> {
             self.damage.push((self.end, finding));
         }
         let chains = std::mem::take(&mut self.chains);
-        let resolved = chains.resolve(self.end);
+        // What is locked may be what seems to be missing.
+        let resolved = match self.report.locked_records {
+            0 => chains.resolve(self.end),
+            _ => Resolved::default(),
+        };
         let missing = &resolved.missing;
         let explained = &resolved.explained;
         let spans = |hole: &Break, spot: Spot| hole.after.is_none_or(|after| after < spot) && spot <= hole.at;

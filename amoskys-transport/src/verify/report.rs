@@ -26,6 +26,9 @@ pub struct Report {
     pub records: u64,
     /// Events in them.
     pub events: u64,
+    /// Records that are encrypted with a key that was not given: only their checksums and places were checked, and of the
+    /// streams nothing is known.
+    pub locked_records: u64,
     /// Offset of the first record there is.
     pub first_offset: u64,
     /// Offset behind the last.
@@ -356,6 +359,13 @@ impl fmt::Display for Report {
         }
         if self.in_use {
             writeln!(f, "  in use by another process")?;
+        }
+        if self.locked_records > 0 {
+            writeln!(
+                f,
+                "  {} records are encrypted and were not opened: signatures and chains were not checked; give the log's key",
+                self.locked_records
+            )?;
         }
         for stream in &self.streams {
             let (name, first, next) = (&stream.stream, stream.first, stream.next);

@@ -1,5 +1,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::files::{check_keys, check_rest, public_key};
 use super::inspector::{Inspector, Keys};
@@ -10,6 +11,7 @@ use crate::log::anchor::{ANCHOR_FILE, Anchor, AnchorFault, StoredAnchor};
 use crate::log::trail::{Item, walk_log};
 use crate::log::{KEYS_DIR, LOG_DIR};
 use crate::seal::Keyring;
+use crate::wal::LogKeys;
 use crate::wal::lock::DirLock;
 use crate::wal::segment::list_segments;
 use crate::wal::walk::Depth;
@@ -24,6 +26,17 @@ pub struct Verifier {
     trust: TrustMap,
     keys: Vec<PublicKey>,
     seen: Option<SeenHeads>,
+    log_keys: Option<Given>,
+}
+
+/// Keys that were given, not to be shown.
+#[derive(Clone)]
+struct Given(Arc<dyn LogKeys>);
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Given")
+    }
 }
 
 /// Why a log could not be checked. What is wrong with a log is not an error but a [`Finding`].
@@ -64,6 +77,7 @@ impl Verifier {
             trust: TrustMap::new(),
             keys: Vec::new(),
             seen: None,
+            log_keys: None,
         }
     }
 
@@ -85,6 +99,14 @@ impl Verifier {
     #[must_use]
     pub fn trust(mut self, trust: TrustMap) -> Self {
         self.trust = trust;
+        self
+    }
+
+    /// Opens what is encrypted with these keys. Without them, only what can be seen from outside is checked of it:
+    /// checksums, offsets, the anchor.
+    #[must_use]
+    pub fn log_keys(mut self, keys: Arc<dyn LogKeys>) -> Self {
+        self.log_keys = Some(Given(keys));
         self
     }
 
@@ -111,6 +133,7 @@ impl Verifier {
         let (log, keys_dir) = self.find_log()?;
         let any = self.believed(&keys_dir)?;
         let in_use = DirLock::is_taken(&log);
+        let log_keys = self.log_keys.as_ref().map(|given| &*given.0);
         let mut found = Vec::new();
         let stored = match StoredAnchor::read(&log) {
             Ok(stored) => Some(stored),
@@ -134,7 +157,7 @@ impl Verifier {
         }
         if stored.as_ref().is_none_or(|stored| !is_signed(stored, &keys)) {
             // Perhaps the log was handed over to another key than the one that is believed.
-            let walked = walk_log(&log, Depth::Records, u64::MAX, &mut |_, item| {
+            let walked = walk_log(&log, Depth::Records, u64::MAX, log_keys, &mut |_, item| {
                 if let Item::Record { record, .. } = item {
                     keyring.observe(record);
                 }
@@ -188,7 +211,7 @@ impl Verifier {
         }
         // What is behind the anchor of a log in use is being written at this moment.
         let limit = anchor.filter(|_| in_use).map_or(u64::MAX, |anchor| anchor.end);
-        let walked = walk_log(&log, Depth::Records, limit, &mut |file, item| {
+        let walked = walk_log(&log, Depth::Records, limit, log_keys, &mut |file, item| {
             inspector.visit(file, item)
         });
         walked.map_err(|source| VerifyError::Io {

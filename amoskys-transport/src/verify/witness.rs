@@ -189,7 +189,7 @@ impl Anchors {
         }
         let log = self.log_dir();
         let mut result = Ok(());
-        walk_log(&log, Depth::Records, u64::MAX, &mut |_, item| {
+        walk_log(&log, Depth::Records, u64::MAX, None, &mut |_, item| {
             if let Item::Record { found, record } = item
                 && found.intact
                 && result.is_ok()

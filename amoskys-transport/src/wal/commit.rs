@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::format::{ALIGN, RECORD_HEADER, RecordHeader, stored_len};
+use super::crypt::{Cipher, Lock};
+use super::format::{ALIGN, RECORD_ENCRYPTED, RECORD_HEADER, RecordHeader, stored_len};
 use super::observer::Observer;
 use super::segment::{Segment, sync_dir};
 use super::shared::{Failure, Queued, Shared};
@@ -131,8 +132,12 @@ impl Committer {
         let file = segment
             .writable()
             .map_err(|error| Failure::new("opened a segment", error))?;
-        write_group(&file, group, headers).map_err(|error| Failure::new("wrote records", error))?;
-        let end = last.pos + stored_len(last.record.len() as u64);
+        let written = match &segment.layout.lock {
+            Lock::Cipher(cipher) => write_encrypted(&file, group, cipher, headers),
+            _ => write_group(&file, group, headers),
+        };
+        written.map_err(|error| Failure::new("wrote records", error))?;
+        let end = last.pos + last.stored;
         file.sync_data()
             .map_err(|error| Failure::new("made records durable", error))?;
         segment
@@ -246,6 +251,45 @@ fn write_group(file: &File, group: &[Queued], headers: &mut Vec<u8>) -> io::Resu
         }
         write_all_at(file, part[0].pos, &mut slices)?;
     }
+    Ok(())
+}
+
+/// The same for a segment that is encrypted. `buf` is used again.
+fn write_encrypted(file: &File, group: &[Queued], cipher: &Cipher, buf: &mut Vec<u8>) -> io::Result<()> {
+    /// Written in one system call, if no record is larger.
+    const CHUNK: usize = 1 << 20;
+    let mut from = group.first().map_or(0, |queued| queued.pos);
+    buf.clear();
+    for (queued, before) in group.iter().zip(0_u32..) {
+        let start = buf.len();
+        buf.resize(start + RECORD_HEADER, 0);
+        cipher
+            .encrypt(queued.offset, &queued.record, buf)
+            .map_err(io::Error::other)?;
+        let stored = &buf[start + RECORD_HEADER..];
+        let header = RecordHeader {
+            len: u32::try_from(stored.len()).map_err(io::Error::other)?,
+            offset: queued.offset,
+            group: before,
+            crc: crc32fast::hash(stored),
+            flags: RECORD_ENCRYPTED,
+        };
+        buf[start..start + RECORD_HEADER].copy_from_slice(&header.encode(queued.segment.mark));
+        buf.resize(
+            start + usize::try_from(queued.stored).map_err(io::Error::other)?,
+            0,
+        );
+        if buf.len() >= CHUNK {
+            write_all_at(file, from, &mut [IoSlice::new(buf)])?;
+            from += buf.len() as u64;
+            buf.clear();
+        }
+    }
+    if !buf.is_empty() {
+        write_all_at(file, from, &mut [IoSlice::new(buf)])?;
+    }
+    // A record of an unusual size need not be kept room for.
+    buf.shrink_to(2 * CHUNK);
     Ok(())
 }
 

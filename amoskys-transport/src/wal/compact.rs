@@ -25,10 +25,11 @@ use std::sync::Arc;
 use amoskys_core::{BoxError, Offset, Timestamp, WalError};
 use bytes::Bytes;
 
-use super::format::{ALIGN, RecordHeader, SEGMENT_HEADER, SegmentHeader};
-use super::segment::{COMPACT_FILE, Segment, Weights, sync_dir};
+use super::crypt::Lock;
+use super::format::{ALIGN, RECORD_ENCRYPTED, RecordHeader, SegmentHeader};
+use super::segment::{COMPACT_FILE, Segment, Weights, beginning, lock_with, sync_dir};
 use super::shared::{Failure, Shared, new_mark};
-use super::walk::{Depth, Layout, Step, Walk};
+use super::walk::{Content, Depth, Layout, Step, Walk};
 
 /// What is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +131,7 @@ impl Shared {
             before.layout.sparse
                 && before
                     .bytes()
-                    .is_some_and(|bytes| bytes <= self.segment_bytes / 4)
+                    .is_some_and(|bytes| bytes <= before.layout.start + self.segment_bytes / 4)
                 && before.is_fit()
         };
         Some((before.filter(is_small).cloned(), segment.clone()))
@@ -192,19 +193,29 @@ impl Shared {
             .truncate(true)
             .mode(0o600)
             .open(path)?;
+        let key = self.keys.as_ref().map(|keys| keys.current()).transpose();
+        let key = key.map_err(io::Error::other)?;
+        let locked = key.map(|key| lock_with(&key, self.log, mark)).transpose()?;
+        let (slot, layout) = locked.unzip();
+        let layout = Layout {
+            sparse: true,
+            ..layout.unwrap_or_default()
+        };
         let header = SegmentHeader {
             log: self.log,
             first: first.first,
             mark,
             created: Timestamp::now().nanos(),
             sparse: Some(end),
+            encrypted: slot.is_some(),
         };
         let mut out = Writer {
             out: BufWriter::with_capacity(256 << 10, &file),
             mark,
-            bytes: SEGMENT_HEADER as u64,
+            lock: layout.lock.clone(),
+            bytes: layout.start,
         };
-        out.out.write_all(&header.encode())?;
+        out.out.write_all(&beginning(&header, slot.as_ref()))?;
         let mut made = plan.made.into_iter().peekable();
         for segment in old {
             let mut stays = plan
@@ -224,10 +235,10 @@ impl Shared {
                         while let Some((offset, record)) = made.next_if(|(at, _)| *at < found.header.offset) {
                             out.put(offset, &record)?;
                         }
-                        if !found.intact {
-                            return Ok(None);
+                        match walk.content(usize::MAX)? {
+                            Content::Plain(record) if found.intact => out.put(found.header.offset, record)?,
+                            _ => return Ok(None),
                         }
-                        out.put(found.header.offset, walk.payload(usize::MAX)?)?;
                     }
                     Step::Record(_) => {}
                     Step::Damage(_) => return Ok(None),
@@ -243,10 +254,6 @@ impl Shared {
         out.out.flush()?;
         drop(out);
         file.sync_all()?;
-        let layout = Layout {
-            sparse: true,
-            ..Layout::default()
-        };
         let new = Segment::existing(first.path().to_owned(), first.first, mark, layout);
         new.set_bytes(bytes);
         Ok(Some(new))
@@ -282,6 +289,7 @@ impl Shared {
         let mut state = self.lock();
         state.used_bytes = (state.used_bytes + after).saturating_sub(before);
         drop(state);
+        #[cfg(feature = "bus")]
         metrics::counter!("amoskys_log_rewritten_segments_total").increment(1);
         Ok(true)
     }
@@ -311,10 +319,17 @@ fn plan(old: &[Arc<Segment>], mut sifting: Box<dyn Sifting + '_>) -> io::Result<
         let start = (segment.first, segment.layout.start);
         let walk = Walk::new(&*file, Depth::Records, segment.mark, start, u64::MAX)?;
         let mut walk = walk.laid_out(&segment.layout);
+        let usual = match &segment.layout.lock {
+            Lock::Open => 0,
+            _ => RECORD_ENCRYPTED,
+        };
         loop {
             match walk.step()? {
-                Step::Record(found) if found.intact && found.header.flags == 0 => {
-                    let stayed = sifting.stays(found.header.offset, walk.payload(usize::MAX)?);
+                Step::Record(found) if found.intact && found.header.flags == usual => {
+                    let Content::Plain(record) = walk.content(usize::MAX)? else {
+                        return Ok(None);
+                    };
+                    let stayed = sifting.stays(found.header.offset, record);
                     if stayed.map_err(io::Error::other)? {
                         stays.push(found.header.offset);
                     }
@@ -375,18 +390,29 @@ fn weigh(segment: &Segment, sieve: &dyn Sieve) -> io::Result<Weights> {
 struct Writer<'a> {
     out: BufWriter<&'a File>,
     mark: u32,
+    lock: Lock,
     bytes: u64,
 }
 
 impl Writer<'_> {
     fn put(&mut self, offset: u64, record: &[u8]) -> io::Result<()> {
+        let mut encrypted = Vec::new();
+        let (record, flags) = match &self.lock {
+            Lock::Cipher(cipher) => {
+                cipher
+                    .encrypt(offset, record, &mut encrypted)
+                    .map_err(io::Error::other)?;
+                (&encrypted[..], RECORD_ENCRYPTED)
+            }
+            _ => (record, 0),
+        };
         let header = RecordHeader {
             len: u32::try_from(record.len()).map_err(io::Error::other)?,
             offset,
             // All before it is durable.
             group: 0,
             crc: crc32fast::hash(record),
-            flags: 0,
+            flags,
         };
         self.out.write_all(&header.encode(self.mark))?;
         self.out.write_all(record)?;

@@ -15,6 +15,10 @@ pub(crate) const ALIGN: u64 = 8;
 /// Segment flag: records were given up, and what took their place stands at their last offsets; other offsets may be
 /// missing.
 const SPARSE: u8 = 1;
+/// Segment flag: the records are encrypted.
+const ENCRYPTED: u8 = 2;
+/// Record flag: the record is encrypted.
+pub(crate) const RECORD_ENCRYPTED: u32 = 1;
 
 /// No log comes this far; a number beyond it is damage, and counting on from it must not overflow.
 pub(crate) const MAX_OFFSET: u64 = 1 << 62;
@@ -36,6 +40,8 @@ pub(crate) struct SegmentHeader {
     /// Of a segment whose records were given up in part: the offset behind its last record. Files of segments that
     /// begin below that are left over from before.
     pub(crate) sparse: Option<u64>,
+    /// Its records are encrypted, and what is needed to decrypt them stands behind the header.
+    pub(crate) encrypted: bool,
 }
 
 /// Why a segment header cannot be used.
@@ -56,6 +62,9 @@ impl SegmentHeader {
             out[10] |= SPARSE;
             out[52..60].copy_from_slice(&end.to_le_bytes());
         }
+        if self.encrypted {
+            out[10] |= ENCRYPTED;
+        }
         out[16..32].copy_from_slice(&self.log.to_le_bytes());
         out[32..40].copy_from_slice(&self.first.to_le_bytes());
         out[40..44].copy_from_slice(&self.mark.to_le_bytes());
@@ -74,7 +83,7 @@ impl SegmentHeader {
         }
         let version = u16_at(bytes, 8);
         // Bytes 10 to 16 are flags of features that every reader must know.
-        if version != VERSION || bytes[10] & !SPARSE != 0 || bytes[11..16] != [0; 5] {
+        if version != VERSION || bytes[10] & !(SPARSE | ENCRYPTED) != 0 || bytes[11..16] != [0; 5] {
             return Err(HeaderFault::Version(version.max(VERSION + 1)));
         }
         let header = Self {
@@ -83,6 +92,7 @@ impl SegmentHeader {
             mark: u32_at(bytes, 40),
             created: i64::from_le_bytes(array_at(bytes, 44)),
             sparse: (bytes[10] & SPARSE != 0).then(|| u64_at(bytes, 52)),
+            encrypted: bytes[10] & ENCRYPTED != 0,
         };
         let in_range = |end| (header.first..=MAX_OFFSET).contains(&end);
         if header.sparse.is_none_or(in_range) {

@@ -11,8 +11,10 @@
 //!
 //! `docs/formats.md` draws the bytes.
 
+pub(crate) mod crypt;
 pub(crate) mod format;
 pub(crate) mod lock;
+mod log_key;
 mod mark;
 pub(crate) mod segment;
 pub(crate) mod walk;
@@ -40,6 +42,7 @@ mod spare;
 #[cfg(feature = "sled")]
 mod state;
 
+pub use self::log_key::{FileLogKeys, LogKey, LogKeyId, LogKeys};
 #[cfg(feature = "sled")]
 pub use self::options::WalOptions;
 #[cfg(feature = "sled")]

@@ -1,16 +1,19 @@
 //! Reading records back.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use amoskys_core::{Offset, WalError};
 use bytes::Bytes;
 
-use super::format::{ALIGN, RECORD_HEADER, RecordHeader};
+use super::crypt::Lock;
+use super::format::{ALIGN, RECORD_ENCRYPTED, RECORD_HEADER, RecordHeader};
 use super::segment::{Segment, lock};
 use super::shared::Shared;
-use super::walk::{Depth, ReadAt, Step, Walk};
+use super::walk::{Depth, Step, Walk};
 
 /// Most that is read at once, whatever the caller asks for.
 const MAX_READ: usize = 8 << 20;
@@ -140,11 +143,11 @@ fn read_segment(
         None => seek(segment, &file, from, limit)?,
     };
     let max_bytes = max_bytes.min(MAX_READ);
-    let mut chunk = read_chunk(&&*file, pos, max_bytes.max(4 << 10))?;
+    let mut chunk = read_chunk(&file, pos, max_bytes.max(4 << 10))?;
     let mut at = 0;
     let mut taken = 0;
     let mut offset = from;
-    let mut records = Vec::new();
+    let mut records: Vec<(Offset, Range<usize>)> = Vec::new();
     while offset < limit {
         let header = chunk
             .get(at..)
@@ -158,7 +161,7 @@ fn read_segment(
                 break;
             }
             pos = find_again(segment, &file, cursors, (offset, pos), limit)?;
-            (chunk, at) = (read_chunk(&&*file, pos, max_bytes.max(4 << 10))?, 0);
+            (chunk, at) = (read_chunk(&file, pos, max_bytes.max(4 << 10))?, 0);
             continue;
         };
         let here = header.offset;
@@ -169,7 +172,7 @@ fn read_segment(
                 break;
             }
             // The first record is always given, however large.
-            (chunk, at) = (read_chunk(&&*file, pos, RECORD_HEADER + len)?, 0);
+            (chunk, at) = (read_chunk(&file, pos, RECORD_HEADER + len)?, 0);
             if chunk.len() < RECORD_HEADER + len {
                 let reason = format!("the record at byte {pos} is cut off");
                 return Err(Fault::Damaged {
@@ -182,24 +185,18 @@ fn read_segment(
         if !records.is_empty() && taken + len > max_bytes {
             break;
         }
-        let record = chunk.slice(at + RECORD_HEADER..end);
-        let reason = if crc32fast::hash(&record) != header.crc {
-            Some("the checksum does not match")
-        } else if header.flags != 0 {
-            Some("the record was written by a newer version")
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            if !records.is_empty() {
-                break;
+        let stored = &mut chunk[at + RECORD_HEADER..end];
+        let record = match open(stored, &header, &segment.layout.lock) {
+            Ok(range) => at + RECORD_HEADER + range.start..at + RECORD_HEADER + range.end,
+            Err(_) if !records.is_empty() => break,
+            Err(reason) => {
+                cursors.put(segment, here + 1, pos + header.stored_len());
+                return Err(Fault::Damaged {
+                    last: here,
+                    reason: format!("{reason} at byte {pos}"),
+                });
             }
-            cursors.put(segment, here + 1, pos + header.stored_len());
-            return Err(Fault::Damaged {
-                last: here,
-                reason: format!("{reason} at byte {pos}"),
-            });
-        }
+        };
         records.push((Offset(here), record));
         taken += len;
         pos += header.stored_len();
@@ -207,7 +204,26 @@ fn read_segment(
         offset = here + 1;
     }
     cursors.put(segment, offset, pos);
-    Ok(records)
+    let chunk = Bytes::from(chunk);
+    let records = records.into_iter();
+    Ok(records
+        .map(|(offset, range)| (offset, chunk.slice(range)))
+        .collect())
+}
+
+/// Checks a stored record, and decrypts it in its place. Says where in it the record is.
+fn open(stored: &mut [u8], header: &RecordHeader, lock: &Lock) -> Result<Range<usize>, &'static str> {
+    if crc32fast::hash(stored) != header.crc {
+        return Err("the checksum does not match");
+    }
+    match (header.flags, lock) {
+        (0, _) => Ok(0..stored.len()),
+        (RECORD_ENCRYPTED, Lock::Cipher(cipher)) => cipher
+            .decrypt(header.offset, stored)
+            .ok_or("the record does not decrypt, so it was altered,"),
+        (RECORD_ENCRYPTED, _) => Err("what the record was encrypted with is lost"),
+        _ => Err("the record was written by a newer version"),
+    }
 }
 
 /// The place of record `from`.
@@ -285,10 +301,21 @@ fn find_again(
     }
 }
 
-fn read_chunk(file: &impl ReadAt, pos: u64, len: usize) -> io::Result<Bytes> {
-    let left = usize::try_from(file.size()?.saturating_sub(pos)).unwrap_or(usize::MAX);
-    let mut buf = vec![0; len.min(left)];
-    let n = file.read_at(&mut buf, pos)?;
-    buf.truncate(n);
-    Ok(Bytes::from(buf))
+/// Reads into memory that was not filled before.
+fn read_chunk(file: &File, pos: u64, len: usize) -> io::Result<Vec<u8>> {
+    use rustix::buffer::spare_capacity;
+    let left = usize::try_from(file.metadata()?.len().saturating_sub(pos)).unwrap_or(usize::MAX);
+    let len = len.min(left);
+    let mut buf = Vec::with_capacity(len);
+    while buf.len() < len {
+        let at = pos + buf.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut buf), at) {
+            Ok(0) => break,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // There may be room for more than was asked for.
+    buf.truncate(len);
+    Ok(buf)
 }

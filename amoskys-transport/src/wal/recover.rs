@@ -12,8 +12,10 @@ use std::sync::Arc;
 
 use amoskys_core::WalError;
 
+use super::crypt::Lock;
 use super::format::{HeaderFault, SEGMENT_HEADER, VERSION};
 use super::lock::cannot;
+use super::log_key::LogKeys;
 use super::segment::{
     COMPACT_FILE, SPARE_FILE, Segment, SegmentFile, list_segments, read_beginning, sync_dir,
 };
@@ -49,14 +51,22 @@ struct Candidate {
 }
 
 /// Recovers a log. `durable` is an offset known from elsewhere to have been reached.
-pub(crate) fn recover(dir: &Path, durable: u64) -> Result<Recovered, WalError> {
+///
+/// What was encrypted needs its key; without it nothing is changed. `goes_on` says whether a segment with this lock can be
+/// appended to.
+pub(crate) fn recover(
+    dir: &Path,
+    durable: u64,
+    keys: Option<&dyn LogKeys>,
+    goes_on: &dyn Fn(&Lock) -> bool,
+) -> Result<Recovered, WalError> {
     let failed = |error| cannot(format!("{} cannot be read", dir.display()), error);
     let files = list_segments(dir).map_err(failed)?;
     let mut candidates = Vec::with_capacity(files.len());
     let mut recovered = Recovered::default();
     // Before anything is changed: a newer version may mean something by what looks damaged from here.
     for file in files {
-        candidates.push(inspect(file, &mut recovered)?);
+        candidates.push(inspect(file, keys, &mut recovered)?);
     }
     for unfinished in [SPARE_FILE, COMPACT_FILE] {
         match std::fs::remove_file(dir.join(unfinished)) {
@@ -108,7 +118,7 @@ pub(crate) fn recover(dir: &Path, durable: u64) -> Result<Recovered, WalError> {
         // not look like records.
         let ends_here = |next: &Candidate| next.file.first > end.next && end.next >= durable;
         if end.cut || candidates.get(at + 1).is_none_or(ends_here) {
-            let keep = close_tail(candidate, &end, durable, &mut recovered)?;
+            let keep = close_tail(candidate, &end, durable, goes_on, &mut recovered)?;
             if keep {
                 recovered.segments.push(segment);
             }
@@ -152,7 +162,11 @@ fn remove_covered(dir: &Path, candidates: &mut Vec<Candidate>) -> std::io::Resul
     covered.iter().try_for_each(std::fs::remove_file)
 }
 
-fn inspect(file: SegmentFile, recovered: &mut Recovered) -> Result<Candidate, WalError> {
+fn inspect(
+    file: SegmentFile,
+    keys: Option<&dyn LogKeys>,
+    recovered: &mut Recovered,
+) -> Result<Candidate, WalError> {
     let failed = |error| cannot(format!("{} cannot be read", file.path.display()), error);
     let open = File::open(&file.path).map_err(failed)?;
     let beginning = read_beginning(&&open).map_err(failed)?;
@@ -171,11 +185,18 @@ fn inspect(file: SegmentFile, recovered: &mut Recovered) -> Result<Candidate, Wa
         }
     };
     let bytes = open.metadata().map_err(failed)?.len();
+    let layout = beginning.unlock(keys).map_err(|(key, source)| {
+        let reason = format!(
+            "{} is encrypted with the log key {key}, which is not among those given; give it, or use another directory",
+            file.path.display()
+        );
+        WalError::Open { reason, source }
+    })?;
     Ok(Candidate {
         file,
         mark: beginning.mark,
         header_intact,
-        layout: beginning.layout,
+        layout,
         sparse,
         bytes,
     })
@@ -269,6 +290,7 @@ fn close_tail(
     candidate: &Candidate,
     end: &TailEnd,
     durable: u64,
+    goes_on: &dyn Fn(&Lock) -> bool,
     recovered: &mut Recovered,
 ) -> Result<bool, WalError> {
     let failed = |error| {
@@ -284,6 +306,11 @@ fn close_tail(
         if !is_zero(&candidate.file.path).map_err(failed)? {
             set_aside(candidate).map_err(failed)?;
         }
+        return Ok(false);
+    }
+    let goes_on = goes_on(&candidate.layout.lock);
+    if empty && !goes_on && end.next >= durable {
+        // Another takes its place and its name.
         return Ok(false);
     }
     if end.next < durable {
@@ -303,7 +330,7 @@ fn close_tail(
             recovered.cut_bytes += candidate.bytes - end.pos;
         }
     }
-    if candidate.header_intact && candidate.sparse.is_none() {
+    if candidate.header_intact && candidate.sparse.is_none() && goes_on {
         recovered.tail = Some(end.pos);
     }
     Ok(true)

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::format::{
-    HeaderFault, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, parse_segment_name, segment_name,
-};
+use amoskys_core::BoxError;
+
+use super::crypt::{Cipher, ENCRYPTED_START, KeySlot, Lock, SLOTS};
+use super::format::{HeaderFault, RECORD_HEADER, SegmentHeader, parse_segment_name, segment_name};
+use super::log_key::{LogKey, LogKeyId, LogKeys};
 use super::walk::Layout;
 
 /// Name of the file that will become the next segment: zeros only.
@@ -77,7 +79,9 @@ impl Segment {
         first: u64,
         mark: u32,
         spare: Option<&Path>,
+        key: Option<&LogKey>,
     ) -> io::Result<Self> {
+        let locked = key.map(|key| lock_with(key, log, mark)).transpose()?;
         let path = dir.join(segment_name(first));
         let file = match spare {
             Some(spare) => {
@@ -103,8 +107,10 @@ impl Segment {
             mark,
             created,
             sparse: None,
+            encrypted: locked.is_some(),
         };
-        if let Err(error) = file.write_all_at(&header.encode(), 0) {
+        let (slot, layout) = locked.unzip();
+        if let Err(error) = file.write_all_at(&beginning(&header, slot.as_ref()), 0) {
             // Out of space: leave nothing that looks like a damaged segment.
             let _ = std::fs::remove_file(&path);
             return Err(error);
@@ -114,7 +120,7 @@ impl Segment {
         Ok(Self {
             first,
             mark,
-            layout: Layout::default(),
+            layout: layout.unwrap_or_default(),
             path,
             file,
             bytes,
@@ -233,19 +239,75 @@ pub(crate) struct Beginning {
     pub(crate) header: Result<SegmentHeader, HeaderFault>,
     /// The mark of its records: out of the header, or else out of the first record, or else of the others.
     pub(crate) mark: Option<u32>,
+    /// If it is encrypted, and that can still be read: what is needed to decrypt it.
+    pub(crate) slot: Option<KeySlot>,
+    /// Not yet with what decrypts it.
     pub(crate) layout: Layout,
+}
+
+impl Beginning {
+    /// How its records lie, with these keys.
+    ///
+    /// # Errors
+    ///
+    /// The name of the key, if it is not among them.
+    pub(crate) fn unlock(&self, keys: Option<&dyn LogKeys>) -> Result<Layout, (LogKeyId, Option<BoxError>)> {
+        let (Some(slot), Some(mark)) = (self.slot, self.mark) else {
+            return Ok(self.layout.clone());
+        };
+        let key = keys.map(|keys| keys.by_id(slot.key)).transpose();
+        let key = key.map_err(|error| (slot.key, Some(error)))?.flatten();
+        // An embedder's keys may not be what it says.
+        let key = key.filter(|key| key.id() == slot.key).ok_or((slot.key, None))?;
+        let cipher = Cipher::new(&key, &slot, mark).map_err(|error| (slot.key, Some(error.into())))?;
+        Ok(Layout {
+            lock: Lock::Cipher(Arc::new(cipher)),
+            ..self.layout.clone()
+        })
+    }
+}
+
+/// What an encrypted segment is locked with.
+pub(crate) fn lock_with(key: &LogKey, log: u128, mark: u32) -> io::Result<(KeySlot, Layout)> {
+    let slot = KeySlot::draw(key.id(), log).map_err(io::Error::other)?;
+    let cipher = Cipher::new(key, &slot, mark).map_err(io::Error::other)?;
+    Ok((slot, Layout::locked(Lock::Cipher(Arc::new(cipher)))))
+}
+
+/// The bytes before the first record.
+pub(crate) fn beginning(header: &SegmentHeader, slot: Option<&KeySlot>) -> Vec<u8> {
+    let mut out = header.encode().to_vec();
+    if let Some(slot) = slot {
+        for at in SLOTS {
+            out.resize(at as usize, 0);
+            out.extend_from_slice(&slot.encode());
+        }
+    }
+    out
 }
 
 /// Reads the beginning of a segment.
 pub(crate) fn read_beginning(source: &impl super::walk::ReadAt) -> io::Result<Beginning> {
-    let mut bytes = [0; SEGMENT_HEADER + RECORD_HEADER];
+    const LEN: usize = ENCRYPTED_START as usize + RECORD_HEADER;
+    let mut bytes = vec![0; LEN];
     let n = source.read_at(&mut bytes, 0)?;
     let header = SegmentHeader::decode(&bytes[..n]);
+    // Where the header is lost, it still shows whether it was encrypted.
+    let mut slot = None;
+    if header.map_or(true, |header| header.encrypted) {
+        slot = SLOTS
+            .iter()
+            .find_map(|at| KeySlot::decode(&bytes[*at as usize..n.max(*at as usize)]));
+    }
+    let mut layout = match slot.is_some() || header.is_ok_and(|header| header.encrypted) {
+        true => Layout::locked(Lock::Shut),
+        false => Layout::default(),
+    };
     let mark = match &header {
         Ok(header) => Some(header.mark),
         // The mark stands in each record header too, under a checksum of its own.
         Err(_) => {
-            let record = &bytes[SEGMENT_HEADER..];
+            let record = &bytes[layout.start as usize..];
             let mark = u32::from_le_bytes([record[0], record[1], record[2], record[3]]);
             match super::format::RecordHeader::decode(record, mark) {
                 Some(_) if mark != 0 => Some(mark),
@@ -253,11 +315,13 @@ pub(crate) fn read_beginning(source: &impl super::walk::ReadAt) -> io::Result<Be
             }
         }
     };
-    let layout = Layout {
-        sparse: header.is_ok_and(|header| header.sparse.is_some()),
-        ..Layout::default()
-    };
-    Ok(Beginning { header, mark, layout })
+    layout.sparse = header.is_ok_and(|header| header.sparse.is_some());
+    Ok(Beginning {
+        header,
+        mark,
+        slot,
+        layout,
+    })
 }
 
 /// Makes creations, renames and removals in a directory durable.

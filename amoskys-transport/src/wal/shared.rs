@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use amoskys_core::{Offset, WalError};
 use bytes::Bytes;
 
+use super::crypt::{ENCRYPTED_START, OVERHEAD};
 use super::format::{SEGMENT_HEADER, stored_len};
+use super::log_key::LogKeys;
 use super::segment::{Segment, lock, reserve};
 use super::spare::Spare;
 
@@ -36,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) durable: AtomicU64,
     pub(crate) listeners: Mutex<Vec<Arc<Listener>>>,
     pub(crate) spare: Spare,
+    /// If new segments are encrypted.
+    pub(crate) keys: Option<Arc<dyn LogKeys>>,
 }
 
 /// All fields change under one lock, which is never held over a write or a sync.
@@ -77,8 +81,11 @@ pub(crate) struct Queued {
     pub(crate) segment: Arc<Segment>,
     pub(crate) pos: u64,
     pub(crate) offset: u64,
+    /// Of the record as it is here; what is encrypted gets another.
     pub(crate) crc: u32,
     pub(crate) record: Bytes,
+    /// Bytes it will take in the segment.
+    pub(crate) stored: u64,
 }
 
 /// Why the log can no longer be written.
@@ -141,8 +148,10 @@ impl Shared {
                 limit_bytes: self.record_limit,
             });
         }
-        let crc = crc32fast::hash(&record);
-        let stored = stored_len(len);
+        let (crc, stored, beginning) = match self.keys {
+            None => (crc32fast::hash(&record), stored_len(len), SEGMENT_HEADER as u64),
+            Some(_) => (0, stored_len(len + OVERHEAD as u64), ENCRYPTED_START),
+        };
         let mut state = self.lock();
         state.check()?;
         if state.queued_bytes > 0 && state.queued_bytes + stored > self.queue_limit {
@@ -152,7 +161,7 @@ impl Shared {
             });
         }
         // A segment's header comes on top where one must be begun.
-        if state.used_bytes + stored + SEGMENT_HEADER as u64 > budget_bytes {
+        if state.used_bytes + stored + beginning > budget_bytes {
             return Err(WalError::Full {
                 used_bytes: state.used_bytes,
                 budget_bytes,
@@ -167,6 +176,7 @@ impl Shared {
             offset,
             crc,
             record,
+            stored,
         });
         state.queued_bytes += stored;
         state.used_bytes += stored;
@@ -178,8 +188,9 @@ impl Shared {
 
     /// Finds a place for a record and reserves it.
     fn place(&self, state: &mut State, stored: u64) -> Result<(Arc<Segment>, u64), WalError> {
-        let header = SEGMENT_HEADER as u64;
-        let full = |active: &Active| active.pos > header && active.pos + stored > self.segment_bytes;
+        let full = |active: &Active| {
+            active.pos > active.segment.layout.start && active.pos + stored > self.segment_bytes
+        };
         if state.active.as_ref().is_none_or(full) {
             self.begin_segment(state)?;
         }
@@ -215,13 +226,18 @@ impl Shared {
             Ok(mark) => mark,
             Err(error) => return Err(Failure::new("drew a random number", error).to_error()),
         };
-        match Segment::create(&self.dir, self.log, state.next, mark, spare.map(|(path, _)| path)) {
+        let key = match self.keys.as_ref().map(|keys| keys.current()).transpose() {
+            Ok(key) => key,
+            Err(error) => return Err(Failure::new("asked for its key", error).to_error()),
+        };
+        let spare_path = spare.map(|(path, _)| path);
+        match Segment::create(&self.dir, self.log, state.next, mark, spare_path, key.as_ref()) {
             Ok(segment) => {
                 let segment = Arc::new(segment);
                 if let Some(active) = &state.active {
                     active.segment.set_bytes(active.pos);
                 }
-                let pos = SEGMENT_HEADER as u64;
+                let pos = segment.layout.start;
                 let reserved = spare.map_or(pos, |(_, bytes)| bytes);
                 state.used_bytes += pos;
                 state.segments.push_back(segment.clone());

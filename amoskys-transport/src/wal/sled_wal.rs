@@ -11,9 +11,11 @@ use bytes::Bytes;
 
 use super::commit::{Committer, FLOOR};
 use super::compact::Sieve;
+use super::crypt::Lock;
 use super::expiry::Expiry;
 use super::format::SEGMENT_HEADER;
 use super::lock::{DirLock, cannot};
+use super::log_key::LogKeys;
 use super::observer::Observer;
 use super::options::WalOptions;
 use super::read::{Cursors, first_readable, read};
@@ -103,7 +105,7 @@ impl SledWal {
         let dir = dir.as_ref();
         create_dir(dir)?;
         let lock = DirLock::take(dir)?;
-        Self::open_locked(dir, lock, &options, Known::default(), None, Loss::default())
+        Self::open_locked(dir, lock, &options, Known::default(), None, Loss::default(), None)
     }
 
     /// Opens a log whose directory is already locked.
@@ -114,8 +116,19 @@ impl SledWal {
         known: Known,
         observer: Option<Box<dyn Observer>>,
         loss: Loss,
+        keys: Option<Arc<dyn LogKeys>>,
     ) -> Result<Self, WalError> {
-        let recovered = recover(dir, known.durable)?;
+        let current = keys.as_ref().map(|keys| keys.current()).transpose();
+        let current = current.map_err(|error| WalError::Open {
+            reason: "the key to encrypt it with cannot be had".to_owned(),
+            source: Some(error),
+        })?;
+        let goes_on = |lock: &Lock| match (lock, &current) {
+            (Lock::Open, None) => true,
+            (Lock::Cipher(cipher), Some(key)) => cipher.of == key.id(),
+            _ => false,
+        };
+        let recovered = recover(dir, known.durable, keys.as_deref(), &goes_on)?;
         if recovered.cut_bytes > 0 {
             tracing::info!(dir = %dir.display(), bytes = recovered.cut_bytes, "cut off what a crash left half written");
         }
@@ -123,7 +136,7 @@ impl SledWal {
             Some(log) => log,
             None => random_identity()?,
         };
-        let store = Arc::new(StateStore::open(dir));
+        let store = Arc::new(StateStore::open(dir, keys.clone()));
         let (damaged, next) = (recovered.damaged, recovered.next);
         let state = initial_state(&recovered, &store);
         let segment_bytes = options.effective_segment_bytes();
@@ -140,6 +153,7 @@ impl SledWal {
             durable: AtomicU64::new(next),
             listeners: Mutex::default(),
             spare: Spare::new(dir, segment_bytes),
+            keys,
         });
         {
             let mut state = shared.lock();

@@ -8,12 +8,14 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use amoskys_core::{BoxError, WalError};
 use bytes::Bytes;
 
+use super::crypt::{OVERHEAD, decrypt_value, encrypt_value};
+use super::log_key::LogKeys;
 use super::segment::{lock, sync_dir};
 
 /// Name of sled's directory.
@@ -27,12 +29,14 @@ const MAX_VALUE: usize = 16 << 20;
 const PIECE: usize = 4 << 10;
 /// Version, three bytes of padding, length, checksum.
 const VALUE_HEADER: usize = 12;
-const VALUE_VERSION: u8 = 1;
+const VALUE_PLAIN: u8 = 1;
+const VALUE_ENCRYPTED: u8 = 2;
 
 /// The values.
-#[derive(Debug)]
 pub(crate) struct StateStore {
     dir: PathBuf,
+    /// If values are encrypted.
+    keys: Option<Arc<dyn LogKeys>>,
     inner: Mutex<Inner>,
 }
 
@@ -55,7 +59,7 @@ enum Store {
 
 impl StateStore {
     /// Opens the store of a log, or begins a new one.
-    pub(crate) fn open(log_dir: &Path) -> Self {
+    pub(crate) fn open(log_dir: &Path, keys: Option<Arc<dyn LogKeys>>) -> Self {
         let dir = log_dir.join(STATE_DIR);
         let store = match open_sled(&dir) {
             Ok(db) => Store::Sled(db),
@@ -72,6 +76,7 @@ impl StateStore {
         };
         Self {
             dir,
+            keys,
             inner: Mutex::new(inner),
         }
     }
@@ -81,7 +86,7 @@ impl StateStore {
         match &inner.store {
             Store::Memory(values) => values.get(name).cloned(),
             Store::Waiting => inner.unsynced.get(name).cloned(),
-            Store::Sled(db) => match guarded(|| load_pieces(db, name)) {
+            Store::Sled(db) => match guarded(|| load_pieces(db, self.keys.as_deref(), name)) {
                 Ok(value) => value,
                 Err(error) => {
                     self.replace(&mut inner, &error);
@@ -105,7 +110,7 @@ impl StateStore {
             .unsynced
             .insert(name.to_owned(), Bytes::copy_from_slice(value));
         if let Store::Sled(db) = &inner.store
-            && let Err(error) = guarded(|| store_pieces(db, name, value))
+            && let Err(error) = guarded(|| store_pieces(db, self.keys.as_deref(), name, value))
         {
             // With all that is not durable, this value too.
             self.replace(&mut inner, &error);
@@ -170,7 +175,7 @@ impl StateStore {
         let stored = match &mut inner.store {
             Store::Sled(db) => guarded(|| {
                 let mut values = inner.unsynced.iter();
-                values.try_for_each(|(name, value)| store_pieces(db, name, value))
+                values.try_for_each(|(name, value)| store_pieces(db, self.keys.as_deref(), name, value))
             }),
             Store::Memory(values) => {
                 values.extend(inner.unsynced.clone());
@@ -328,9 +333,17 @@ fn piece_key(name: &str, piece: u32) -> Vec<u8> {
     key
 }
 
-fn store_pieces(db: &sled::Db, name: &str, value: &[u8]) -> Result<(), BoxError> {
+fn store_pieces(db: &sled::Db, keys: Option<&dyn LogKeys>, name: &str, value: &[u8]) -> Result<(), BoxError> {
+    let encrypted;
+    let (version, value) = match keys {
+        Some(keys) => {
+            encrypted = encrypt_value(&keys.current()?, name, value)?;
+            (VALUE_ENCRYPTED, &encrypted[..])
+        }
+        None => (VALUE_PLAIN, value),
+    };
     let mut whole = Vec::with_capacity(VALUE_HEADER + value.len());
-    whole.extend_from_slice(&[VALUE_VERSION, 0, 0, 0]);
+    whole.extend_from_slice(&[version, 0, 0, 0]);
     whole.extend_from_slice(&u32::try_from(value.len())?.to_le_bytes());
     whole.extend_from_slice(&crc32fast::hash(value).to_le_bytes());
     whole.extend_from_slice(value);
@@ -350,11 +363,11 @@ fn store_pieces(db: &sled::Db, name: &str, value: &[u8]) -> Result<(), BoxError>
     Ok(db.apply_batch(batch)?)
 }
 
-fn load_pieces(db: &sled::Db, name: &str) -> Result<Option<Bytes>, BoxError> {
+fn load_pieces(db: &sled::Db, keys: Option<&dyn LogKeys>, name: &str) -> Result<Option<Bytes>, BoxError> {
     let mut whole = Vec::new();
     for entry in db.range(piece_key(name, 0)..=piece_key(name, u32::MAX)) {
         whole.extend_from_slice(&entry?.1);
-        if whole.len() > VALUE_HEADER + MAX_VALUE {
+        if whole.len() > VALUE_HEADER + MAX_VALUE + 24 + OVERHEAD {
             return Err("a value is longer than any that was stored".into());
         }
     }
@@ -364,7 +377,7 @@ fn load_pieces(db: &sled::Db, name: &str) -> Result<Option<Bytes>, BoxError> {
     let Some((header, value)) = whole.split_first_chunk::<VALUE_HEADER>() else {
         return Err("a value is shorter than its header".into());
     };
-    if header[0] > VALUE_VERSION {
+    if header[0] > VALUE_ENCRYPTED {
         // Of a newer version: as good as lost, but no sign of damage.
         tracing::warn!(
             name,
@@ -376,6 +389,17 @@ fn load_pieces(db: &sled::Db, name: &str) -> Result<Option<Bytes>, BoxError> {
     let crc = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
     if value.len() as u64 != u64::from(stored_len) || crc32fast::hash(value) != crc {
         return Err(format!("the value {name} fails its check").into());
+    }
+    if header[0] == VALUE_ENCRYPTED {
+        let plain = keys.and_then(|keys| decrypt_value(keys, name, value));
+        if plain.is_none() {
+            // As good as lost; with its key it is there again.
+            tracing::warn!(
+                name,
+                "a value beside the log is encrypted with a key that is not among those given"
+            );
+        }
+        return Ok(plain.map(Bytes::from));
     }
     Ok(Some(Bytes::from(whole).slice(VALUE_HEADER..)))
 }
@@ -403,7 +427,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let large: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
         {
-            let store = StateStore::open(dir.path());
+            let store = StateStore::open(dir.path(), None);
             store.store("a", b"1").unwrap();
             store.store("ab", b"2").unwrap();
             store.store("large", &large).unwrap();
@@ -411,7 +435,7 @@ mod tests {
             store.store("shrunk", b"short").unwrap();
             store.store("empty", b"").unwrap();
         }
-        let store = StateStore::open(dir.path());
+        let store = StateStore::open(dir.path(), None);
         assert_eq!(store.load("a").as_deref(), Some(&b"1"[..]));
         assert_eq!(store.load("ab").as_deref(), Some(&b"2"[..]));
         assert_eq!(store.load("large").as_deref(), Some(&large[..]));
@@ -423,14 +447,17 @@ mod tests {
     #[test]
     fn begins_anew_when_its_files_are_damaged() {
         let dir = tempfile::tempdir().unwrap();
-        StateStore::open(dir.path()).store("a", b"1").unwrap();
+        StateStore::open(dir.path(), None).store("a", b"1").unwrap();
         let conf = dir.path().join(STATE_DIR).join("conf");
         std::fs::write(&conf, [0xff; 100]).unwrap();
-        let store = StateStore::open(dir.path());
+        let store = StateStore::open(dir.path(), None);
         assert_eq!(store.load("a"), None);
         store.store("a", b"2").unwrap();
         assert!(dir.path().join(DAMAGED_DIR).exists());
         drop(store);
-        assert_eq!(StateStore::open(dir.path()).load("a").as_deref(), Some(&b"2"[..]));
+        assert_eq!(
+            StateStore::open(dir.path(), None).load("a").as_deref(),
+            Some(&b"2"[..])
+        );
     }
 }

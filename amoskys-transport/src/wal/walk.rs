@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::format::{ALIGN, RECORD_HEADER, RecordHeader, SEGMENT_HEADER};
+use super::crypt::{ENCRYPTED_START, Lock};
+use super::format::{ALIGN, RECORD_ENCRYPTED, RECORD_HEADER, RecordHeader, SEGMENT_HEADER};
 
 /// Something with bytes at positions: a file, or memory.
 pub(crate) trait ReadAt {
@@ -63,6 +64,18 @@ pub(crate) struct Layout {
     pub(crate) start: u64,
     /// Offsets may be missing: records were given up, and what says so takes their place.
     pub(crate) sparse: bool,
+    pub(crate) lock: Lock,
+}
+
+impl Layout {
+    /// Of an encrypted segment.
+    pub(crate) fn locked(lock: Lock) -> Self {
+        Self {
+            start: ENCRYPTED_START,
+            sparse: false,
+            lock,
+        }
+    }
 }
 
 impl Default for Layout {
@@ -70,6 +83,7 @@ impl Default for Layout {
         Self {
             start: SEGMENT_HEADER as u64,
             sparse: false,
+            lock: Lock::Open,
         }
     }
 }
@@ -139,7 +153,21 @@ pub(crate) struct Walk<R> {
     next: u64,
     limit: u64,
     sparse: bool,
+    lock: Lock,
+    /// The current record, decrypted.
+    plain: Vec<u8>,
     current: Option<Found>,
+}
+
+/// What is in a record.
+#[derive(Debug)]
+pub(crate) enum Content<'a> {
+    /// The record, or its beginning.
+    Plain(&'a [u8]),
+    /// It is encrypted, and the key is not known.
+    Locked,
+    /// It does not decrypt, though its checksum may be right.
+    Altered,
 }
 
 impl<R: ReadAt> Walk<R> {
@@ -160,6 +188,8 @@ impl<R: ReadAt> Walk<R> {
             next,
             limit,
             sparse: false,
+            lock: Lock::Open,
+            plain: Vec::new(),
             current: None,
         })
     }
@@ -167,6 +197,7 @@ impl<R: ReadAt> Walk<R> {
     /// The same, of a segment whose records lie like this.
     pub(crate) fn laid_out(mut self, layout: &Layout) -> Self {
         self.sparse = layout.sparse;
+        self.lock = layout.lock.clone();
         self
     }
 
@@ -229,17 +260,43 @@ impl<R: ReadAt> Walk<R> {
         Ok(Step::Record(found))
     }
 
-    /// Up to `limit` bytes of the record that [`step`](Self::step) found last.
+    /// Up to `limit` bytes of the record that [`step`](Self::step) found last; nothing of one that cannot be decrypted.
     ///
     /// # Errors
     ///
     /// If the file cannot be read.
     pub(crate) fn payload(&mut self, limit: usize) -> io::Result<&[u8]> {
-        let Some(found) = self.current else { return Ok(&[]) };
-        self.window.bytes(
-            found.pos + RECORD_HEADER as u64,
-            limit.min(found.header.len as usize),
-        )
+        Ok(match self.content(limit)? {
+            Content::Plain(record) => record,
+            Content::Locked | Content::Altered => &[],
+        })
+    }
+
+    /// What is in the record that [`step`](Self::step) found last: up to `limit` bytes of it.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub(crate) fn content(&mut self, limit: usize) -> io::Result<Content<'_>> {
+        let Some(found) = self.current else {
+            return Ok(Content::Plain(&[]));
+        };
+        let (at, len) = (found.pos + RECORD_HEADER as u64, found.header.len as usize);
+        // In a segment that is not, a record that says it is encrypted is not told from one of a newer version.
+        if found.header.flags & RECORD_ENCRYPTED == 0 || matches!(self.lock, Lock::Open) {
+            return Ok(Content::Plain(self.window.bytes(at, limit.min(len))?));
+        }
+        let Lock::Cipher(cipher) = &self.lock else {
+            return Ok(Content::Locked);
+        };
+        self.plain.clear();
+        self.plain.extend_from_slice(self.window.bytes(at, len)?);
+        Ok(match cipher.decrypt(found.header.offset, &mut self.plain) {
+            Some(range) => {
+                Content::Plain(&self.plain[range.start..range.end.min(range.start.saturating_add(limit))])
+            }
+            None => Content::Altered,
+        })
     }
 
     /// A record header at `pos`, whose record fits into the file.
