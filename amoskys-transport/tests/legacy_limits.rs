@@ -12,7 +12,8 @@ use amoskys_core::{Payload, Shutdown};
 use amoskys_transport::bus::{Bus, BusOptions, BusReport};
 use amoskys_transport::identity::{Credentials, Identity, Reloader, Role, TlsFiles, pki};
 use amoskys_transport::legacy::{LegacyAgent, LegacyAnswer};
-use amoskys_transport::{LogOptions, WalOptions};
+use amoskys_transport::verify::Verifier;
+use amoskys_transport::{FileSigner, LogOptions, WalOptions};
 use fleet::Fleet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 
 struct Running {
     address: String,
+    bus: Arc<Bus>,
     stop: Shutdown,
     task: JoinHandle<BusReport>,
 }
@@ -27,11 +29,12 @@ struct Running {
 impl Running {
     fn start(options: BusOptions) -> Self {
         let (bus, stop) = (Arc::new(Bus::open(options).unwrap()), Shutdown::new());
-        let trigger = stop.clone();
+        let (served, trigger) = (bus.clone(), stop.clone());
         Self {
             address: format!("localhost:{}", bus.local_addr().port()),
             stop,
-            task: tokio::spawn(async move { bus.serve(trigger).await.unwrap() }),
+            bus,
+            task: tokio::spawn(async move { served.serve(trigger).await.unwrap() }),
         }
     }
 
@@ -203,4 +206,40 @@ async fn a_revoked_certificate_ends_its_connection_and_no_other() {
         LegacyAnswer::Ok
     );
     bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_bus_takes_a_new_signing_key_so_does_what_it_seals_for_them() {
+    let fleet = Fleet::new(&["flowagent-1"], &[]);
+    let key_file = Credentials::in_dir(fleet.path("pki"), "bus").signing_key;
+    let next = FileSigner::next_path(&key_file);
+    for key in ["a", "b"] {
+        let bus = Running::start(fleet.bus_options(fleet.legacy()));
+        let agent = connect(&fleet, &bus, "flowagent-1", 1).await;
+        let before = agent.envelope(&format!("{key}-before"), 1);
+        assert_eq!(agent.publish(before.clone()).await.unwrap(), LegacyAnswer::Ok);
+        FileSigner::create(&next).unwrap();
+        let rotation = bus.bus.key_rotation();
+        rotation.begin(Arc::new(FileSigner::open(&next).unwrap()));
+        // The bus writes down what time it is, and hands over with that.
+        let began = Instant::now();
+        loop {
+            match rotation.finish() {
+                Some(finished) => break finished.unwrap(),
+                None => assert!(began.elapsed() < Duration::from_secs(20), "it does not hand over"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(agent.publish(before).await.unwrap(), LegacyAnswer::Ok);
+        let after = agent.envelope(&format!("{key}-after"), 2);
+        assert_eq!(agent.publish(after).await.unwrap(), LegacyAnswer::Ok);
+        bus.stop().await;
+    }
+    // Whoever trusts the first key follows both streams to the last.
+    let report = Verifier::new(fleet.path("bus"))
+        .trust(fleet.readers_trust())
+        .run()
+        .unwrap();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.hand_overs.len(), 4, "{report}");
 }

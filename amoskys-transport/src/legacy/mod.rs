@@ -50,9 +50,10 @@
 //! # What becomes of an envelope
 //!
 //! The envelopes that come while the last are made durable are sealed into one record of a stream of the bus's own: agent
-//! `NAME-gateway`, class telemetry, signed with the key of the bus. Whoever checks signatures needs a line for that name in
-//! his trust map: that of the bus, under the other name. Each envelope is an [`Event`](amoskys_core::Event) whose device is
-//! the agent of the predecessor, whose source is `legacy`, and whose id follows from the agent and the idempotency key.
+//! `NAME-gateway`, class telemetry, signed with the key of the bus, also after that was replaced. Whoever checks signatures
+//! needs a line for that name in his trust map: that of the bus, under the other name, as `pki::Site::gateway` writes it.
+//! Each envelope is an [`Event`](amoskys_core::Event) whose device is the agent of the predecessor, whose source is
+//! `legacy`, and whose id follows from the agent and the idempotency key.
 //!
 //! | [`FlowRecord`](amoskys_core::event::FlowRecord) | from |
 //! |---|---|
