@@ -168,7 +168,7 @@ fn allow_files(limits: &Limits) {
         return;
     }
     limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
-    if setrlimit(Resource::Nofile, limit.clone()).is_err()
+    if setrlimit(Resource::Nofile, limit).is_err()
         || limit.current.is_some_and(|current| current < wanted)
     {
         eprintln!(
