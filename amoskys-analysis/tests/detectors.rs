@@ -8,8 +8,8 @@ use std::num::NonZeroUsize;
 use amoskys_analysis::detectors::{
     Copod, CopodParams, Detector, DetectorError, Ecod, EcodParams, Ensemble, EnsembleParams,
     ExtendedIsolationForest, ExtendedIsolationForestParams, FitScore, Hbos, HbosParams, Knn, KnnDistance,
-    KnnParams, Loda, LodaParams, Lof, LofParams, NearestSample, NearestSampleParams, Pca, PcaParams,
-    PcaScore, StoredDetector,
+    KnnParams, Loda, LodaParams, Lof, LofParams, NearestSample, NearestSampleParams, NoveltyParams, Pca,
+    PcaParams, PcaScore, StoredDetector,
 };
 use amoskys_analysis::model::{ModelFile, ModelFileError, Origin};
 use amoskys_core::FeatureSchema;
@@ -336,6 +336,7 @@ every_detector! {
     extended_isolation_forest: ExtendedIsolationForestParams, "extended_isolation_forest";
     nearest_sample: NearestSampleParams, "nearest_sample";
     ensemble: EnsembleParams, "ensemble";
+    novelty: NoveltyParams, "novelty";
 }
 
 /// Detectors that draw no rows do not care about the order of rows, but for rounding.

@@ -17,8 +17,10 @@
 //! | [`ExtendedIsolationForest`] | rows that random cuts soon part | trees | trees of 256 rows | `trees * 8 * cut columns` |
 //! | [`NearestSample`] | rows far from large groups | samples | 400 rows | 400 distances |
 //! | [`Ensemble`] | what two of three global views see | none | its members | the sum of its members |
+//! | [`Novelty`] | rows unlike honest ones | none | all distinct rows | a search, and `columns^2` |
 //!
-//! Which one? Without knowledge of the data, [`Ensemble`], which scales columns itself. With many rows and little time, [`Hbos`] or
+//! Which one? Without knowledge of the data, [`Ensemble`], which scales columns itself. Where training rows are known to be honest,
+//! [`Novelty`]. With many rows and little time, [`Hbos`] or
 //! [`Loda`]. Each page says what its detector assumes, when it fails and what it costs; `docs/detectors.md` in the repository has
 //! measured quality and speed beside established implementations.
 //!
@@ -77,6 +79,7 @@ mod knn;
 mod loda;
 mod lof;
 mod neighbours;
+mod novelty;
 mod parallel;
 mod pca;
 mod samples;
@@ -93,5 +96,6 @@ pub use self::hbos::{Hbos, HbosParams};
 pub use self::knn::{Knn, KnnDistance, KnnParams};
 pub use self::loda::{Loda, LodaParams};
 pub use self::lof::{Lof, LofParams};
+pub use self::novelty::{Novelty, NoveltyParams};
 pub use self::pca::{Pca, PcaParams, PcaScore};
 pub use self::samples::{NearestSample, NearestSampleParams};

@@ -7,11 +7,21 @@ const NORMAL_IQR: f64 = 1.349;
 /// A column's unit is at least this share of its standard deviation.
 const LEAST_UNIT: f64 = 1e-3;
 
-/// Brings columns to one scale, in one of two ways.
+/// How values are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Form {
+    /// Not at all.
+    Linear,
+    /// Distances from the middle of a column, like logarithms.
+    FromMiddle,
+    /// Distances from zero, like logarithms.
+    FromZero,
+}
+
+/// Brings columns to one scale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Scaling {
-    /// Whether distances from the middle are compressed like logarithms.
-    compressed: bool,
+    form: Form,
     /// The middle or lower end of each column, and units per unit; 0 for a column of one value.
     columns: Vec<(f64, f64)>,
 }
@@ -25,7 +35,7 @@ impl Scaling {
             (low, invert(high - low))
         };
         Self {
-            compressed: false,
+            form: Form::Linear,
             columns: of_columns(rows, column),
         }
     }
@@ -51,7 +61,21 @@ impl Scaling {
             (quantile(values, 0.5), invert(unit.max(LEAST_UNIT * deviation)))
         };
         Self {
-            compressed: true,
+            form: Form::FromMiddle,
+            columns: of_columns(rows, column),
+        }
+    }
+
+    /// `sign(x) ln(1 + |x|)`, then each column from 0 to 1. A column of one value keeps its unit, so that another value is seen.
+    pub(super) fn signed_log(rows: Rows<'_>) -> Self {
+        let column = |values: &mut Vec<f64>| {
+            let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let (low, high) = (signed_log(low), signed_log(high));
+            (low, if high > low { invert(high - low) } else { 1.0 })
+        };
+        Self {
+            form: Form::FromZero,
             columns: of_columns(rows, column),
         }
     }
@@ -68,8 +92,12 @@ impl Scaling {
     /// The rows on this scale, one after another. Finite, whatever the rows hold.
     pub(super) fn apply(&self, rows: Rows<'_>) -> Vec<f64> {
         let scale = |(value, (middle, factor)): (&f64, &(f64, f64))| {
-            let scaled = ((value - middle) * factor).clamp(-1e100, 1e100);
-            if self.compressed { asinh(scaled) } else { scaled }
+            let linear = |value: f64| ((value - middle) * factor).clamp(-1e100, 1e100);
+            match self.form {
+                Form::Linear => linear(*value),
+                Form::FromMiddle => asinh(linear(*value)),
+                Form::FromZero => linear(signed_log(*value)),
+            }
         };
         (0..rows.len())
             .flat_map(|at| rows.row(at).iter().zip(&self.columns).map(scale))
@@ -81,6 +109,10 @@ impl Scaling {
 fn asinh(value: f64) -> f64 {
     let size = value.abs();
     (size + (size * size + 1.0).sqrt()).ln().copysign(value)
+}
+
+fn signed_log(value: f64) -> f64 {
+    value.abs().ln_1p().copysign(value)
 }
 
 fn invert(unit: f64) -> f64 {
@@ -120,6 +152,9 @@ mod tests {
         let scaled = Scaling::robust(rows).apply(rows);
         assert!((scaled[150] - (1.349_f64 / 2.0).asinh()).abs() < 1e-12);
         assert_eq!(scaled[100], 0.0);
+        let scaled = Scaling::signed_log(rows).apply(rows);
+        assert!((scaled[100] - 50e6_f64.ln_1p() / 100e6_f64.ln_1p()).abs() < 1e-12);
+        assert_eq!((scaled[0], scaled[1], scaled[200]), (0.0, 0.0, 1.0));
         // Three quarters of a column are equal: the standard deviation is its unit.
         let values: Vec<f64> = (0..100).map(|n| if n < 80 { 0.0 } else { 5.0 }).collect();
         let rows = Rows::new(&values, 1).unwrap();
@@ -127,7 +162,11 @@ mod tests {
         // Extremes stay finite.
         let values = [f64::MAX, -f64::MAX, 0.0, 1.0];
         let rows = Rows::new(&values, 1).unwrap();
-        for scaling in [Scaling::robust(rows), Scaling::min_max(rows)] {
+        for scaling in [
+            Scaling::robust(rows),
+            Scaling::min_max(rows),
+            Scaling::signed_log(rows),
+        ] {
             assert!(scaling.is_sound() && scaling.apply(rows).iter().all(|value| value.is_finite()));
         }
     }

@@ -1,0 +1,137 @@
+//! How fast do our detectors fit and score a table, beside scikit-learn and PyOD?
+//!
+//! All fit and score the same rows on the same core, with the same parameters, in turns. Python runs as one process that is asked
+//! over a pipe; its start, its imports and its compilation by numba are done before, and only `fit` is timed, which leaves the
+//! scores of the training rows in all of these estimators. The figure of a table is the shortest of the rounds of each, for
+//! whatever else the machine does only adds to it; the ratio of a detector is the geometric mean over the tables.
+//!
+//! ```text
+//! cargo bench -p amoskys-benches --bench compare_detectors -- [--quick] [--python PROGRAM] [--rounds N]
+//! ```
+//!
+//! The tables are the sets of 2,000 rows or more below `$AMOSKYS_DATA/adbench`; without it, random ones of such shapes. `PROGRAM` is
+//! `python3` unless said: that of a virtual environment with `scikit-learn` and `pyod` will do.
+
+#[path = "compare_detectors/peer.rs"]
+mod peer;
+#[path = "compare_detectors/table.rs"]
+mod table;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Instant;
+
+use amoskys_analysis::detectors::{Copod, Ecod, FitScore, Hbos, Knn, Lof, Pca};
+use amoskys_analysis::iforest::{IsolationForest, Rows};
+use amoskys_benches::rounds::{is_quick, option, print_ratio, print_skip};
+use ndarray::Array2;
+
+use self::peer::Python;
+use self::table::Table;
+
+type Fit = fn(&Array2<f64>) -> Result<f64, Box<dyn Error>>;
+
+/// A detector, what the peer is called, and the peer's name in the ratio.
+struct Pair {
+    ours: &'static str,
+    peer: &'static str,
+    fit: Fit,
+}
+
+const PAIRS: [Pair; 7] = [
+    Pair {
+        ours: "iforest",
+        peer: "sklearn",
+        fit: |rows| {
+            let values = Rows::new(rows.as_slice().unwrap_or_default(), rows.ncols())?;
+            let forest = IsolationForest::params().validate()?.fit_rows(values)?;
+            Ok(forest.score(values)?.iter().sum())
+        },
+    },
+    Pair {
+        ours: "hbos",
+        peer: "pyod",
+        fit: |rows| sum(&Hbos::params(), rows),
+    },
+    Pair {
+        ours: "ecod",
+        peer: "pyod",
+        fit: |rows| sum(&Ecod::params(), rows),
+    },
+    Pair {
+        ours: "copod",
+        peer: "pyod",
+        fit: |rows| sum(&Copod::params(), rows),
+    },
+    Pair {
+        ours: "knn",
+        peer: "pyod",
+        fit: |rows| sum(&Knn::params(), rows),
+    },
+    Pair {
+        ours: "lof",
+        peer: "pyod",
+        fit: |rows| sum(&Lof::params(), rows),
+    },
+    Pair {
+        ours: "pca",
+        peer: "pyod",
+        fit: |rows| sum(&Pca::params(), rows),
+    },
+];
+
+/// Fits and scores; the sum keeps the scores from being left out.
+fn sum(params: &impl FitScore, rows: &Array2<f64>) -> Result<f64, Box<dyn Error>> {
+    Ok(params.fit_score(rows.view())?.1.sum())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let rounds = if is_quick() { 2 } else { 5 };
+    let rounds = option("--rounds").map_or(Ok(rounds), |number| number.parse())?;
+    peer::stay_on_one_core()?;
+    let python = option("--python").unwrap_or_else(|| "python3".to_owned());
+    let Some(mut python) = Python::start(&python)? else {
+        print_skip("sklearn");
+        print_skip("pyod");
+        return Ok(());
+    };
+    // In a quick run, what takes no more than a second or so.
+    let most_rows = if is_quick() { 7_000 } else { usize::MAX };
+    let scratch = tempfile::tempdir()?;
+    let mut logs: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    println!(
+        "{:<22} {:>8} {:>5}  {:<8} {:>12} {:>12} {:>8}",
+        "table", "rows", "cols", "detector", "ours s", "peer s", "ratio"
+    );
+    for table in table::tables(most_rows)? {
+        let Table { name, rows } = table;
+        let file = scratch.path().join("rows.f64");
+        python.load(&rows, &file)?;
+        for pair in &PAIRS {
+            let (mut ours, mut theirs) = (f64::INFINITY, f64::INFINITY);
+            for _ in 0..rounds {
+                let start = Instant::now();
+                std::hint::black_box((pair.fit)(&rows)?);
+                ours = ours.min(start.elapsed().as_secs_f64());
+                theirs = theirs.min(python.fit(pair.ours)?);
+            }
+            let ratio = theirs / ours;
+            println!(
+                "{name:<22} {:>8} {:>5}  {:<8} {ours:>12.5} {theirs:>12.5} {ratio:>8.2}",
+                rows.nrows(),
+                rows.ncols(),
+                pair.ours
+            );
+            logs.entry(pair.ours).or_default().push(ratio.ln());
+        }
+    }
+    println!();
+    for Pair { ours, peer, .. } in &PAIRS {
+        if let Some(logs) = logs.get(ours) {
+            #[expect(clippy::cast_precision_loss, reason = "there are a few tables")]
+            let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+            print_ratio(ours, peer, mean.exp());
+        }
+    }
+    Ok(())
+}

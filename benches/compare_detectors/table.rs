@@ -1,0 +1,109 @@
+//! The tables that detectors are timed on.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+use ndarray::Array2;
+
+/// Tables of fewer rows say more about start-up than about speed.
+const LEAST_ROWS: usize = 2000;
+/// Rows and columns of the tables that are made where there are no sets.
+const SHAPES: [(usize, usize); 6] = [
+    (2_000, 20),
+    (4_000, 5),
+    (4_000, 57),
+    (6_000, 36),
+    (20_000, 10),
+    (50_000, 9),
+];
+
+pub(crate) struct Table {
+    pub(crate) name: String,
+    pub(crate) rows: Array2<f64>,
+}
+
+/// The tables of up to so many rows, columns brought to 0..1.
+pub(crate) fn tables(most_rows: usize) -> Result<Vec<Table>, Box<dyn Error>> {
+    let wanted = |rows: usize| (LEAST_ROWS..=most_rows).contains(&rows);
+    let Some(data) = std::env::var_os("AMOSKYS_DATA") else {
+        let made = SHAPES
+            .iter()
+            .filter(|shape| wanted(shape.0))
+            .map(|&(rows, columns)| random(rows, columns));
+        return Ok(made.collect());
+    };
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(Path::new(&data).join("adbench"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "gz") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let mut tables = Vec::new();
+    for path in paths {
+        let table = read(&path)?;
+        if wanted(table.rows.nrows()) {
+            tables.push(table);
+        }
+    }
+    Ok(tables)
+}
+
+/// A set: a header, then rows whose last field is the label.
+fn read(path: &Path) -> Result<Table, Box<dyn Error>> {
+    let mut text = String::new();
+    MultiGzDecoder::new(File::open(path)?).read_to_string(&mut text)?;
+    let columns = text
+        .lines()
+        .next()
+        .map_or(0, |header| header.split(',').count())
+        .saturating_sub(1);
+    let (mut values, mut count) = (Vec::new(), 0);
+    for line in text.lines().skip(1) {
+        for field in line.split(',').take(columns) {
+            values.push(field.parse::<f64>()?);
+        }
+        count += 1;
+    }
+    let mut rows = Array2::from_shape_vec((count, columns), values)?;
+    scale(&mut rows);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(Table {
+        name: name.trim_end_matches(".csv.gz").to_owned(),
+        rows,
+    })
+}
+
+fn scale(rows: &mut Array2<f64>) {
+    for mut column in rows.columns_mut() {
+        let low = column.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let width = if high > low { high - low } else { 1.0 };
+        column.mapv_inplace(|value| (value - low) / width);
+    }
+}
+
+/// Sums of even numbers, half of which are common to neighbouring columns.
+fn random(count: usize, columns: usize) -> Table {
+    let mut state = 1_u64;
+    let mut unit = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        f64::from((state >> 33) as u32) / f64::from(1_u32 << 31)
+    };
+    let mut last = 0.0;
+    let mut rows = Array2::from_shape_simple_fn((count, columns), || {
+        last = 0.5 * last + unit() + unit() - 1.0;
+        last
+    });
+    scale(&mut rows);
+    Table {
+        name: "random".to_owned(),
+        rows,
+    }
+}

@@ -1,0 +1,69 @@
+//! Runs evaluation protocols on labelled data, and sets the results beside those of established tools.
+//!
+//! ```text
+//! cargo run --release --example evaluate -- adbench --data DIR [--format table|csv|json]
+//! cargo run --release --example evaluate -- ids --data DIR
+//! cargo run --release --example evaluate -- ids --train FILE --test FILE
+//! ```
+//!
+//! `DIR` is the folder that holds `adbench/`, `ids/` and so on, or one of these. Each protocol is a module beside this file;
+//! `docs/detectors.md` has the results of this version.
+
+#[path = "evaluate/adbench.rs"]
+mod adbench;
+#[path = "evaluate/ids.rs"]
+mod ids;
+#[path = "evaluate/output.rs"]
+mod output;
+#[path = "evaluate/table.rs"]
+mod table;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::output::Format;
+
+/// Scores detectors on labelled data, by fixed protocols.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    #[command(subcommand)]
+    protocol: Protocol,
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Subcommand)]
+enum Protocol {
+    /// Unsupervised detectors on tables: fitted without labels, the same rows scored.
+    Adbench(adbench::Options),
+    /// Network flows: unsupervised detectors that saw honest training rows only.
+    Ids(ids::Options),
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let run = match &options.protocol {
+        Protocol::Adbench(protocol) => adbench::run(protocol, options.format),
+        Protocol::Ids(protocol) => ids::run(protocol, options.format),
+    };
+    match run {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(error: &(dyn Error + 'static)) {
+    eprintln!("evaluate: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+}
