@@ -45,7 +45,10 @@ impl Heads {
         match (header.kind(), header.gap()) {
             (RecordKind::Gap, Some((end, _))) => {
                 // A gap at the end of a stream moves it on; one in the middle explains what was there before.
-                if header.first() == head.next && header.previous() == head.digest {
+                let joins = header.first() == head.next && header.previous() == head.digest;
+                // An anchor may be older than a gap, and stand amid the records that the gap took the place of.
+                let covers = header.first() < head.next && head.next < next;
+                if joins || covers {
                     *head = Head { next, digest: end };
                 }
             }
