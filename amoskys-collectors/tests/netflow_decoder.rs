@@ -263,6 +263,28 @@ fn records_wait_for_their_template_as_long_as_there_is_room() {
     assert_eq!(bench.stats().sets_without_template, given_up);
 }
 
+/// Exporters that never send their templates do not keep others from waiting for theirs.
+#[test]
+fn what_waits_for_long_makes_room() {
+    let config = NetflowConfig {
+        max_waiting_bytes: 400,
+        max_total_waiting_bytes: 1000,
+        ..NetflowConfig::default()
+    };
+    let mut bench = Bench::with(config);
+    for host in 1..20 {
+        bench.push_from([10, 0, 0, host].into(), &v9(0, &[set(256, &flow(1))]));
+    }
+    let before = bench.stats().sets_without_template;
+    assert!((1..19).contains(&before), "{before}");
+    bench
+        .later(Duration::from_secs(1801))
+        .push(&v9(0, &[set(256, &flow(1))]));
+    assert_eq!(bench.stats().sets_without_template, 19);
+    bench.push(&v9(1, &[set(0, &template(256, &FLOW))]));
+    assert_eq!(bench.found.flows.len(), 1);
+}
+
 #[test]
 fn templates_expire_and_are_limited() {
     let config = NetflowConfig {

@@ -370,6 +370,14 @@ impl Nfcapd {
     }
 }
 
+impl Drop for Nfcapd {
+    fn drop(&mut self) {
+        // It has ended, unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// nfcapd receives what softflowd exports, nfreplay sends it to us.
 #[tokio::test]
 async fn nfreplay_sends_what_nfcapd_received() {

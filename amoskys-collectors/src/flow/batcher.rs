@@ -39,6 +39,8 @@ pub(crate) struct Batcher<S, E> {
     output: mpsc::Sender<Message<E>>,
     device: Name,
     source: Name,
+    /// Where what is reported as lost was lost.
+    stage: &'static str,
     events: Vec<Event>,
     /// Events and packets so far, those left out included.
     place: Place,
@@ -61,6 +63,7 @@ impl<S: Counts, E> Batcher<S, E> {
         output: mpsc::Sender<Message<E>>,
         device: Name,
         source: Name,
+        stage: &'static str,
         resume: Place,
         positions: bool,
     ) -> Self {
@@ -68,6 +71,7 @@ impl<S: Counts, E> Batcher<S, E> {
             output,
             device,
             source,
+            stage,
             events: Vec::new(),
             place: Place {
                 origin: resume.origin,
@@ -125,7 +129,7 @@ impl<S: Counts, E> Batcher<S, E> {
             count,
             unit: unit.to_owned(),
             reason: reason.to_owned(),
-            stage: "capture".to_owned(),
+            stage: self.stage.to_owned(),
         };
         self.add(now, device, || Payload::Loss(Box::new(report)));
     }

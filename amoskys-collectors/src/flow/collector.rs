@@ -214,7 +214,14 @@ impl FlowCollector {
         let mut place = self.resume;
         place.origin = self.origin();
         let positions = self.is_replayable();
-        let batcher = Batcher::new(output, self.device.clone(), self.source.clone(), place, positions);
+        let batcher = Batcher::new(
+            output,
+            self.device.clone(),
+            self.source.clone(),
+            "capture",
+            place,
+            positions,
+        );
         let (config, stop, progress) = (self.config.clone(), self.stop.clone(), self.progress.clone());
         let run: Box<dyn FnOnce() + Send> = match &self.input {
             Input::Files(files) => {

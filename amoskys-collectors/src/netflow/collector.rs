@@ -263,6 +263,7 @@ impl NetflowCollector {
             output,
             self.device.clone(),
             self.source.clone(),
+            "export",
             place,
             replayable,
         );

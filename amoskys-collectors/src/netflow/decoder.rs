@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use amoskys_core::Timestamp;
 
@@ -65,6 +66,8 @@ pub struct NetflowDecoder {
     stats: NetflowStats,
     spans: Vec<Span>,
     v5: Template,
+    /// Sets that waited too long are not looked for before it.
+    next_give_up: Timestamp,
     /// No domain is forgotten before it, so there is no use in looking.
     sweep: Timestamp,
 }
@@ -77,6 +80,10 @@ struct Key {
     domain: u32,
 }
 
+/// Exporters send their templates every half an hour or more often. What waited for longer is given up first.
+const LONGEST_WAIT: Duration = Duration::from_secs(1800);
+/// All exporters' sets are looked through no more often than this.
+const GIVE_UP_INTERVAL: Duration = Duration::from_secs(10);
 /// Length of the header, by version.
 const V9_HEADER: usize = 20;
 const IPFIX_HEADER: usize = 16;
@@ -98,6 +105,7 @@ impl NetflowDecoder {
             stats: NetflowStats::default(),
             spans: Vec::new(),
             v5: v5::template(),
+            next_give_up: Timestamp::MIN,
             sweep: Timestamp::MIN,
         })
     }
@@ -430,6 +438,19 @@ impl NetflowDecoder {
         }
     }
 
+    /// Where little room is left to wait in, those that waited for long make room: exporters that never send their
+    /// templates must not take it from others.
+    fn give_up_old(&mut self, now: Timestamp) {
+        if !self.room.is_waiting_full(&self.config) || now < self.next_give_up {
+            return;
+        }
+        self.next_give_up = now.plus(GIVE_UP_INTERVAL);
+        let oldest = now.minus(LONGEST_WAIT);
+        for domain in self.domains.values_mut() {
+            self.stats.sets_without_template += domain.give_up_old(oldest, &mut self.room);
+        }
+    }
+
     /// Reads the records of a set; says how many, or lets it wait for its template.
     fn data_set(
         &mut self,
@@ -441,6 +462,7 @@ impl NetflowDecoder {
     ) -> Option<Units> {
         let Some(template) = domain.templates.get(&id) else {
             self.stats.waited_sets += 1;
+            self.give_up_old(export.received);
             let waiting = Waiting {
                 export: *export,
                 id,

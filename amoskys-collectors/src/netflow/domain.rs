@@ -52,6 +52,13 @@ pub(super) struct Room {
     waiting: usize,
 }
 
+impl Room {
+    /// Whether sets have to be given up for another to wait.
+    pub(super) fn is_waiting_full(&self, config: &NetflowConfig) -> bool {
+        self.waiting + config.max_waiting_bytes / 2 > config.max_total_waiting_bytes
+    }
+}
+
 impl Waiting {
     fn memory(&self) -> usize {
         size_of::<Self>() + self.set.len()
@@ -138,6 +145,22 @@ impl Domain {
         self.waiting_bytes += memory;
         room.waiting += memory;
         self.waiting.push_back(waiting);
+        given_up
+    }
+
+    /// Gives up what has waited since before `oldest`; says how many sets it was.
+    pub(super) fn give_up_old(&mut self, oldest: Timestamp, room: &mut Room) -> u64 {
+        let mut given_up = 0;
+        while self
+            .waiting
+            .front()
+            .is_some_and(|waiting| waiting.export.received < oldest)
+            && let Some(waiting) = self.waiting.pop_front()
+        {
+            self.waiting_bytes -= waiting.memory();
+            room.waiting -= waiting.memory();
+            given_up += 1;
+        }
         given_up
     }
 
