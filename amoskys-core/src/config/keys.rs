@@ -227,6 +227,11 @@ key_table! {
         "Connections to the bus at a time, of clients that have said who they are; more are refused.";
     bus.max_connections_each: Kind::Count { least: 1, most: 1_000_000 },
         "The same of one agent or analyzer.";
+    bus.max_strangers: Kind::Count { least: 1, most: 1_000_000 },
+        "Connections to the bus at a time, of clients that have not said yet who they are; one that took its time makes room for \
+         the next.";
+    bus.max_strangers_each: Kind::Count { least: 1, most: 1_000_000 },
+        "The same of one address; of IPv6, of one /64.";
     bus.agent_rate: Kind::Count { least: 0, most: 1_000_000_000 },
         "Events the bus takes from each agent in a second; 0 for no limit. What is more waits at the agent.";
     bus.agent_bytes: Kind::Bytes { least: 0, most: 1 << 40 },

@@ -170,6 +170,10 @@ pub struct BusSettings {
     pub max_connections: usize,
     /// The same of one client. Default 16.
     pub max_connections_each: usize,
+    /// Connections at a time, of clients that have not said who they are. Default 1024.
+    pub max_strangers: usize,
+    /// The same of one address. Default 256.
+    pub max_strangers_each: usize,
     /// Events the bus takes from each agent in a second; 0 for no limit, the default.
     pub agent_rate: u64,
     /// Bytes of records the bus takes from each agent in a second; 0 for no limit, the default.
@@ -203,6 +207,8 @@ impl Default for BusSettings {
             retention: None,
             max_connections: 1024,
             max_connections_each: 16,
+            max_strangers: 1024,
+            max_strangers_each: 256,
             agent_rate: 0,
             agent_bytes: 0,
             agent_rates: None,

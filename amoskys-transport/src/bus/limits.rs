@@ -93,6 +93,8 @@ impl Limits {
         let limits = Self {
             connections: settings.max_connections,
             connections_of_one: settings.max_connections_each,
+            strangers: settings.max_strangers,
+            strangers_of_address: settings.max_strangers_each,
             soft_bytes: settings.soft_bytes,
             hard_bytes: settings.hard_bytes,
             rate: Rate {
@@ -105,7 +107,6 @@ impl Limits {
                 .map_or(Ok(BTreeMap::new()), parse_rates)?,
             turn_away_after: settings.turn_away_after,
             longest_penalty: settings.longest_penalty,
-            ..Self::default()
         };
         if limits.hard_bytes < limits.soft_bytes {
             return Err(LimitsError::SoftAboveHard {
@@ -225,6 +226,8 @@ mod tests {
         let mut settings = BusSettings::default();
         settings.max_connections = 1;
         settings.max_connections_each = 2;
+        settings.max_strangers = 11;
+        settings.max_strangers_each = 12;
         settings.soft_bytes = 3 << 20;
         settings.hard_bytes = 4 << 20;
         settings.agent_rate = 5;
@@ -234,6 +237,7 @@ mod tests {
         settings.longest_penalty = Duration::from_secs(10);
         let limits = Limits::of_settings(&settings).unwrap();
         assert_eq!((limits.connections, limits.connections_of_one), (1, 2));
+        assert_eq!((limits.strangers, limits.strangers_of_address), (11, 12));
         assert_eq!((limits.soft_bytes, limits.hard_bytes), (3 << 20, 4 << 20));
         assert_eq!(limits.rate_of(&"any".into()), Rate { events: 5, bytes: 6 });
         assert_eq!(limits.rate_of(&"core".into()), Rate::UNLIMITED);

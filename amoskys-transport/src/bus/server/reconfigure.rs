@@ -13,7 +13,7 @@ use crate::identity::{ReloadError, Reloaded, Reloader, Role};
 use crate::wal::segment::lock;
 
 /// Settings of a bus that are taken into use while it runs.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 13] = [
     "bus.agent_bytes",
     "bus.agent_rate",
     "bus.agent_rates",
@@ -21,6 +21,8 @@ const LIVE: [&str; 11] = [
     "bus.longest_penalty",
     "bus.max_connections",
     "bus.max_connections_each",
+    "bus.max_strangers",
+    "bus.max_strangers_each",
     "bus.retention",
     "bus.soft_bytes",
     "bus.turn_away_after",
