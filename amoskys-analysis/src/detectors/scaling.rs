@@ -92,7 +92,11 @@ impl Scaling {
     /// The rows on this scale, one after another. Finite, whatever the rows hold.
     pub(super) fn apply(&self, rows: Rows<'_>) -> Vec<f64> {
         let scale = |(value, (middle, factor)): (&f64, &(f64, f64))| {
-            let linear = |value: f64| ((value - middle) * factor).clamp(-1e100, 1e100);
+            // A column whose range floats cannot hold has no unit, and says nothing.
+            let linear = |value: f64| match *factor {
+                0.0 => 0.0,
+                factor => ((value - middle) * factor).clamp(-1e100, 1e100),
+            };
             match self.form {
                 Form::Linear => linear(*value),
                 Form::FromMiddle => asinh(linear(*value)),

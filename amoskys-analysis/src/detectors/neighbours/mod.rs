@@ -4,8 +4,9 @@
 //! its size. Up to [`TREE_COLUMNS`] columns a k-d tree is asked, beyond that all distances are computed, as products of
 //! matrices.
 //!
-//! `linfa-nn` was tried in its place. Its trees go through boxed nodes and give up neighbours one by one from a heap, and it
-//! has no notion of equal rows, on which its trees degenerate.
+//! `linfa-nn` was measured in its place: finding the five nearest of 20,000 random rows takes its k-d tree 3 times as long in 5
+//! columns and 6 times as long in 10, its ball tree 14 and 27 times, and of 4,000 rows in 30 columns all of its searches 17 times
+//! and more.
 
 mod all;
 mod distinct;
