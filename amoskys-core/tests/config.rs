@@ -54,11 +54,14 @@ fn every_setting_can_be_set_in_a_file_and_in_the_environment() {
     for key in keys() {
         let value = match (key.name(), key.default_value()) {
             ("bus.cert_dir", _) => dir.to_owned(),
-            ("legacy.trust_map", _) => {
-                let file = format!("{dir}/trust_map.yaml");
-                std::fs::write(&file, "agents:\n").unwrap();
+            ("legacy.trust_map" | "log.key_file" | "audit.key", _) => {
+                let file = format!("{dir}/a-file");
+                std::fs::write(&file, "").unwrap();
                 file
             }
+            ("audit.dir", _) => format!("{dir}/audit"),
+            ("log.retention" | "bus.turn_away_after", _) => "7d".to_owned(),
+            ("bus.agent_rates", _) => "agent=1".to_owned(),
             ("metrics.port" | "health.port", _) => "9101".to_owned(),
             ("agent.name" | "bus.name", _) => "other".to_owned(),
             ("bus.retention", _) => "7d".to_owned(),
@@ -77,13 +80,18 @@ fn every_setting_can_be_set_in_a_file_and_in_the_environment() {
             (name, None) => panic!("{name} has no default"),
         };
         let value = match key.name() {
-            "log.segment_bytes" | "log.budget_bytes" | "legacy.index_bytes" => "1MiB".to_owned(),
+            "log.segment_bytes" | "log.budget_bytes" | "bus.soft_bytes" | "bus.hard_bytes"
+            | "audit.file_bytes" | "legacy.index_bytes" => "1MiB".to_owned(),
+            "log.when_full" => "shed".to_owned(),
+            "bus.turn_away_after" => "7s".to_owned(),
+            "bus.clock_ahead" => "7min".to_owned(),
             "legacy.allow_unsigned" => "true".to_owned(),
             "legacy.window" => "8d".to_owned(),
             "flow.max_flows" => "17".to_owned(),
             "flow.active_timeout" | "flow.idle_timeout" | "flow.update_interval" => "7".to_owned(),
             "log.sync_interval"
             | "bus.retry_timeout"
+            | "bus.heads_interval"
             | "batch.linger"
             | "analysis.checkpoint_interval"
             | "analysis.max_wait" => "7s".to_owned(),
