@@ -22,6 +22,30 @@ fn what_simulated_agents_seal_is_acknowledged_and_stored() {
 }
 
 #[test]
+fn faults_neither_lose_nor_double_anything() {
+    let args = ["--local", "--agents", "20", "--rate", "50", "--duration", "3"];
+    let faults = [
+        "--disconnect-every",
+        "1",
+        "--repeat",
+        "0.2",
+        "--slow-line",
+        "200000",
+        "--kill-every",
+        "1",
+    ];
+    let output = succeed(program("loadgen").args(args).args(faults));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("\nlost: 0 events; "), "{text}");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("faults: "))
+        .expect("the faults");
+    let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(numbers[..3].iter().all(|count| *count > 0), "{line}");
+}
+
+#[test]
 fn a_bus_needs_certificates() {
     let (code, text) = fail(program("loadgen").args(["--bus", "localhost:1"]));
     assert_eq!(code, Some(2));

@@ -207,6 +207,37 @@ fn the_settings_in_this_package_can_be_used() {
 }
 
 #[test]
+fn a_hangup_has_the_bus_read_its_settings_again() {
+    let site = Site::new(&["sensor"]);
+    let (file, port) = (site.path("bus.yaml"), free_port());
+    let write = |settings: &str| std::fs::write(&file, format!("bus:\n{settings}\n")).expect("write");
+    write("  agent_rate: 100");
+    let mut command = site.member("eventbus", "bus");
+    command
+        .env("AMOSKYS_HEALTH_PORT", port.to_string())
+        .arg("--config")
+        .arg(&file)
+        .args(["--listen", "127.0.0.1:0"])
+        .stdout(Stdio::null());
+    let mut bus = command.spawn().expect("start the program");
+    wait_for(port, "/readyz", |status, _| status == 200);
+    let process = bus.id().to_string();
+    let hang_up = |settings: &str, result: &str| {
+        write(settings);
+        succeed(Command::new("kill").args(["-HUP", &process]));
+        let line = format!("amoskys_bus_reconfigurations_total{{result=\"{result}\"}}");
+        wait_for(port, "/metrics", |_, body| {
+            body.lines()
+                .any(|found| found.strip_prefix(&line).is_some_and(|count| count.trim() != "0"))
+        });
+    };
+    hang_up("  agent_rate: many", "failed");
+    hang_up("  agent_rate: 200\n  agent_rates: sensor=0", "ok");
+    succeed(Command::new("kill").arg(&process));
+    assert!(bus.wait().expect("wait for the child").success());
+}
+
+#[test]
 fn health_says_whether_the_bus_is_reached_and_a_signal_ends_all_well() {
     let mut site = Site::new(&["sensor"]);
     let ports = [free_port(), free_port()];
