@@ -11,6 +11,8 @@
 mod events;
 #[path = "compare_wal/stores.rs"]
 mod stores;
+#[path = "compare_wal/streams.rs"]
+mod streams;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -123,7 +125,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         drop(entries);
         std::fs::remove_dir_all(dir)?;
     }
+    let mut rates = Vec::new();
+    for _ in 0..rounds {
+        rates.push(streams::commits_per_second(
+            &scratch.path().join("streams"),
+            time,
+        )?);
+    }
+    rates.sort_by(|(alone, together), (alone2, together2)| {
+        (together / alone).total_cmp(&(together2 / alone2))
+    });
+    let (alone, together) = rates[rates.len() / 2];
+    println!(
+        "\n{} streams, a batch of one event a commit: {together:.0} commits/s; one stream alone: {alone:.0} commits/s",
+        streams::STREAMS
+    );
     println!();
+    print_ratio("many_streams", "one_stream", together / alone);
     for (ours, peer, ratio) in ratios {
         print_ratio(&ours, peer, ratio);
     }
