@@ -4,6 +4,7 @@ use amoskys_core::Name;
 use amoskys_core::event::AuditOutcome;
 
 use super::shared::Shared;
+use crate::bus::refuse::RefuseReason;
 use crate::key::{KeyId, PublicKey, TrustMap};
 use crate::seal::hand_over::{HandOver, MAX_HAND_OVER};
 use crate::seal::header::SIGNATURE;
@@ -59,7 +60,7 @@ pub(crate) fn take(shared: &Shared, hand_over: HandOver, how: &str) {
     let learned = shared.journal.keyring().learn(hand_over);
     let pem = new.to_pem();
     let line = pem.lines().nth(1).unwrap_or_default();
-    let (action, outcome, text) = match learned {
+    let text = match learned {
         Learned::Known => return,
         Learned::New => {
             let text = format!(
@@ -68,7 +69,7 @@ pub(crate) fn take(shared: &Shared, hand_over: HandOver, how: &str) {
                 new.id(),
                 old.id()
             );
-            ("key.handed_over", AuditOutcome::Success, text)
+            text
         }
         Learned::Contradicts | Learned::TooMany => {
             let text = format!(
@@ -80,11 +81,11 @@ pub(crate) fn take(shared: &Shared, hand_over: HandOver, how: &str) {
                     _ => "one of the keys has handed over or taken over before",
                 }
             );
-            ("key.hand_over_refused", AuditOutcome::Denied, text)
+            // As often as the agent likes to show it.
+            return shared.audit_refusal(RefuseReason::KeyRetired, agent.as_str(), agent.as_str(), &text);
         }
     };
-    metrics::counter!("amoskys_bus_hand_overs_total", "action" => action).increment(1);
-    shared
-        .journal
-        .audit(agent.as_str(), action, agent.as_str(), outcome, text);
+    metrics::counter!("amoskys_bus_hand_overs_total", "agent" => agent.to_string()).increment(1);
+    let (name, outcome) = (agent.as_str(), AuditOutcome::Success);
+    shared.journal.audit(name, "key.handed_over", name, outcome, text);
 }
