@@ -7,10 +7,16 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use amoskys_core::{Class, Offset, Open, Seq, Wal, WalError};
+use amoskys_core::config::WhenFull;
+use amoskys_core::{Class, Event, Offset, Open, Seal, Seq, Transform, Unsealed, Wal, WalError};
+use amoskys_transport::protect::{FileSubjectKeys, Protect, Reveal, RevealingOpener, Subject};
 use amoskys_transport::verify::{FindingKind, Verifier};
-use amoskys_transport::{Log, LogError, LogOptions, Opener, PublicKey, SledWal, TrustMap, WalOptions};
+use amoskys_transport::{
+    FileSigner, Log, LogError, LogOptions, Opener, PublicKey, RecordKind, SealedHeader, SledWal, TrustMap,
+    WalOptions,
+};
 use common::{assert_clean, fill, kinds, open, read_all, segments, verify};
 
 const FIXTURE: &str = "tests/fixtures/v1";
@@ -59,6 +65,124 @@ fn write_fixture() {
     for file in files {
         fs::copy(&file, target.join(file.strip_prefix(dir.path()).unwrap())).unwrap();
     }
+}
+
+const FEATURES: &str = "tests/fixtures/v1-features";
+/// The key that the first one hands over to.
+const NEXT_SEED: [u8; 32] = [8; 32];
+
+fn features_options(budget: u64) -> LogOptions {
+    let wal = WalOptions::new().budget_bytes(budget).segment_bytes(4 << 10);
+    LogOptions::new()
+        .agent("fixture")
+        .when_full(WhenFull::Shed)
+        .wal(wal)
+}
+
+/// Writes the fixture of what a log of the first version may hold besides: records that were shed, a new signing key, a
+/// protected event, a new epoch after a fork.
+#[test]
+#[ignore = "writes into the source tree"]
+fn write_features_fixture() {
+    let dir = tempfile::tempdir().unwrap();
+    put_key(dir.path());
+    let mut log = Log::open(dir.path(), features_options(64 << 10)).unwrap();
+    for batch in 0..200 {
+        let class = [Class::Telemetry, Class::Bulk, Class::Telemetry, Class::Alert][batch % 4];
+        let next = log.sealer.head(class).next.0;
+        let record = common::seal(&mut log.sealer, class, next, 2, 60);
+        let last = log.wal.append(record).unwrap();
+        log.wal.wait_durable(last).unwrap();
+        while log.wal.used_bytes() > 56 << 10 && log.wal.shed().unwrap() {}
+    }
+    let next = dir.path().join("keys/agent.key.next");
+    fs::write(&next, NEXT_SEED).unwrap();
+    fs::set_permissions(&next, fs::Permissions::from_mode(0o600)).unwrap();
+    log.rotate_key(Arc::new(FileSigner::open(&next).unwrap()))
+        .unwrap();
+
+    let keys = Arc::new(FileSubjectKeys::open_or_create(dir.path().join("subjects.keys")).unwrap());
+    let mut event = common::event(7, Class::Telemetry, 60);
+    Protect::new(keys, |_: &Event| Some(Subject::new("Miller")))
+        .transform(&mut event)
+        .unwrap();
+    let batch = Unsealed {
+        class: Class::Telemetry,
+        source: &"test".into(),
+        events: &[event],
+        position: None,
+        ledger: None,
+    };
+    let offset = log.wal.append(log.sealer.seal(batch).unwrap().record).unwrap();
+    log.wal.wait_durable(offset).unwrap();
+    let mut note = format!("amoskys fork 1\nold {}\n", log.epoch());
+    for class in [Class::Telemetry, Class::Alert] {
+        let head = log.sealer.head(class);
+        note += &format!("shared {class} {} {}\n", head.next, head.digest);
+    }
+    note += &format!("{:08x}\n", crc32fast::hash(note.as_bytes()));
+    drop(log);
+    fs::write(dir.path().join("log/fork"), note).unwrap();
+    let mut log = Log::open(dir.path(), features_options(1 << 20)).unwrap();
+    assert_eq!(log.epoch().counter, 1);
+    fill(&mut log, 5);
+    drop(log);
+    assert_clean(dir.path());
+    let target = PathBuf::from(FEATURES);
+    let _ = fs::remove_dir_all(&target);
+    fs::create_dir_all(target.join("log")).unwrap();
+    fs::create_dir_all(target.join("keys")).unwrap();
+    let others = [
+        "log/anchor",
+        "log/retired",
+        "keys/agent.pub",
+        "keys/agent.epoch",
+        "subjects.keys",
+    ];
+    let files = segments(dir.path())
+        .into_iter()
+        .chain(others.map(|file| dir.path().join(file)));
+    for file in files {
+        fs::copy(&file, target.join(file.strip_prefix(dir.path()).unwrap())).unwrap();
+    }
+}
+
+#[test]
+fn the_features_of_the_first_version_are_read() {
+    let report = verify(Path::new(FEATURES));
+    assert!(report.is_clean(), "{report}");
+    assert!(report.gaps.iter().any(|gap| gap.reason == "shed"), "{report}");
+
+    let dir = tempfile::tempdir().unwrap();
+    common::copy_dir(Path::new(FEATURES), dir.path());
+    for (file, content) in [
+        ("keys/agent.key", NEXT_SEED.to_vec()),
+        (
+            "subjects.keys",
+            fs::read(dir.path().join("subjects.keys")).unwrap(),
+        ),
+    ] {
+        let path = dir.path().join(file);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let mut log = Log::open(dir.path(), features_options(1 << 20)).unwrap();
+    assert_eq!(log.epoch().counter, 1);
+    let keys = FileSubjectKeys::open(dir.path().join("subjects.keys")).unwrap();
+    let reveal = Reveal::new(Arc::new(keys));
+    let opener = RevealingOpener::new(log.opener.clone(), reveal.clone());
+    let (records, damaged) = read_all(&log);
+    assert!(damaged.is_empty());
+    let (mut events, mut handed_over) = (0, false);
+    for (_, record) in &records {
+        handed_over |= SealedHeader::parse(record).unwrap().kind == RecordKind::HandOver;
+        events += opener.open(record).unwrap().events.len() as u64;
+    }
+    assert!(handed_over && events > 100);
+    assert_eq!(reveal.counts().revealed(), 1);
+    fill(&mut log, 5);
+    drop(log);
+    assert_clean(dir.path());
 }
 
 #[test]

@@ -14,10 +14,21 @@ use proptest::prelude::*;
 enum Op {
     Append(usize),
     Wait,
-    Read { back: u64, max_bytes: usize },
-    Trim { back: u64 },
-    Store { name: u8, len: usize },
+    Read {
+        back: u64,
+        max_bytes: usize,
+    },
+    Trim {
+        back: u64,
+    },
+    Store {
+        name: u8,
+        len: usize,
+    },
+    Sync,
     Reopen,
+    /// What is in the directory, opened by another process: nothing was closed.
+    Crash,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -28,7 +39,9 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0u64..60, 1usize..20_000).prop_map(|(back, max_bytes)| Op::Read { back, max_bytes }),
         2 => (0u64..40).prop_map(|back| Op::Trim { back }),
         1 => (0u8..3, 0usize..9000).prop_map(|(name, len)| Op::Store { name, len }),
+        1 => Just(Op::Sync),
         1 => Just(Op::Reopen),
+        1 => Just(Op::Crash),
     ]
 }
 
@@ -48,12 +61,25 @@ fn open(dir: &Path) -> SledWal {
     SledWal::open(dir, options).unwrap()
 }
 
+/// A copy of a directory in which files come and go.
+fn copy_of_what_is_there(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map_while(Result::ok) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_of_what_is_there(&entry.path(), &target);
+        } else if let Err(error) = std::fs::copy(entry.path(), target) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn behaves_like_a_list(ops in prop::collection::vec(op(), 1..120)) {
-        let dir = tempfile::tempdir().unwrap();
+        let mut dir = tempfile::tempdir().unwrap();
         let mut wal = open(dir.path());
         // The records in the log, the offset of the next one, what was trimmed, and the named values.
         let mut records = BTreeMap::new();
@@ -109,6 +135,24 @@ proptest! {
                 Op::Store { name, len } => {
                     wal.store(&name.to_string(), &record(u64::from(name), len)).unwrap();
                     values.insert(name, len);
+                }
+                Op::Sync => wal.sync().unwrap(),
+                Op::Crash => {
+                    // Files are copied one after the other, so nothing may be under way.
+                    if next > 0 {
+                        wal.wait_durable(Offset(next - 1)).unwrap();
+                    }
+                    let copy = tempfile::tempdir().unwrap();
+                    copy_of_what_is_there(dir.path(), copy.path());
+                    drop(wal);
+                    wal = open(copy.path());
+                    dir = copy;
+                    prop_assert_eq!(wal.durable(), Offset(next));
+                    // How far it was trimmed may not have been written yet.
+                    prop_assert!(wal.first().0 <= floor.max(next));
+                    floor = floor.min(wal.first().0);
+                    // sled writes when it pleases: which of its values a copy has, nobody knows.
+                    values.clear();
                 }
                 Op::Reopen => {
                     drop(wal);
