@@ -168,9 +168,7 @@ fn allow_files(limits: &Limits) {
         return;
     }
     limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
-    if setrlimit(Resource::Nofile, limit).is_err()
-        || limit.current.is_some_and(|current| current < wanted)
-    {
+    if setrlimit(Resource::Nofile, limit).is_err() || limit.current.is_some_and(|current| current < wanted) {
         eprintln!(
             "eventbus: warning: fewer than {wanted} files may be open; raise the limit, or lower bus.max_connections"
         );
