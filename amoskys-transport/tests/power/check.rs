@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use amoskys_core::event::GapReason;
 use amoskys_core::{Class, Offset, Open, Seq, Wal};
@@ -9,7 +10,7 @@ use amoskys_transport::verify::Verifier;
 use amoskys_transport::{FileSigner, Log, RecordKind, SealedHeader, Signer};
 
 use super::common::{event, read_all, seal};
-use super::program::{Program, trust, value};
+use super::program::{OneKey, Program, trust, value};
 
 /// A record that was appended.
 #[derive(Clone, Debug)]
@@ -127,6 +128,9 @@ pub(crate) fn check(
     log.wal.store("last", b"value").unwrap();
     drop(log);
     let mut verifier = Verifier::new(dir);
+    if program == Program::Encrypted {
+        verifier = verifier.log_keys(Arc::new(OneKey));
+    }
     if program == Program::Bus {
         let own = FileSigner::open(dir.join("keys/agent.key")).unwrap();
         verifier = verifier.trust(trust(keys).allow("bus", own.public_key()));

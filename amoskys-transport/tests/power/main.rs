@@ -53,6 +53,11 @@ fn an_agent_loses_its_power() {
 }
 
 #[test]
+fn an_agent_whose_log_is_encrypted_loses_its_power() {
+    lose_power(Program::Encrypted, 80);
+}
+
+#[test]
 fn a_bus_loses_its_power() {
     lose_power(Program::Bus, 120);
 }

@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amoskys_core::config::WhenFull;
-use amoskys_core::{Class, Epoch, Offset, StreamId, Wal};
-use amoskys_transport::{FileSigner, Log, LogOptions, Sealer, Signer, TrustMap, WalOptions};
+use amoskys_core::{BoxError, Class, Epoch, Offset, StreamId, Wal};
+use amoskys_transport::{
+    FileSigner, Log, LogKey, LogKeyId, LogKeys, LogOptions, Sealer, Signer, TrustMap, WalOptions,
+};
 use bytes::Bytes;
 
 use super::common::seal;
@@ -24,6 +26,8 @@ use super::disk::Random;
 pub(crate) enum Program {
     /// An agent: small segments, several openings, trimming, named values, and once a lost store.
     Agent,
+    /// The same, encrypted.
+    Encrypted,
     /// A bus: the streams of many agents in one log, deleted by size.
     Bus,
     /// Segments that are large enough to be prepared ahead.
@@ -37,8 +41,9 @@ pub(crate) enum Program {
 }
 
 impl Program {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Agent,
+        Self::Encrypted,
         Self::Bus,
         Self::Large,
         Self::Fork,
@@ -49,6 +54,7 @@ impl Program {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Agent => "agent",
+            Self::Encrypted => "encrypted",
             Self::Bus => "bus",
             Self::Large => "large",
             Self::Fork => "fork",
@@ -60,7 +66,7 @@ impl Program {
     pub(crate) fn options(self) -> LogOptions {
         let wal = WalOptions::new().sync_interval(Duration::from_millis(20));
         let (agent, wal) = match self {
-            Self::Agent | Self::Fork | Self::Rotate => {
+            Self::Agent | Self::Encrypted | Self::Fork | Self::Rotate => {
                 ("agent", wal.budget_bytes(8 << 20).segment_bytes(12 << 10))
             }
             Self::Bus => ("bus", wal.budget_bytes(256 << 10).segment_bytes(16 << 10)),
@@ -71,14 +77,18 @@ impl Program {
             Self::Shed => WhenFull::Shed,
             _ => WhenFull::Wait,
         };
-        LogOptions::new().agent(agent).wal(wal).when_full(when_full)
+        let options = LogOptions::new().agent(agent).wal(wal).when_full(when_full);
+        match self {
+            Self::Encrypted => options.log_keys(Arc::new(OneKey)),
+            _ => options,
+        }
     }
 
     /// The work. `keys` is a directory of the others' keys, which is not looked at.
     pub(crate) fn run(self, dir: &Path, keys: &Path, seed: u64) {
         let mut random = Random(seed);
         match self {
-            Self::Agent => run_agent(dir, &mut random),
+            Self::Agent | Self::Encrypted => run_agent(self, dir, &mut random),
             Self::Bus => run_bus(dir, keys, &mut random),
             Self::Large => run_large(dir, &mut random),
             Self::Fork => run_fork(dir, &mut random),
@@ -89,6 +99,19 @@ impl Program {
 }
 
 const SHED_BUDGET: u64 = 96 << 10;
+
+/// What the encrypted log is encrypted with.
+pub(crate) struct OneKey;
+
+impl LogKeys for OneKey {
+    fn current(&self) -> Result<LogKey, BoxError> {
+        Ok(LogKey::from_bytes([5; 32]))
+    }
+
+    fn by_id(&self, id: LogKeyId) -> Result<Option<LogKey>, BoxError> {
+        Ok(Some(LogKey::from_bytes([5; 32])).filter(|key| key.id() == id))
+    }
+}
 
 /// How many other agents' streams are in the log of the bus.
 pub(crate) const AGENTS: u64 = 12;
@@ -192,7 +215,7 @@ pub(crate) fn value(name: &str, version: u64) -> Vec<u8> {
     seed.cycle().take(len).collect()
 }
 
-fn run_agent(dir: &Path, random: &mut Random) {
+fn run_agent(program: Program, dir: &Path, random: &mut Random) {
     let mut version = 0;
     for opening in 0..4 {
         if opening == 2 {
@@ -200,7 +223,7 @@ fn run_agent(dir: &Path, random: &mut Random) {
             tell("forget");
             std::fs::remove_dir_all(dir.join("log/state")).unwrap();
         }
-        let mut log = Telling::open(Program::Agent, dir);
+        let mut log = Telling::open(program, dir);
         for step in 0..40 {
             for _ in 0..=random.below(9) {
                 let class = if random.below(4) == 0 {
