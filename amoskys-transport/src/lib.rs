@@ -59,6 +59,16 @@
 //! newer version is read as far as it allows, and can always be stored, chained and passed on while its layout is the
 //! same.
 //!
+//! # Metrics
+//!
+//! Beside those of the [`bus`] and of `legacy`, if a metrics recorder is installed:
+//!
+//! | name | labels | |
+//! |---|---|---|
+//! | `amoskys_signing_key_rotations_total` | `result` | signing keys that handed over (`ok`), or could not (`failed`) |
+//! | `amoskys_log_rewritten_segments_total` | | segments of which records were given up, shed or expired |
+//! | `amoskys_audit_lost_total` | | entries that could not be written to an audit log |
+//!
 //! # Features
 //!
 //! | feature | default | what it turns on |

@@ -33,6 +33,7 @@ const MAX_RECORD: u32 = 4 << 20;
 const MAX_POINTS: usize = 1 << 20;
 
 /// The reason of an entry about a head.
+#[cfg(feature = "bus")]
 pub(crate) fn head_text(next: u64, digest: &Digest) -> String {
     format!("next {next} digest {digest}")
 }
