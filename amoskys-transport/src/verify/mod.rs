@@ -42,5 +42,4 @@ pub use self::report::{
 pub use self::run::{Verifier, VerifyError};
 pub use self::witness::{Anchors, SeenHeads};
 #[cfg(feature = "bus")]
-#[cfg(feature = "bus")]
 pub(crate) use self::witness::{HEAD_ACTION, HEADS_SOURCE, head_text};
