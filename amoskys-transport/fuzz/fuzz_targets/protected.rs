@@ -50,10 +50,11 @@ fuzz_target!(|input: &[u8]| {
         })),
         ..GOOD.clone()
     };
-    assert!(!reveal.reveal(&mut protected(input.to_vec())));
     let Payload::Protected(good) = &GOOD.payload else {
         return;
     };
+    // The fuzzer learns the good one from the comparisons.
+    assert_eq!(reveal.reveal(&mut protected(input.to_vec())), input == good.sealed);
     let mut changed = good.sealed.clone();
     for change in input.chunks_exact(2) {
         let at = usize::from(change[0]) % changed.len();
