@@ -80,7 +80,7 @@ async fn a_flood_on_eight_connections_does_not_starve_twenty_quiet_agents() {
         site.know(name);
     }
     // So little that the log is what everybody waits for.
-    let limits = limits(|limits| limits.soft_bytes = 128 << 10);
+    let limits = limits(|limits| limits.soft_bytes = 64 << 10);
     let bus = Running::new(site.bus_options().limits(limits));
     let quiet = |seed| -> Vec<_> {
         let agents = names.iter().enumerate();
@@ -96,7 +96,7 @@ async fn a_flood_on_eight_connections_does_not_starve_twenty_quiet_agents() {
     // Sealing all of that takes time too, which is not the bus's: it has a thread of its own.
     let flooding = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.unwrap().block_on(run_all(flood, load(100, 50, 2500)))
+        runtime.unwrap().block_on(run_all(flood, load(200, 10, 2500)))
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     let (beside, longest) = run_all(quiet(200), load_of_quiet).await;
