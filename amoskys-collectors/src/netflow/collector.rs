@@ -20,6 +20,9 @@ use crate::flow::position::{Place, origin};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetflowError {
+    /// The address to listen on is not one, or its name is not known.
+    #[error("the address to receive exports on is not known")]
+    Address(#[source] io::Error),
     /// The address could not be listened on.
     #[error("could not receive exports on {address}")]
     Bind {
@@ -153,11 +156,10 @@ impl NetflowCollector {
     ///
     /// If the address cannot be bound, or a setting is out of range.
     pub fn bind(address: impl ToSocketAddrs, config: NetflowConfig) -> Result<Self, NetflowError> {
-        let failed = |source| NetflowError::Bind {
-            address: "the address".to_owned(),
-            source,
-        };
-        let addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(failed)?.collect();
+        let addresses: Vec<SocketAddr> = address
+            .to_socket_addrs()
+            .map_err(NetflowError::Address)?
+            .collect();
         let socket = UdpSocket::bind(addresses.as_slice()).map_err(|source| NetflowError::Bind {
             address: addresses
                 .iter()
