@@ -55,6 +55,18 @@ pub struct FlowRecord {
     pub dns: Option<DnsStats>,
     /// The first packets of the flow in order, 20 unless configured otherwise.
     pub sequence: Vec<PacketSample>,
+    /// Bursts of packets: 1 more than the gaps longer than a second, in either direction. 0 if the source does not
+    /// count them.
+    pub subflows: u64,
+    /// One packet in this many was metered; 0 and 1 mean all. The counts of the record are those of the packets
+    /// metered; see [`scaled`](Self::scaled).
+    pub sampling_rate: u32,
+    /// The tunnel that carried the flow, if the flow was metered inside of one.
+    pub tunnel: Option<FlowTunnel>,
+    /// What the client said in the clear when it began TLS or QUIC.
+    pub tls: Option<TlsHello>,
+    /// The first HTTP request sent in the clear.
+    pub http: Option<HttpRequest>,
 }
 
 impl FlowRecord {
@@ -74,6 +86,16 @@ impl FlowRecord {
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.forward.bytes().saturating_add(self.backward.bytes())
+    }
+
+    /// An estimate of how many there were, from a count of packets or bytes of this record: the count, times the
+    /// sampling rate.
+    #[must_use]
+    pub const fn scaled(&self, count: u64) -> u64 {
+        match self.sampling_rate {
+            0 | 1 => count,
+            rate => count.saturating_mul(rate as u64),
+        }
     }
 }
 
@@ -211,6 +233,32 @@ pub struct FlowDirection {
     pub ttl_max: u8,
     /// The first payload bytes sent, at most 16: enough to tell the protocol, too few to hold content.
     pub first_bytes: Vec<u8>,
+    /// Time of the direction's first packet; `None` without packets, or if the source does not say.
+    pub first: Option<Timestamp>,
+    /// Time of the direction's latest packet; `None` as above.
+    pub last: Option<Timestamp>,
+    /// Smallest length in bytes of a packet's IP and transport headers; 0 without packets, or if the source does
+    /// not say.
+    pub header_min: u32,
+    /// Bulk transfers in this direction.
+    pub bulk: BulkStats,
+    /// Shannon entropy of the direction's first payload bytes, in bits per byte: 0 to 8. `None` if it was not
+    /// measured, or there was no payload.
+    pub entropy: Option<f64>,
+}
+
+/// Bulk transfers of one direction: at least four data packets in a row, with no data packet of the other direction
+/// between them and no pause longer than a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BulkStats {
+    /// How many there were.
+    pub count: u64,
+    /// Their packets.
+    pub packets: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// How long they lasted together, each from its first to its last packet, in nanoseconds.
+    pub duration_ns: u64,
 }
 
 impl FlowDirection {
@@ -434,4 +482,107 @@ pub struct PacketSample {
     /// Time since the packet before in either direction, in microseconds, at most about 71 minutes; 0 for the
     /// first.
     pub gap_us: u32,
+}
+
+/// The tunnel that carried a flow: its innermost one, if there are several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowTunnel {
+    /// What kind of tunnel it is.
+    pub kind: TunnelKind,
+    /// Its number, if it has one: key of GRE, network identifier of VXLAN and Geneve, endpoint identifier of GTP-U.
+    pub id: Option<u32>,
+    /// Where the tunnel begins: source of the packet that carried the flow's first packet.
+    pub source: IpAddr,
+    /// Where it ends: destination of that packet.
+    pub destination: IpAddr,
+}
+
+impl Default for FlowTunnel {
+    /// Between addresses of zeros.
+    fn default() -> Self {
+        let none = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            kind: TunnelKind::default(),
+            id: None,
+            source: none,
+            destination: none,
+        }
+    }
+}
+
+/// What carries packets inside of packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum TunnelKind {
+    /// An IP packet in another one (RFC 2003, RFC 2473, RFC 4213).
+    #[default]
+    IpInIp,
+    /// Generic routing encapsulation (RFC 2784, RFC 2637), of IP or Ethernet.
+    Gre,
+    /// VXLAN (RFC 7348).
+    Vxlan,
+    /// Geneve (RFC 8926).
+    Geneve,
+    /// GTP-U of mobile networks (3GPP TS 29.281).
+    GtpU,
+    /// Teredo (RFC 4380).
+    Teredo,
+}
+
+impl TunnelKind {
+    /// All kinds, in order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::IpInIp,
+        Self::Gre,
+        Self::Vxlan,
+        Self::Geneve,
+        Self::GtpU,
+        Self::Teredo,
+    ];
+
+    /// The name used in files.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::IpInIp => "ip",
+            Self::Gre => "gre",
+            Self::Vxlan => "vxlan",
+            Self::Geneve => "geneve",
+            Self::GtpU => "gtpu",
+            Self::Teredo => "teredo",
+        }
+    }
+}
+
+impl fmt::Display for TunnelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a client says in the clear when it begins TLS (RFC 8446 section 4.1.2), over TCP or in QUIC.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsHello {
+    /// It came in QUIC (RFC 9001), not over TCP.
+    pub quic: bool,
+    /// The highest version offered, as it is on the wire: 0x0303 is TLS 1.2, 0x0304 TLS 1.3.
+    pub version: u16,
+    /// The server that is asked for (RFC 6066); empty if none is. Bytes that are not printable ASCII are `?`.
+    pub server_name: String,
+    /// Application protocols offered (RFC 7301), in order, with commas between; empty if none are. Bytes that are not
+    /// printable ASCII are `?`.
+    pub alpn: String,
+    /// Fingerprint JA4 of the hello: 36 characters.
+    pub ja4: String,
+}
+
+/// The head of an HTTP/1 request in the clear.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// Its method, such as `GET`.
+    pub method: String,
+    /// The header `Host`, cut to 128 bytes; empty if there is none. Bytes that are not printable ASCII are `?`.
+    pub host: String,
+    /// The header `User-Agent`, cut to 128 bytes; empty as above.
+    pub user_agent: String,
 }

@@ -3,8 +3,8 @@
 use super::message::{enumeration, message};
 use super::scalar::Element;
 use crate::event::{
-    DnsQuestion, DnsRecord, DnsStats, FlowDirection, FlowEnd, FlowKey, FlowRecord, IcmpStats, Summary,
-    TcpDirection, TcpFlagCounts, TcpState, TcpStats,
+    BulkStats, DnsQuestion, DnsRecord, DnsStats, FlowDirection, FlowEnd, FlowKey, FlowRecord, FlowTunnel,
+    HttpRequest, IcmpStats, Summary, TcpDirection, TcpFlagCounts, TcpState, TcpStats, TlsHello, TunnelKind,
 };
 
 enumeration! {
@@ -13,6 +13,7 @@ enumeration! {
         Midstream = 0, SynSent = 1, SynReceived = 2, Established = 3, Closing = 4, Closed = 5, Reset = 6,
         Refused = 7,
     }
+    TunnelKind { IpInIp = 0, Gre = 1, Vxlan = 2, Geneve = 3, GtpU = 4, Teredo = 5 }
 }
 
 message! {
@@ -36,6 +37,35 @@ message! {
     17 icmp;
     18 dns;
     19 sequence, repeated;
+    20 subflows;
+    21 sampling_rate;
+    22 tunnel;
+    23 tls;
+    24 http;
+}
+
+message! {
+    FlowTunnel = Self::default(), "FlowTunnel";
+    1 kind;
+    2 id;
+    3 source, required;
+    4 destination, required;
+}
+
+message! {
+    TlsHello = Self::default(), "TlsHello";
+    1 quic;
+    2 version;
+    3 server_name;
+    4 alpn;
+    5 ja4;
+}
+
+message! {
+    HttpRequest = Self::default(), "HttpRequest";
+    1 method;
+    2 host;
+    3 user_agent;
 }
 
 message! {
@@ -60,6 +90,19 @@ message! {
     9 ttl_min;
     10 ttl_max;
     11 first_bytes;
+    12 first_ns => first;
+    13 last_ns => last;
+    14 header_min;
+    15 bulk;
+    16 entropy;
+}
+
+message! {
+    BulkStats = Self::default(), "BulkStats";
+    1 count;
+    2 packets;
+    3 bytes;
+    4 duration_ns;
 }
 
 message! {

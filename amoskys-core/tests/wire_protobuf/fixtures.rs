@@ -55,6 +55,15 @@ fn batches_and_ledgers_of_the_first_version_are_read() {
     assert_eq!(encode_ledger(&samples::ledger()), ledger);
 }
 
+/// Fields that were added to flow records later.
+#[test]
+fn flows_of_the_second_version_are_read() {
+    let event = samples::flow_in_a_tunnel();
+    let bytes = read("event_flow_2");
+    assert_eq!(decode_event(&bytes).unwrap(), event);
+    assert_eq!(encode(&event), bytes);
+}
+
 /// Run it by name to add the fixtures of a new payload.
 #[test]
 #[ignore = "writes the fixtures that are missing"]
@@ -68,6 +77,7 @@ fn write_missing_fixtures() {
     for event in samples::events() {
         files.push((format!("event_{}", event.payload.kind()), encode(&event)));
     }
+    files.push(("event_flow_2".to_owned(), encode(&samples::flow_in_a_tunnel())));
     fs::create_dir_all(path("").parent().unwrap()).unwrap();
     for (name, bytes) in files {
         if !path(&name).exists() {

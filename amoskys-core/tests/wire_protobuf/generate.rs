@@ -143,11 +143,43 @@ prop_compose! {
         (packets, data_packets, fragments, frame_bytes, header_bytes) in (n64(), n64(), n64(), n64(), n64()),
         (lengths, payload, gaps) in (summary().boxed(), summary().boxed(), summary().boxed()),
         (ttl_min, ttl_max, first_bytes) in (n8(), n8(), vec(any::<u8>(), 0..17)),
+        (first, last, header_min) in (option::of(time()), option::of(time()), n32()),
+        (bulk, entropy) in (bulk(), option::of(float())),
     ) -> FlowDirection {
         FlowDirection {
             packets, data_packets, fragments, frame_bytes, header_bytes, lengths, payload, gaps, ttl_min,
-            ttl_max, first_bytes,
+            ttl_max, first_bytes, first, last, header_min, bulk, entropy,
         }
+    }
+}
+
+prop_compose! {
+    fn bulk()((count, packets, bytes, duration_ns) in (n64(), n64(), n64(), n64())) -> BulkStats {
+        BulkStats { count, packets, bytes, duration_ns }
+    }
+}
+
+prop_compose! {
+    fn tunnel()(
+        kind in prop::sample::select(TunnelKind::ALL.to_vec()), id in option::of(n32()), source in ip(),
+        destination in ip(),
+    ) -> FlowTunnel {
+        FlowTunnel { kind, id, source, destination }
+    }
+}
+
+prop_compose! {
+    fn tls()(
+        (quic, version) in (any::<bool>(), n16()),
+        (server_name, alpn, ja4) in (text(), text(), text()),
+    ) -> TlsHello {
+        TlsHello { quic, version, server_name, alpn, ja4 }
+    }
+}
+
+prop_compose! {
+    fn http()((method, host, user_agent) in (text(), text(), text())) -> HttpRequest {
+        HttpRequest { method, host, user_agent }
     }
 }
 
@@ -241,12 +273,15 @@ prop_compose! {
         (gaps, active, idle) in (summary().boxed(), summary().boxed(), summary().boxed()),
         (tcp, icmp, dns) in (option::of(tcp().boxed()), option::of(icmp().boxed()), option::of(dns_stats().boxed())),
         samples in vec((any::<bool>(), n16(), n32()), 0..21),
+        (subflows, sampling_rate, tunnel) in (n64(), n32(), option::of(tunnel().boxed())),
+        (tls, http) in (option::of(tls().boxed()), option::of(http().boxed())),
     ) -> FlowRecord {
         let sequence = samples.into_iter();
         let sequence = sequence.map(|(backward, length, gap_us)| PacketSample { backward, length, gap_us });
         FlowRecord {
             flow, phase, key, first, last, interface, vlan, inner_vlan, source_mac, destination_mac, forward,
-            backward, gaps, active, idle, tcp, icmp, dns, sequence: sequence.collect(),
+            backward, gaps, active, idle, tcp, icmp, dns, sequence: sequence.collect(), subflows,
+            sampling_rate, tunnel, tls, http,
         }
     }
 }

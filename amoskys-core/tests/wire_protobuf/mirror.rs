@@ -188,7 +188,47 @@ fn flow_record(flow: &FlowRecord) -> Fields {
     if let Some(dns) = &flow.dns {
         says = says.put("dns", Node::Message(dns_stats(dns)));
     }
+    says = says
+        .uint("subflows", flow.subflows)
+        .uint("sampling_rate", flow.sampling_rate);
+    if let Some(tunnel) = &flow.tunnel {
+        says = says.put("tunnel", Node::Message(flow_tunnel(tunnel)));
+    }
+    if let Some(tls) = &flow.tls {
+        says = says.put("tls", Node::Message(tls_hello(tls)));
+    }
+    if let Some(http) = &flow.http {
+        says = says.put("http", Node::Message(http_request(http)));
+    }
     says.0
+}
+
+fn flow_tunnel(tunnel: &FlowTunnel) -> Fields {
+    let kind = TunnelKind::ALL.iter().position(|kind| *kind == tunnel.kind);
+    Says::default()
+        .number("kind", i32::try_from(kind.unwrap()).unwrap())
+        .uint_if("id", tunnel.id)
+        .put("source", ip(tunnel.source))
+        .put("destination", ip(tunnel.destination))
+        .0
+}
+
+fn tls_hello(tls: &TlsHello) -> Fields {
+    Says::default()
+        .flag("quic", tls.quic)
+        .uint("version", tls.version)
+        .text("server_name", &tls.server_name)
+        .text("alpn", &tls.alpn)
+        .text("ja4", &tls.ja4)
+        .0
+}
+
+fn http_request(http: &HttpRequest) -> Fields {
+    Says::default()
+        .text("method", &http.method)
+        .text("host", &http.host)
+        .text("user_agent", &http.user_agent)
+        .0
 }
 
 fn flow_phase(phase: FlowPhase) -> Fields {
@@ -247,6 +287,24 @@ fn flow_direction(direction: &FlowDirection) -> Fields {
             "first_bytes",
             Node::Bytes(direction.first_bytes.clone()),
         )
+        .int_if("first_ns", direction.first.map(|time| time.nanos()))
+        .int_if("last_ns", direction.last.map(|time| time.nanos()))
+        .uint("header_min", direction.header_min)
+        .message("bulk", bulk(&direction.bulk))
+        .put_if(
+            direction.entropy.is_some(),
+            "entropy",
+            Node::Double(direction.entropy.unwrap_or_default().to_bits()),
+        )
+        .0
+}
+
+fn bulk(bulk: &BulkStats) -> Fields {
+    Says::default()
+        .uint("count", bulk.count)
+        .uint("packets", bulk.packets)
+        .uint("bytes", bulk.bytes)
+        .uint("duration_ns", bulk.duration_ns)
         .0
 }
 

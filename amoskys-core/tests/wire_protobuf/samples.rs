@@ -199,6 +199,7 @@ fn direction(seed: u64) -> FlowDirection {
         ttl_min: 63,
         ttl_max: 255,
         first_bytes: vec![0x16, 3, 1, 0],
+        ..FlowDirection::default()
     }
 }
 
@@ -282,7 +283,44 @@ pub(crate) fn flow() -> FlowRecord {
                 gap_us: u32::MAX,
             },
         ],
+        ..FlowRecord::default()
     }
+}
+
+/// An event of a flow, with what was added to flow records later.
+pub(crate) fn flow_in_a_tunnel() -> Event {
+    let mut record = flow();
+    record.subflows = 3;
+    record.sampling_rate = 100;
+    record.tunnel = Some(FlowTunnel {
+        kind: TunnelKind::Vxlan,
+        id: Some(0),
+        source: Ipv4Addr::new(192, 0, 2, 1).into(),
+        destination: Ipv6Addr::LOCALHOST.into(),
+    });
+    record.tls = Some(TlsHello {
+        quic: true,
+        version: 0x0304,
+        server_name: "example.com".to_owned(),
+        alpn: "h3".to_owned(),
+        ja4: "q13d0312h3_55b375c5d22e_06cda9e17597".to_owned(),
+    });
+    record.http = Some(HttpRequest {
+        method: "GET".to_owned(),
+        host: "example.com".to_owned(),
+        user_agent: "a browser".to_owned(),
+    });
+    record.forward.first = Some(Timestamp::from_nanos(START));
+    record.forward.last = Some(Timestamp::from_nanos(START + 1));
+    record.forward.header_min = 40;
+    record.forward.bulk = BulkStats {
+        count: 1,
+        packets: 4,
+        bytes: 5000,
+        duration_ns: 6_000_000,
+    };
+    record.forward.entropy = Some(0.0);
+    event(0, Payload::Flow(Box::new(record)))
 }
 
 fn dns() -> DnsRecord {
