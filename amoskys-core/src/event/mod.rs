@@ -2,6 +2,7 @@
 //!
 //! [`wire`](crate::wire) maps these types to protobuf and validates what comes back.
 
+mod activity;
 mod alarm;
 mod arp;
 mod audit;
@@ -24,6 +25,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use self::activity::{ActivityAction, ActivityEvent, ActivityVia};
 pub use self::alarm::{Alarm, AlarmState};
 pub use self::arp::*;
 pub use self::audit::{AuditEntry, AuditOutcome};
@@ -34,10 +36,10 @@ pub use self::flow::*;
 pub use self::log::{LogLevel, LogRecord};
 pub use self::loss::{Gap, GapReason, LossReport};
 pub use self::metric::{Metric, MetricKind};
-pub use self::process::{ProcessAction, ProcessEvent};
+pub use self::process::{Ancestor, Credentials, Namespaces, ProcessAction, ProcessEvent, ResourceUsage};
 pub use self::protected::{Protected, ProtectionScheme};
 pub use self::punctuation::Punctuation;
-pub use self::syscall::SyscallEvent;
+pub use self::syscall::{CallCount, SyscallEvent, SyscallHistogram};
 pub use self::verdict::{
     Entity, EventRange, Evidence, Layer, ModelRef, Severity, Technique, Verdict, VerdictId,
 };
@@ -149,6 +151,10 @@ pub enum Payload {
     Verdict(Box<Verdict>),
     /// An event of any of these kinds that only those can read who have its key.
     Protected(Box<Protected>),
+    /// Something a process did that matters to security.
+    Activity(Box<ActivityEvent>),
+    /// How often a process made which system calls in a period.
+    SyscallHistogram(Box<SyscallHistogram>),
     /// A payload of a newer version: kept as it came, so that it survives a hop.
     Unknown {
         /// The protobuf field number of the payload.
@@ -185,6 +191,8 @@ impl Payload {
             Self::Punctuation(_) => "punctuation",
             Self::Verdict(_) => "verdict",
             Self::Protected(_) => "protected",
+            Self::Activity(_) => "activity",
+            Self::SyscallHistogram(_) => "syscall_histogram",
             Self::Unknown { .. } => "unknown",
         }
     }

@@ -94,6 +94,8 @@ payloads! {
     29 Punctuation "punctuation";
     30 Verdict "verdict";
     31 Protected "protected";
+    32 Activity "activity";
+    33 SyscallHistogram "syscall_histogram";
 }
 
 /// A payload's message: boxed, except for the smallest.

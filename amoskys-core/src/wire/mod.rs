@@ -31,6 +31,7 @@
 mod error;
 mod event;
 mod flow;
+mod host;
 mod ledger;
 mod message;
 mod parts;

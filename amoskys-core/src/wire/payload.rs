@@ -42,6 +42,18 @@ message! {
     11 container;
     12 exit_code;
     13 exit_signal;
+    14 command;
+    15 interpreter;
+    16 called_as;
+    17 from_memory;
+    18 credentials;
+    19 previous;
+    20 namespaces;
+    21 inner_pid;
+    22 cgroup;
+    23 ancestors, repeated;
+    24 usage;
+    25 result;
 }
 
 message! {
@@ -53,6 +65,8 @@ message! {
     5 architecture;
     6 numbers, repeated;
     7 return_value;
+    8 first;
+    9 first_time_ns => first_time;
 }
 
 message! {

@@ -11,7 +11,7 @@ use proptest::sample::Index;
 use protobuf::reflect::RuntimeFieldType;
 
 use super::peer::{self, Fields, Node};
-use super::{generate, mirror, samples};
+use super::{generate, host_samples, mirror, samples};
 
 pub(crate) fn encode(event: &Event) -> Vec<u8> {
     let mut out = Vec::new();
@@ -137,7 +137,9 @@ fn the_published_file_is_proto3_of_our_package() {
 #[test]
 fn the_samples_use_every_field_of_the_published_file() {
     let mut used = BTreeSet::new();
-    for event in samples::events().into_iter().chain([samples::flow_in_a_tunnel()]) {
+    let later = host_samples::all().into_iter().map(|(_, event)| event);
+    let all = samples::events().into_iter().chain([samples::flow_in_a_tunnel()]);
+    for event in all.chain(later) {
         let read = peer::read("Event", &encode(&event)).unwrap();
         assert_eq!(peer::fields(&*read, false), mirror::event(&event));
         note_used("Event", &peer::fields(&*read, false), &mut used);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use amoskys_core::wire::{decode_event, decode_events, decode_ledger, encode_events, encode_ledger};
 
 use super::agreement::encode;
-use super::samples;
+use super::{host_samples, samples};
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -64,6 +64,16 @@ fn flows_of_the_second_version_are_read() {
     assert_eq!(encode(&event), bytes);
 }
 
+/// What is seen on hosts, in detail.
+#[test]
+fn events_of_hosts_are_read() {
+    for (name, event) in host_samples::all() {
+        let bytes = read(name);
+        assert_eq!(decode_event(&bytes).unwrap(), event);
+        assert_eq!(encode(&event), bytes, "the encoding of {name} has changed");
+    }
+}
+
 /// Run it by name to add the fixtures of a new payload.
 #[test]
 #[ignore = "writes the fixtures that are missing"]
@@ -78,6 +88,8 @@ fn write_missing_fixtures() {
         files.push((format!("event_{}", event.payload.kind()), encode(&event)));
     }
     files.push(("event_flow_2".to_owned(), encode(&samples::flow_in_a_tunnel())));
+    let later = host_samples::all().into_iter();
+    files.extend(later.map(|(name, event)| (name.to_owned(), encode(&event))));
     fs::create_dir_all(path("").parent().unwrap()).unwrap();
     for (name, bytes) in files {
         if !path(&name).exists() {

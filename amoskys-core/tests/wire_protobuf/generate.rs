@@ -329,11 +329,77 @@ prop_compose! {
         (uid, gid, executable, arguments) in (n32(), n32(), text(), vec(text(), 0..5)),
         (working_directory, container) in (text(), text()),
         (exit_code, exit_signal) in (option::of(any::<i32>()), option::of(n32())),
+        (command, interpreter, called_as, from_memory) in (text(), text(), text(), any::<bool>()),
+        (credentials, previous) in (option::of(credentials()), option::of(credentials())),
+        (namespaces, inner_pid, cgroup) in (option::of(namespaces()), n32(), n64()),
+        (ancestors, usage, result) in (vec(ancestor(), 0..4), option::of(usage()), option::of(any::<i64>())),
     ) -> ProcessEvent {
         ProcessEvent {
             action, pid, start, parent_pid, parent_start, uid, gid, executable, arguments, working_directory,
-            container, exit_code, exit_signal,
+            container, exit_code, exit_signal, command, interpreter, called_as, from_memory, credentials, previous,
+            namespaces, inner_pid, cgroup, ancestors, usage, result,
         }
+    }
+}
+
+prop_compose! {
+    fn credentials()(users in any::<[u8; 6]>(), capabilities in [n64(), n64(), n64(), n64(), n64()]) -> Credentials {
+        let [uid, effective_uid, saved_uid, gid, effective_gid, saved_gid] = users.map(u32::from);
+        let [effective, permitted, inheritable, bounding, ambient] = capabilities;
+        Credentials {
+            uid, effective_uid, saved_uid, gid, effective_gid, saved_gid, effective, permitted, inheritable, bounding,
+            ambient,
+        }
+    }
+}
+
+prop_compose! {
+    fn namespaces()(numbers in [n32(), n32(), n32(), n32(), n32(), n32(), n32()]) -> Namespaces {
+        let [mount, pid, network, uts, ipc, cgroup, user] = numbers;
+        Namespaces { mount, pid, network, uts, ipc, cgroup, user }
+    }
+}
+
+prop_compose! {
+    fn usage()(numbers in [n64(), n64(), n64(), n64(), n64()]) -> ResourceUsage {
+        let [user_ns, system_ns, minor_faults, major_faults, max_resident_bytes] = numbers;
+        ResourceUsage { user_ns, system_ns, minor_faults, major_faults, max_resident_bytes }
+    }
+}
+
+prop_compose! {
+    fn ancestor()(pid in n32(), start in time(), executable in name()) -> Ancestor {
+        Ancestor { pid, start, executable }
+    }
+}
+
+prop_compose! {
+    fn activity()(
+        action in prop::sample::select(ActivityAction::ALL.to_vec()),
+        via in prop::sample::select(vec![ActivityVia::Syscall, ActivityVia::IoUring, ActivityVia::Kernel]),
+        (pid, start, tid, uid, gid) in (n32(), time(), n32(), n32(), n32()),
+        (command, executable, container, ancestors) in (text(), text(), text(), vec(ancestor(), 0..4)),
+        (result, path, other_path, name) in (option::of(any::<i64>()), text(), text(), text()),
+        (flags, number, amount, protocol) in (n64(), n64(), n64(), n8()),
+        (remote_address, remote_port) in (option::of(ip()), n16()),
+        (local_address, local_port) in (option::of(ip()), n16()),
+        (target_pid, target_start, target_uid) in (n32(), time(), option::of(n32())),
+    ) -> ActivityEvent {
+        ActivityEvent {
+            action, via, pid, start, tid, uid, gid, command, executable, container, ancestors, result, path,
+            other_path, name, flags, number, amount, remote_address, remote_port, local_address, local_port,
+            protocol, target_pid, target_start, target_uid,
+        }
+    }
+}
+
+prop_compose! {
+    fn histogram()(
+        (pid, start, command, architecture, period_ns) in (n32(), time(), text(), text(), n64()),
+        (counts, others) in (vec((n32(), n64()), 0..5), n64()),
+    ) -> SyscallHistogram {
+        let counts = counts.into_iter().map(|(number, count)| CallCount { number, count }).collect();
+        SyscallHistogram { pid, start, command, architecture, period_ns, counts, others }
     }
 }
 
@@ -341,8 +407,9 @@ prop_compose! {
     fn syscall()(
         (pid, start, tid, command, architecture) in (n32(), time(), n32(), text(), text()),
         (numbers, return_value) in (vec(n32(), 0..40), option::of(any::<i64>())),
+        (first, first_time) in (n64(), time()),
     ) -> SyscallEvent {
-        SyscallEvent { pid, start, tid, command, architecture, numbers, return_value }
+        SyscallEvent { pid, start, tid, command, architecture, numbers, return_value, first, first_time }
     }
 }
 
@@ -499,6 +566,12 @@ fn payload() -> impl Strategy<Value = Payload> {
             .boxed(),
         syscall()
             .prop_map(|call| Payload::Syscall(Box::new(call)))
+            .boxed(),
+        activity()
+            .prop_map(|activity| Payload::Activity(Box::new(activity)))
+            .boxed(),
+        histogram()
+            .prop_map(|histogram| Payload::SyscallHistogram(Box::new(histogram)))
             .boxed(),
         metric()
             .prop_map(|metric| Payload::Metric(Box::new(metric)))

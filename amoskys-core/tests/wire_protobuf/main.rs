@@ -5,6 +5,8 @@
 mod agreement;
 mod fixtures;
 mod generate;
+mod host;
+mod host_samples;
 mod mirror;
 mod newer;
 mod peer;

@@ -6,59 +6,60 @@ use amoskys_core::event::*;
 use amoskys_core::id::{Digest, Name, StreamId};
 use amoskys_core::ledger::LedgerSnapshot;
 
+use super::host;
 use super::peer::{Fields, Node};
 
 /// Collects fields; those without presence only if they are not the default.
 #[derive(Default)]
-struct Says(Fields);
+pub(crate) struct Says(pub(crate) Fields);
 
 impl Says {
-    fn put(mut self, name: &str, node: Node) -> Self {
+    pub(crate) fn put(mut self, name: &str, node: Node) -> Self {
         assert!(self.0.insert(name.to_owned(), node).is_none(), "{name} twice");
         self
     }
 
-    fn put_if(self, wanted: bool, name: &str, node: Node) -> Self {
+    pub(crate) fn put_if(self, wanted: bool, name: &str, node: Node) -> Self {
         if wanted { self.put(name, node) } else { self }
     }
 
-    fn uint(self, name: &str, value: impl Into<u64>) -> Self {
+    pub(crate) fn uint(self, name: &str, value: impl Into<u64>) -> Self {
         let value = value.into();
         self.put_if(value != 0, name, Node::Uint(value))
     }
 
-    fn uint_if(self, name: &str, value: Option<impl Into<u64>>) -> Self {
+    pub(crate) fn uint_if(self, name: &str, value: Option<impl Into<u64>>) -> Self {
         match value {
             Some(value) => self.put(name, Node::Uint(value.into())),
             None => self,
         }
     }
 
-    fn int(self, name: &str, value: impl Into<i64>) -> Self {
+    pub(crate) fn int(self, name: &str, value: impl Into<i64>) -> Self {
         let value = value.into();
         self.put_if(value != 0, name, Node::Int(value))
     }
 
-    fn int_if(self, name: &str, value: Option<impl Into<i64>>) -> Self {
+    pub(crate) fn int_if(self, name: &str, value: Option<impl Into<i64>>) -> Self {
         match value {
             Some(value) => self.put(name, Node::Int(value.into())),
             None => self,
         }
     }
 
-    fn double(self, name: &str, value: f64) -> Self {
+    pub(crate) fn double(self, name: &str, value: f64) -> Self {
         self.put_if(value.to_bits() != 0, name, Node::Double(value.to_bits()))
     }
 
-    fn flag(self, name: &str, value: bool) -> Self {
+    pub(crate) fn flag(self, name: &str, value: bool) -> Self {
         self.put_if(value, name, Node::Bool(value))
     }
 
-    fn text(self, name: &str, value: &str) -> Self {
+    pub(crate) fn text(self, name: &str, value: &str) -> Self {
         self.put_if(!value.is_empty(), name, Node::Text(value.to_owned()))
     }
 
-    fn bytes(self, name: &str, value: &[u8]) -> Self {
+    pub(crate) fn bytes(self, name: &str, value: &[u8]) -> Self {
         self.put_if(
             value.iter().any(|byte| *byte != 0),
             name,
@@ -66,15 +67,22 @@ impl Says {
         )
     }
 
-    fn number(self, name: &str, value: i32) -> Self {
+    pub(crate) fn number(self, name: &str, value: i32) -> Self {
         self.put_if(value != 0, name, Node::Enum(value))
     }
 
-    fn message(self, name: &str, value: Fields) -> Self {
+    pub(crate) fn message(self, name: &str, value: Fields) -> Self {
         self.put_if(!value.is_empty(), name, Node::Message(value))
     }
 
-    fn list(self, name: &str, values: impl IntoIterator<Item = Node>) -> Self {
+    pub(crate) fn message_if(self, name: &str, value: Option<Fields>) -> Self {
+        match value {
+            Some(value) => self.put(name, Node::Message(value)),
+            None => self,
+        }
+    }
+
+    pub(crate) fn list(self, name: &str, values: impl IntoIterator<Item = Node>) -> Self {
         let values: Vec<Node> = values.into_iter().collect();
         self.put_if(!values.is_empty(), name, Node::List(values))
     }
@@ -130,6 +138,8 @@ fn payload(payload: &Payload) -> (&'static str, Fields) {
         Payload::Arp(arp) => ("arp", arp_record(arp)),
         Payload::Process(process) => ("process", process_event(process)),
         Payload::Syscall(call) => ("syscall", syscall_event(call)),
+        Payload::Activity(activity) => ("activity", host::activity(activity)),
+        Payload::SyscallHistogram(histogram) => ("syscall_histogram", host::histogram(histogram)),
         Payload::Metric(metric) => ("metric", measured(metric)),
         Payload::Log(log) => ("log", log_record(log)),
         Payload::Alarm(alarm) => ("alarm", device_alarm(alarm)),
@@ -253,7 +263,7 @@ fn flow_phase(phase: FlowPhase) -> Fields {
     Says::default().number("kind", kind).number("end", end).0
 }
 
-fn ip(address: IpAddr) -> Node {
+pub(crate) fn ip(address: IpAddr) -> Node {
     match address {
         IpAddr::V4(address) => Node::Bytes(address.octets().to_vec()),
         IpAddr::V6(address) => Node::Bytes(address.octets().to_vec()),
@@ -441,7 +451,7 @@ fn process_event(process: &ProcessEvent) -> Fields {
         ProcessAction::Credentials => 4,
         _ => unreachable!(),
     };
-    Says::default()
+    let says = Says::default()
         .number("action", action)
         .uint("pid", process.pid)
         .int("start_ns", process.start.nanos())
@@ -454,8 +464,8 @@ fn process_event(process: &ProcessEvent) -> Fields {
         .text("working_directory", &process.working_directory)
         .text("container", &process.container)
         .int_if("exit_code", process.exit_code)
-        .uint_if("exit_signal", process.exit_signal)
-        .0
+        .uint_if("exit_signal", process.exit_signal);
+    host::process_details(says, process).0
 }
 
 fn syscall_event(call: &SyscallEvent) -> Fields {
@@ -470,6 +480,8 @@ fn syscall_event(call: &SyscallEvent) -> Fields {
             call.numbers.iter().map(|number| Node::Uint((*number).into())),
         )
         .int_if("return_value", call.return_value)
+        .uint("first", call.first)
+        .int("first_time_ns", call.first_time.nanos())
         .0
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn events() -> Vec<Event> {
         .collect()
 }
 
-fn event(ordinal: u64, payload: Payload) -> Event {
+pub(crate) fn event(ordinal: u64, payload: Payload) -> Event {
     let attributes = [
         ("bool", Value::Bool(true)),
         ("bytes", Value::Bytes(vec![0, 255])),
@@ -71,6 +71,7 @@ fn payloads() -> Vec<Payload> {
             container: "4f0c".to_owned(),
             exit_code: Some(-1),
             exit_signal: Some(0),
+            ..ProcessEvent::default()
         })),
         Payload::Syscall(Box::new(SyscallEvent {
             pid: 4242,
@@ -80,6 +81,7 @@ fn payloads() -> Vec<Payload> {
             architecture: "x86_64".to_owned(),
             numbers: vec![0, 1, 300, u32::MAX],
             return_value: Some(-13),
+            ..SyscallEvent::default()
         })),
         Payload::Metric(Box::new(Metric {
             name: "if_in_octets".to_owned(),
