@@ -5,8 +5,10 @@
 //!
 //! ```text
 //! cargo bench -p amoskys-benches --bench compare_bus -- [--quick] [--dir DIR] [--agents N] [--only NAME]
+//! cargo bench -p amoskys-benches --bench compare_bus -- --rounds 1 --seconds 60
 //! ```
 //!
+//! `--seconds` and `--rounds` say how long a round of the throughput is, and how many there are.
 //! `--only` measures one of them (`bus_512`, `tonic_no_log`, `tonic_digest`) and nothing else, for a profiler to look at.
 
 #[path = "compare_bus/batches.rs"]
@@ -71,7 +73,7 @@ struct Plan {
 }
 
 fn main() -> Result<(), Failure> {
-    let plan = match is_quick() {
+    let mut plan = match is_quick() {
         true => Plan {
             rounds: 3,
             round: Duration::from_secs(2),
@@ -85,6 +87,12 @@ fn main() -> Result<(), Failure> {
             latency: Duration::from_secs(20),
         },
     };
+    if let Some(seconds) = option("--seconds") {
+        plan.round = Duration::try_from_secs_f64(seconds.parse()?)?;
+    }
+    if let Some(rounds) = option("--rounds") {
+        plan.rounds = rounds.parse::<usize>()?.max(1);
+    }
     let agents = option("--agents").map_or(Ok(2), |agents| agents.parse())?;
     let scratch = match option("--dir") {
         Some(dir) => tempfile::tempdir_in(dir)?,

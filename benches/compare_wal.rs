@@ -5,8 +5,14 @@
 //!
 //! ```text
 //! cargo bench -p amoskys-benches --bench compare_wal -- [--quick] [--dir DIR]
+//! cargo bench -p amoskys-benches --bench compare_wal -- --backlog [--quick] [--dir DIR]
 //! ```
+//!
+//! With `--backlog` the question is another: what do appending, reading and trimming cost with 0, 1 and 5 GiB unread
+//! (0 and 1 if quick), and what does opening such a log?
 
+#[path = "compare_wal/backlog.rs"]
+mod backlog;
 #[path = "compare_wal/events.rs"]
 mod events;
 #[path = "compare_wal/stores.rs"]
@@ -25,6 +31,8 @@ use self::stores::{BareFile, EncryptedLog, Fjall, OurLog, SealedLog, Sqlite, Sto
 
 /// Events a commit.
 const SIZES: [usize; 3] = [64, 1024, 8192];
+/// Events that are read back in a round.
+const READ_EVENTS: u64 = 500_000;
 
 /// A store, and how long a thousand events took it in each round.
 struct Entry {
@@ -32,6 +40,8 @@ struct Entry {
     dir: PathBuf,
     per_thousand: Vec<Duration>,
     events: u64,
+    /// How long it took to read a thousand events back, in each round.
+    read_per_thousand: Vec<Duration>,
 }
 
 impl Entry {
@@ -42,6 +52,7 @@ impl Entry {
             dir,
             per_thousand: Vec::new(),
             events: 0,
+            read_per_thousand: Vec::new(),
         }
     }
 
@@ -60,12 +71,31 @@ impl Entry {
         Ok(())
     }
 
+    /// Reads the oldest events back.
+    fn read_back(&mut self, commit: &Commit) -> Result<(), Box<dyn Error>> {
+        let start = Instant::now();
+        let events = self.store.read_back(commit, READ_EVENTS.min(self.events))?;
+        if events == 0 {
+            return Err(format!("{} gave nothing back", self.store.name()).into());
+        }
+        self.read_per_thousand
+            .push(start.elapsed().mul_f64(1000.0 / events as f64));
+        Ok(())
+    }
+
     fn events_per_second(&self) -> f64 {
         1000.0 / median(&self.per_thousand).as_secs_f64()
+    }
+
+    fn read_per_second(&self) -> f64 {
+        1000.0 / median(&self.read_per_thousand).as_secs_f64()
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    if let Some(dir) = option(backlog::OPEN) {
+        return backlog::open(&dir);
+    }
     let (rounds, time) = match is_quick() {
         true => (3, Duration::from_millis(400)),
         false => (9, Duration::from_millis(1500)),
@@ -76,6 +106,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target"))
             .or_else(|_| tempfile::tempdir())?,
     };
+    if std::env::args().any(|argument| argument == "--backlog") {
+        let sizes: &[u64] = if is_quick() { &[0, 1] } else { &[0, 1, 5] };
+        return backlog::compare(scratch.path(), sizes, rounds);
+    }
     println!(
         "\nevents of {EVENT_BYTES} incompressible bytes; one committer; median of {rounds} rounds, in turns"
     );
@@ -100,18 +134,24 @@ fn main() -> Result<(), Box<dyn Error>> {
                 entry.run(&commits, time)?;
             }
         }
+        for _ in 0..rounds {
+            for entry in &mut entries {
+                entry.read_back(&commits[0])?;
+            }
+        }
         println!(
-            "\n{:<16} {:>12} {:>14} {:>12}  {size} events a commit",
-            "store", "events/s", "us a commit", "disk/payload"
+            "\n{:<16} {:>12} {:>14} {:>12} {:>12}  {size} events a commit",
+            "store", "events/s", "us a commit", "read back/s", "disk/payload"
         );
         for entry in &mut entries {
             entry.store.close();
             let payload = entry.events * EVENT_BYTES as u64;
             println!(
-                "{:<16} {:>12.0} {:>14.1} {:>12.3}  {}",
+                "{:<16} {:>12.0} {:>14.1} {:>12.0} {:>12.3}  {}",
                 entry.store.name(),
                 entry.events_per_second(),
                 size as f64 / entry.events_per_second() * 1e6,
+                entry.read_per_second(),
                 disk_bytes(&entry.dir)? as f64 / payload as f64,
                 entry.store.does(),
             );

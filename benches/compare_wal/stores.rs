@@ -2,16 +2,18 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::Write;
+use std::hint::black_box;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use amoskys_core::{Name, Seal, Wal};
+use amoskys_core::{Name, Open as _, Seal, Wal};
 use amoskys_transport::{FileLogKeys, Log, LogOptions, SledWal, WalOptions};
+use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use rusqlite::Connection;
 
-use crate::events::{Commit, unsealed};
+use crate::events::{Commit, EVENT_BYTES, unsealed};
 
 /// Something that makes events durable.
 pub(crate) trait Store {
@@ -23,11 +25,46 @@ pub(crate) trait Store {
     fn open(&mut self, dir: &Path) -> Result<(), Box<dyn Error>>;
     /// Makes the events durable.
     fn commit(&mut self, commit: &Commit) -> Result<(), Box<dyn Error>>;
+    /// Reads the oldest commits back, to at least this many events or the end, and returns how many events it read.
+    fn read_back(&mut self, commit: &Commit, events: u64) -> Result<u64, Box<dyn Error>>;
     /// Ends as it would at the end of a program.
     fn close(&mut self);
 }
 
 const NOT_OPEN: &str = "the store is not open";
+/// Bytes that are read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// Reads records in order until `visit` has seen enough of them.
+fn read_records(
+    wal: &SledWal,
+    mut visit: impl FnMut(&Bytes) -> Result<bool, Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
+    let mut from = wal.first();
+    loop {
+        let records = wal.read(from, READ_BYTES)?;
+        let Some((last, _)) = records.last() else {
+            return Ok(());
+        };
+        from = last.next();
+        for (_, record) in &records {
+            if !visit(record)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Reads records of the size of this commit's.
+fn read_sealed(wal: &SledWal, commit: &Commit, events: u64) -> Result<u64, Box<dyn Error>> {
+    let mut read = 0;
+    read_records(wal, |record| {
+        black_box(record);
+        read += commit.payloads.len() as u64;
+        Ok(read < events)
+    })?;
+    Ok(read)
+}
 
 /// Our log, given records that are sealed already.
 #[derive(Default)]
@@ -51,6 +88,10 @@ impl Store for OurLog {
         let wal = self.0.as_ref().ok_or(NOT_OPEN)?;
         let offset = wal.append(commit.record.clone())?;
         Ok(wal.wait_durable(offset)?)
+    }
+
+    fn read_back(&mut self, commit: &Commit, events: u64) -> Result<u64, Box<dyn Error>> {
+        read_sealed(self.0.as_ref().ok_or(NOT_OPEN)?, commit, events)
     }
 
     fn close(&mut self) {
@@ -82,6 +123,16 @@ impl Store for SealedLog {
         let sealed = log.sealer.seal(unsealed(source, &commit.events))?;
         let offset = log.wal.append(sealed.record)?;
         Ok(log.wal.wait_durable(offset)?)
+    }
+
+    fn read_back(&mut self, _: &Commit, events: u64) -> Result<u64, Box<dyn Error>> {
+        let (log, _) = self.0.as_ref().ok_or(NOT_OPEN)?;
+        let mut read = 0;
+        read_records(&log.wal, |record| {
+            read += black_box(log.opener.open(record)?).events.len() as u64;
+            Ok(read < events)
+        })?;
+        Ok(read)
     }
 
     fn close(&mut self) {
@@ -117,6 +168,10 @@ impl Store for EncryptedLog {
         Ok(wal.wait_durable(offset)?)
     }
 
+    fn read_back(&mut self, commit: &Commit, events: u64) -> Result<u64, Box<dyn Error>> {
+        read_sealed(&self.0.as_ref().ok_or(NOT_OPEN)?.wal, commit, events)
+    }
+
     fn close(&mut self) {
         self.0 = None;
     }
@@ -136,7 +191,13 @@ impl Store for BareFile {
     }
 
     fn open(&mut self, dir: &Path) -> Result<(), Box<dyn Error>> {
-        self.0 = Some(File::create_new(dir.join("file"))?);
+        self.0 = Some(
+            File::options()
+                .create_new(true)
+                .read(true)
+                .write(true)
+                .open(dir.join("file"))?,
+        );
         Ok(())
     }
 
@@ -144,6 +205,23 @@ impl Store for BareFile {
         let file = self.0.as_mut().ok_or(NOT_OPEN)?;
         file.write_all(&commit.packed)?;
         Ok(file.sync_data()?)
+    }
+
+    fn read_back(&mut self, _: &Commit, events: u64) -> Result<u64, Box<dyn Error>> {
+        let file = self.0.as_mut().ok_or(NOT_OPEN)?;
+        file.seek(SeekFrom::Start(0))?;
+        let mut buffer = vec![0; READ_BYTES];
+        let (mut left, mut bytes) = (events * EVENT_BYTES as u64, 0);
+        while left > 0 {
+            let read = file.read(&mut buffer)? as u64;
+            if read == 0 {
+                break;
+            }
+            bytes += read;
+            left = left.saturating_sub(read);
+        }
+        file.seek(SeekFrom::End(0))?;
+        Ok(bytes / EVENT_BYTES as u64)
     }
 
     fn close(&mut self) {
@@ -200,6 +278,22 @@ impl Store for Sqlite {
         Ok(transaction.commit()?)
     }
 
+    fn read_back(&mut self, _: &Commit, events: u64) -> Result<u64, Box<dyn Error>> {
+        let connection = self.connection.as_ref().ok_or(NOT_OPEN)?;
+        let sql = "SELECT payload, checksum FROM wal ORDER BY id LIMIT ?1";
+        let mut select = connection.prepare_cached(sql)?;
+        let (mut rows, mut read) = (select.query([i64::try_from(events)?])?, 0);
+        while let Some(row) = rows.next()? {
+            let payload = row.get_ref(0)?.as_blob()?;
+            let checksum: u32 = row.get(1)?;
+            if crc32fast::hash(payload) != checksum {
+                return Err("a row's checksum differs".into());
+            }
+            read += 1;
+        }
+        Ok(read)
+    }
+
     fn close(&mut self) {
         self.connection = None;
     }
@@ -233,6 +327,19 @@ impl Store for Fjall {
         self.commits += 1;
         keyspace.insert(self.commits.to_be_bytes(), commit.packed.as_slice())?;
         Ok(database.persist(PersistMode::SyncAll)?)
+    }
+
+    fn read_back(&mut self, commit: &Commit, events: u64) -> Result<u64, Box<dyn Error>> {
+        let (_, keyspace) = self.database.as_ref().ok_or(NOT_OPEN)?;
+        let mut read = 0;
+        for entry in keyspace.iter() {
+            black_box(entry.value()?);
+            read += commit.payloads.len() as u64;
+            if read >= events {
+                break;
+            }
+        }
+        Ok(read)
     }
 
     fn close(&mut self) {
