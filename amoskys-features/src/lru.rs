@@ -15,11 +15,13 @@ const NONE: u32 = u32::MAX;
 /// entries of at least three quarters of the capacity have been used after it.
 ///
 /// What it holds and forgets depends on the calls alone, never on the order of a hash table. Entries lie side by
-/// side, because closing windows goes over all of them.
+/// side, because closing windows goes over all of them, and stay where they are as long as they are kept.
 pub(crate) struct Lru<K, V> {
     capacity: usize,
     index: HashMap<K, u32>,
     slots: Vec<Slot<K, V>>,
+    /// Slots without an entry; the last is used next.
+    free: Vec<u32>,
     oldest: u32,
     newest: u32,
     /// Counts insertions and moves.
@@ -27,8 +29,8 @@ pub(crate) struct Lru<K, V> {
 }
 
 struct Slot<K, V> {
-    key: K,
-    value: V,
+    /// `None` while the slot is free.
+    entry: Option<(K, V)>,
     older: u32,
     newer: u32,
     /// When it was inserted or moved last.
@@ -69,6 +71,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
             capacity,
             index: HashMap::new(),
             slots: Vec::new(),
+            free: Vec::new(),
             oldest: NONE,
             newest: NONE,
             clock: 0,
@@ -77,9 +80,9 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
 
     /// The entries as they are, each value in the form `store` gives it.
     pub(crate) fn state<T>(&self, mut store: impl FnMut(&K, &V) -> T) -> LruState<K, T> {
-        let entry = |slot: &Slot<K, V>| (slot.key.clone(), slot.moved, store(&slot.key, &slot.value));
+        let entry = |(moved, (key, value)): (u64, &(K, V))| (key.clone(), moved, store(key, value));
         LruState {
-            entries: self.slots_by_age().map(entry).collect(),
+            entries: self.by_age().map(entry).collect(),
             clock: self.clock,
         }
     }
@@ -98,77 +101,132 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        self.index.len()
     }
 
     /// The entry, which is thereby used.
     pub(crate) fn get(&mut self, key: &K) -> Option<&mut V> {
         let slot = *self.index.get(key)?;
         self.renew(slot);
-        Some(&mut self.slots[slot as usize].value)
+        self.value(slot)
     }
 
     /// The entry, without using it.
     pub(crate) fn peek_mut(&mut self, key: &K) -> Option<&mut V> {
         let slot = *self.index.get(key)?;
-        Some(&mut self.slots[slot as usize].value)
+        self.value(slot)
+    }
+
+    /// The entry in a slot, without using it.
+    pub(crate) fn at(&self, slot: u32) -> Option<(&K, &V)> {
+        let entry = self.slots.get(slot as usize)?.entry.as_ref()?;
+        Some((&entry.0, &entry.1))
+    }
+
+    /// The entry in a slot, without using it.
+    pub(crate) fn at_mut(&mut self, slot: u32) -> Option<(&K, &mut V)> {
+        let entry = self.slots.get_mut(slot as usize)?.entry.as_mut()?;
+        Some((&entry.0, &mut entry.1))
     }
 
     /// The entry, which is thereby used, inserted if absent; and the entry that had to go for it.
     pub(crate) fn get_or_insert(&mut self, key: &K, make: impl FnOnce() -> V) -> (&mut V, Option<(K, V)>) {
-        if let Some(&slot) = self.index.get(key) {
-            self.renew(slot);
-            return (&mut self.slots[slot as usize].value, None);
-        }
-        let evicted = if self.slots.len() >= self.capacity {
-            self.pop_oldest()
-        } else {
-            None
-        };
-        // The capacity is below `NONE`, so the number fits.
-        let slot = u32::try_from(self.slots.len()).unwrap_or(NONE);
-        self.slots.push(Slot {
-            key: key.clone(),
-            value: make(),
-            older: NONE,
-            newer: NONE,
-            moved: 0,
-        });
-        self.index.insert(key.clone(), slot);
-        self.append(slot);
-        (&mut self.slots[slot as usize].value, evicted)
+        let (slot, evicted) = self.slot_of(key);
+        let entry = self.slots[slot as usize]
+            .entry
+            .get_or_insert_with(|| (key.clone(), make()));
+        (&mut entry.1, evicted)
+    }
+
+    /// As [`get_or_insert`](Self::get_or_insert), and where the entry is: it stays there until it goes.
+    pub(crate) fn get_or_insert_at(
+        &mut self,
+        key: &K,
+        make: impl FnOnce() -> V,
+    ) -> (u32, &mut V, Option<(K, V)>) {
+        let (slot, evicted) = self.slot_of(key);
+        let entry = self.slots[slot as usize]
+            .entry
+            .get_or_insert_with(|| (key.clone(), make()));
+        (slot, &mut entry.1, evicted)
     }
 
     /// Takes an entry out.
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let slot = self.index.remove(key)?;
-        Some(self.take(slot).1)
+        self.take(slot).map(|entry| entry.1)
     }
 
     /// Takes the entry unused for longest out.
     pub(crate) fn pop_oldest(&mut self) -> Option<(K, V)> {
-        let slot = self.slots.get(self.oldest as usize)?;
-        self.index.remove(&slot.key);
-        Some(self.take(self.oldest))
+        let slot = self.oldest;
+        let key = &self.slots.get(slot as usize)?.entry.as_ref()?.0;
+        self.index.remove(key);
+        self.take(slot)
+    }
+
+    /// The entry unused for longest, or nearly.
+    pub(crate) fn oldest(&self) -> Option<(&K, &V)> {
+        self.at(self.oldest)
     }
 
     pub(crate) fn clear(&mut self) {
         self.index.clear();
         self.slots.clear();
+        self.free.clear();
         (self.oldest, self.newest, self.clock) = (NONE, NONE, 0);
     }
 
     /// All entries in an order without meaning, but always the same after the same calls.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.slots.iter().map(|slot| (&slot.key, &slot.value))
+        self.iter_at().map(|(_, key, value)| (key, value))
     }
 
-    fn slots_by_age(&self) -> impl Iterator<Item = &Slot<K, V>> {
+    /// All entries with where they are.
+    pub(crate) fn iter_at(&self) -> impl Iterator<Item = (u32, &K, &V)> {
+        // The capacity is below `NONE`, so the number fits.
+        (0..).zip(&self.slots).filter_map(|(slot, place)| {
+            let (key, value) = place.entry.as_ref()?;
+            Some((slot, key, value))
+        })
+    }
+
+    fn value(&mut self, slot: u32) -> Option<&mut V> {
+        self.slots[slot as usize].entry.as_mut().map(|entry| &mut entry.1)
+    }
+
+    /// The slot of a key, which is thereby used; a free one if there is none, and the entry that had to go for it.
+    fn slot_of(&mut self, key: &K) -> (u32, Option<(K, V)>) {
+        if let Some(&slot) = self.index.get(key) {
+            self.renew(slot);
+            return (slot, None);
+        }
+        let evicted = if self.index.len() >= self.capacity {
+            self.pop_oldest()
+        } else {
+            None
+        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                entry: None,
+                older: NONE,
+                newer: NONE,
+                moved: 0,
+            });
+            u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
+        });
+        self.index.insert(key.clone(), slot);
+        self.append(slot);
+        (slot, evicted)
+    }
+
+    /// Entries with the time they moved last, the one to be forgotten next first.
+    fn by_age(&self) -> impl Iterator<Item = (u64, &(K, V))> {
         let mut at = self.oldest;
         std::iter::from_fn(move || {
             let slot = self.slots.get(at as usize)?;
             at = slot.newer;
-            Some(slot)
+            Some((slot.moved, slot.entry.as_ref()?))
         })
     }
 
@@ -204,25 +262,16 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         }
     }
 
-    /// Takes a slot out; the last slot moves into its place.
-    fn take(&mut self, slot: u32) -> (K, V) {
+    fn take(&mut self, slot: u32) -> Option<(K, V)> {
         self.unlink(slot);
-        let taken = self.slots.swap_remove(slot as usize);
-        if let Some(moved) = self.slots.get(slot as usize) {
-            let (older, newer) = (moved.older, moved.newer);
-            if let Some(place) = self.index.get_mut(&moved.key) {
-                *place = slot;
-            }
-            match self.slots.get_mut(older as usize) {
-                Some(entry) => entry.newer = slot,
-                None => self.oldest = slot,
-            }
-            match self.slots.get_mut(newer as usize) {
-                Some(entry) => entry.older = slot,
-                None => self.newest = slot,
-            }
+        self.free.push(slot);
+        let taken = self.slots[slot as usize].entry.take();
+        if self.index.is_empty() {
+            // Nobody holds a slot any more.
+            self.slots.clear();
+            self.free.clear();
         }
-        (taken.key, taken.value)
+        taken
     }
 }
 
@@ -279,7 +328,7 @@ mod tests {
                         map.restore(state);
                     }
                 }
-                let by_age: Vec<_> = map.slots_by_age().map(|slot| (slot.key, slot.value, slot.moved)).collect();
+                let by_age: Vec<_> = map.by_age().map(|(moved, &(key, value))| (key, value, moved)).collect();
                 prop_assert_eq!(&by_age, &list);
                 prop_assert_eq!((map.len(), map.clock), (list.len(), clock));
             }

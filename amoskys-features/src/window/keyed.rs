@@ -1,15 +1,13 @@
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::hash::Hash;
 
 use amoskys_core::{Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::panes::{Panes, PanesState, Update};
 use super::spec::WindowSpec;
 use crate::aggregate::Aggregate;
 use crate::lru::{Lru, LruState};
-
-/// Panes an entity may hold that are not closed yet, beyond those of one window.
-const OPEN_PANES: usize = 64;
 
 /// What is done with an event whose pane has closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,6 +18,18 @@ pub enum LatePolicy {
     Drop,
     /// It goes into the earliest pane that is still open, and is counted.
     Shift,
+}
+
+/// Which windows are handed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Emit {
+    /// Every window that holds an event: one of each entity after each slide, as long as its events are in the window.
+    #[default]
+    Every,
+    /// Those that hold other events than the window before: where a pane with events came in or went out. So an
+    /// event causes two windows at most, however much windows overlap.
+    Changed,
 }
 
 /// Limits of a set of windows.
@@ -90,34 +100,34 @@ pub struct Closed<'a, K, A> {
 
 /// Sliding or tumbling windows over event time, for each of many entities.
 ///
-/// The cost of an update does not depend on how much windows overlap. Windows come out by their end, then in
-/// the order of their keys; a window without events does not come out. An entity without events in any open
-/// window holds no memory.
+/// The cost of an update does not depend on how much windows overlap, and neither does the cost of a window that is
+/// handed out: it takes a few merges, because what the past panes of an entity amount to is kept (the two stacks
+/// of Tangwongsan and others, "In-order sliding-window aggregation in worst-case constant time", VLDB J. 2021, with
+/// at most 32 sums kept). How many windows are handed out does depend on the overlap, unless they are those that
+/// [changed](Emit::Changed).
+///
+/// Windows come out by their end, then in the order of their keys; a window without events does not come out. An
+/// entity without events in any open window holds no memory.
 ///
 /// Memory: for each entity, one aggregate per pane in which it had events, at most the panes of a window and 64
-/// more.
+/// more; and for windows of more than four panes at most 33 sums of several.
 pub struct KeyedWindows<K, A> {
     spec: WindowSpec,
     limits: Limits,
-    /// Panes of each entity, in order, none empty, none older than the next window to close.
-    entities: Lru<K, VecDeque<Pane<A>>>,
+    emit: Emit,
+    entities: Lru<K, Panes<A>>,
     /// Panes before this one have closed.
     open: Option<i64>,
+    /// Where entities are whose windows change when this pane closes. Some have gone since, or are listed twice.
+    /// Empty if every window is handed out.
+    due: BTreeMap<i64, Vec<u32>>,
     counters: WindowCounters,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Pane<A> {
-    index: i64,
-    first: Seq,
-    last: Seq,
-    aggregate: A,
 }
 
 /// The state of a set of windows between two events, to be stored and restored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WindowState<K, A> {
-    entities: LruState<K, VecDeque<Pane<A>>>,
+    entities: LruState<K, PanesState<A>>,
     open: Option<i64>,
     counters: WindowCounters,
 }
@@ -129,10 +139,19 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
         Self {
             spec,
             limits,
+            emit: Emit::default(),
             entities: Lru::new(limits.max_entities),
             open: None,
+            due: BTreeMap::new(),
             counters: WindowCounters::default(),
         }
+    }
+
+    /// Sets which windows are handed out. Default: every one that holds an event. It is set before the first event.
+    #[must_use]
+    pub const fn emitting(mut self, emit: Emit) -> Self {
+        self.emit = emit;
+        self
     }
 
     /// Takes something that happened to an entity: `change` is applied to the aggregate of its pane. Says
@@ -153,43 +172,16 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
                 }
             }
         }
-        // Nearly always the entity's last pane.
-        if let Some(panes) = self.entities.get(key)
-            && let Some(pane) = panes.iter_mut().rfind(|pane| pane.index <= index)
-            && pane.index == index
-        {
-            pane.first = pane.first.min(seq);
-            pane.last = pane.last.max(seq);
-            change(&mut pane.aggregate);
-            self.counters.accepted += 1;
-            return true;
-        }
-        self.update_new_pane(key, index, seq, change)
-    }
-
-    fn update_new_pane(&mut self, key: &K, index: i64, seq: Seq, change: impl FnOnce(&mut A)) -> bool {
-        let (panes, evicted) = self.entities.get_or_insert(key, || VecDeque::with_capacity(1));
+        let (slot, panes, evicted) = self.entities.get_or_insert_at(key, Panes::default);
         self.counters.evicted += u64::from(evicted.is_some());
-        // A window's panes are few: at most 1024.
-        let most = usize::try_from(self.spec.panes())
-            .unwrap_or(usize::MAX)
-            .saturating_add(OPEN_PANES);
-        if panes.len() >= most {
+        let update = panes.update(index, seq, self.spec.panes(), change);
+        if update == Update::Refused {
             self.counters.ahead_dropped += 1;
             return false;
         }
-        let at = panes
-            .iter()
-            .rposition(|pane| pane.index < index)
-            .map_or(0, |at| at + 1);
-        let mut pane = Pane {
-            index,
-            first: seq,
-            last: seq,
-            aggregate: A::default(),
-        };
-        change(&mut pane.aggregate);
-        panes.insert(at, pane);
+        if update == Update::NewPane && self.emit == Emit::Changed {
+            self.due.entry(index).or_default().push(slot);
+        }
         self.counters.accepted += 1;
         true
     }
@@ -210,16 +202,12 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
     /// Closes windows up to the one that ends with the latest pane, and begins anew: the source has ended, and
     /// what comes next may be of any time.
     pub fn finish(&mut self, mut emit: impl FnMut(Closed<'_, K, A>)) {
-        let last = self
-            .entities
-            .iter()
-            .filter_map(|(_, panes)| panes.back())
-            .map(|pane| pane.index)
-            .max();
+        let last = self.entities.iter().filter_map(|(_, panes)| panes.last()).max();
         if let Some(last) = last {
             self.close_before(last.saturating_add(1), &mut emit);
         }
         self.entities.clear();
+        self.due.clear();
         self.open = None;
     }
 
@@ -245,7 +233,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
     #[must_use]
     pub fn state(&self) -> WindowState<K, A> {
         WindowState {
-            entities: self.entities.state(|_, panes| panes.clone()),
+            entities: self.entities.state(|_, panes| panes.state()),
             open: self.open,
             counters: self.counters,
         }
@@ -253,24 +241,31 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
 
     /// Goes on from a state. What follows is the same as if the windows had never stopped.
     pub fn restore(&mut self, state: WindowState<K, A>) {
-        self.entities.restore(state.entities);
+        let all = self.spec.panes();
+        // What is made cannot fail.
+        let restored = state
+            .entities
+            .try_map(|panes| Ok::<_, std::convert::Infallible>(Panes::restored(panes, all)));
+        let Ok(restored) = restored;
+        self.entities.restore(restored);
         self.open = state.open;
         self.counters = state.counters;
+        self.due.clear();
+        if self.emit == Emit::Changed {
+            for (slot, _, panes) in self.entities.iter_at() {
+                for index in panes.indices() {
+                    let closed = self.open.is_some_and(|open| index < open);
+                    let due = if closed { index.saturating_add(all) } else { index };
+                    self.due.entry(due).or_default().push(slot);
+                }
+            }
+        }
     }
 
     /// Closes all panes before `open`.
     fn close_before(&mut self, open: i64, emit: &mut impl FnMut(Closed<'_, K, A>)) {
-        // Skipping from one pane with events to the next keeps a leap in time from costing a loop. An entity's
-        // first pane keeps its windows filled until it has slid out of them, so the next window that is not
-        // empty ends with the later of the first pane to close and the earliest pane of all.
-        while let Some(earliest) = self
-            .entities
-            .iter()
-            .filter_map(|(_, p)| p.front())
-            .map(|p| p.index)
-            .min()
-        {
-            let index = self.open.map_or(earliest, |first| earliest.max(first));
+        // Skipping from one pane with events to the next keeps a leap in time from costing a loop.
+        while let Some(index) = self.next_close() {
             if index >= open {
                 break;
             }
@@ -279,56 +274,82 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
         }
     }
 
-    /// Closes the windows that end with this pane.
-    fn close(&mut self, index: i64, emit: &mut impl FnMut(Closed<'_, K, A>)) {
-        let end = self.spec.start_of(index.saturating_add(1));
-        let start = self.spec.start_of(index.saturating_sub(self.spec.panes() - 1));
-        let begun = self
+    /// The pane with which the next window ends that is handed out.
+    fn next_close(&self) -> Option<i64> {
+        if self.emit == Emit::Changed {
+            return self.due.keys().next().copied();
+        }
+        // An entity's first pane keeps its windows filled until it has slid out of them, so the next window that is
+        // not empty ends with the later of the first pane to close and the earliest pane of all.
+        let earliest = self
             .entities
             .iter()
-            .filter(|(_, panes)| panes.front().is_some_and(|p| p.index <= index));
-        let mut begun: Vec<(&K, &VecDeque<Pane<A>>)> = begun.collect();
-        begun.sort_unstable_by(|a, b| a.0.cmp(b.0));
-        let mut merged;
-        for (key, panes) in &begun {
-            let mut window = panes.iter().take_while(|pane| pane.index <= index);
-            let Some(oldest) = window.next() else { continue };
-            let (mut first, mut last, mut aggregate) = (oldest.first, oldest.last, &oldest.aggregate);
-            if let Some(next) = window.next() {
-                merged = oldest.aggregate.clone();
-                for pane in std::iter::once(next).chain(window) {
-                    merged.merge(&pane.aggregate);
-                    first = first.min(pane.first);
-                    last = last.max(pane.last);
-                }
-                aggregate = &merged;
-            }
-            emit(Closed {
-                key,
-                start,
-                end,
-                aggregate,
-                first,
-                last,
-            });
-            self.counters.closed += 1;
-        }
-        // The next window no longer holds the oldest pane of this one.
-        let gone = index.saturating_sub(self.spec.panes() - 1);
-        let aged = begun
-            .iter()
-            .filter(|(_, panes)| panes.front().is_some_and(|pane| pane.index <= gone));
-        let aged: Vec<K> = aged.map(|(key, _)| (*key).clone()).collect();
-        for key in aged {
-            let Some(panes) = self.entities.peek_mut(&key) else {
+            .filter_map(|(_, panes)| panes.first())
+            .min()?;
+        Some(self.open.map_or(earliest, |first| earliest.max(first)))
+    }
+
+    /// Closes the windows that end with this pane.
+    fn close(&mut self, index: i64, emit: &mut impl FnMut(Closed<'_, K, A>)) {
+        let all = self.spec.panes();
+        let end = self.spec.start_of(index.saturating_add(1));
+        let start = self.spec.start_of(index.saturating_sub(all - 1));
+        let slots: Vec<u32> = if self.emit == Emit::Changed {
+            self.due.remove(&index).unwrap_or_default()
+        } else {
+            let begun = |entry: &(u32, &K, &Panes<A>)| entry.2.first().is_some_and(|first| first <= index);
+            self.entities
+                .iter_at()
+                .filter(begun)
+                .map(|(slot, ..)| slot)
+                .collect()
+        };
+        let mut keyed: Vec<(&K, u32)> = Vec::with_capacity(slots.len());
+        keyed.extend(
+            slots
+                .into_iter()
+                .filter_map(|slot| Some((self.entities.at(slot)?.0, slot))),
+        );
+        keyed.sort_unstable();
+        keyed.dedup();
+        let slots: Vec<u32> = keyed.into_iter().map(|(_, slot)| slot).collect();
+        let mut empty = Vec::new();
+        for slot in slots {
+            let Some((key, panes)) = self.entities.at_mut(slot) else {
                 continue;
             };
-            while panes.front().is_some_and(|pane| pane.index <= gone) {
-                panes.pop_front();
+            let change = panes.close(index, all);
+            if self.emit == Emit::Changed {
+                if change.came && all > 1 {
+                    // It goes out again when that pane does.
+                    self.due.entry(index.saturating_add(all)).or_default().push(slot);
+                }
+                if !change.came && !change.went {
+                    // The entity it was listed for has gone, and this is another in its place.
+                    continue;
+                }
             }
-            if panes.is_empty() {
-                self.entities.remove(&key);
+            if let Some((aggregate, first, last)) = panes.window(index) {
+                emit(Closed {
+                    key,
+                    start,
+                    end,
+                    aggregate: &aggregate,
+                    first,
+                    last,
+                });
+                self.counters.closed += 1;
             }
+            // The next window no longer holds the oldest pane; the change is not due before.
+            if self.emit == Emit::Every || all == 1 {
+                panes.expire(index.saturating_add(1), all);
+            }
+            if panes.first().is_none() {
+                empty.push(key.clone());
+            }
+        }
+        for key in empty {
+            self.entities.remove(&key);
         }
     }
 }

@@ -3,7 +3,13 @@
 //! Time is cut into panes as long as the slide of the window. An event goes into one pane of its entity,
 //! whatever the overlap; when a pane closes, the panes of the window that ends with it are merged. Panes close
 //! by the watermark, which [`StreamClock`] derives from the stream itself: from the events' times and from
-//! punctuations, never from the wall clock.
+//! punctuations, never from the wall clock; [`Sources`] makes one watermark of several streams.
+//!
+//! | windows | when they come out |
+//! |---|---|
+//! | [`KeyedWindows`] | tumbling and sliding: at each multiple of the slide |
+//! | [`SessionWindows`] | when an entity has had no event for a while |
+//! | [`DampedWindows`] | never closed: at each multiple of a period, as they are then |
 //!
 //! ```
 //! use std::time::Duration;
@@ -27,9 +33,16 @@
 //! ```
 
 mod clock;
+mod damped;
 mod keyed;
+mod panes;
+mod session;
+mod sources;
 mod spec;
 
 pub use self::clock::{ClockConfig, ClockCounters, StreamClock, Tick};
-pub use self::keyed::{Closed, KeyedWindows, LatePolicy, Limits, WindowCounters, WindowState};
+pub use self::damped::{DampedState, DampedWindows};
+pub use self::keyed::{Closed, Emit, KeyedWindows, LatePolicy, Limits, WindowCounters, WindowState};
+pub use self::session::{SessionSpec, SessionState, SessionWindows};
+pub use self::sources::{Sources, SourcesConfig, SourcesState};
 pub use self::spec::{SpecError, WindowSpec};

@@ -88,6 +88,16 @@ pub enum SpecError {
         /// The slide asked for.
         slide: Duration,
     },
+    /// The gap is too short, or the longest session is.
+    #[error(
+        "session gap {gap:?} and longest session {longest:?} are not between 1 microsecond and 366 days, in this order"
+    )]
+    Session {
+        /// The gap asked for.
+        gap: Duration,
+        /// The longest session asked for.
+        longest: Duration,
+    },
     /// The slide is too short or the length too long.
     #[error("window length {length:?} and slide {slide:?} are not between 1 microsecond and 366 days")]
     OutOfRange {

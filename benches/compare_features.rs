@@ -1,0 +1,179 @@
+//! How many events a second go into windows of many entities, ten aggregates each?
+//!
+//! Events of 100,000 hosts, in no order of hosts, each counted by ten aggregates: four sums or counts, two distinct counts, two
+//! quantiles, an entropy and a damped rate. One core. The peer is Polars, which is given all events at once in columns, and
+//! computes the same windows with exact aggregates in place of sketches; one thread as well. Each side's time ends when it has the
+//! values of all windows.
+//!
+//! ```text
+//! cargo bench -p amoskys-benches --bench compare_features -- [--quick] [--python PROGRAM] [--rounds N]
+//! ```
+//!
+//! `PROGRAM` is `python3` unless said: that of a virtual environment with `polars` will do.
+
+#[path = "compare_features/load.rs"]
+mod load;
+#[path = "compare_features/peer.rs"]
+mod peer;
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use amoskys_benches::rounds::{is_quick, option, print_ratio, print_skip};
+use amoskys_core::Seq;
+use amoskys_core::event::Entity;
+use amoskys_features::aggregate::{Damped, Distinct, Frequencies, Quantiles};
+use amoskys_features::hash::KeyHash;
+use amoskys_features::window::{Emit, KeyedWindows, Limits, WindowSpec};
+
+use self::load::{Happening, Load};
+use self::peer::Polars;
+
+/// Events, bytes, packets, failures; destinations, ports; sizes, durations; services; rate.
+type Ten = (
+    u64,
+    u64,
+    u64,
+    u64,
+    Distinct,
+    Distinct,
+    Quantiles,
+    Quantiles,
+    Frequencies,
+    Damped<100>,
+);
+
+/// The length of a window in seconds, and how often one ends.
+const WINDOWS: [(u64, u64); 6] = [(10, 10), (20, 10), (60, 10), (4, 1), (16, 1), (64, 1)];
+/// What the peer computes too.
+const COMPARED: [(u64, u64); 2] = [(10, 10), (20, 10)];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (events, rounds) = if is_quick() {
+        (1_000_000, 1)
+    } else {
+        (4_000_000, 3)
+    };
+    let rounds = option("--rounds").map_or(Ok(rounds), |number| number.parse())?;
+    peer::stay_on_one_core()?;
+    let load = Load::new(events, 100_000, 100_000);
+    println!(
+        "{:<22} {:>12} {:>12} {:>14} {:>14}",
+        "windows", "events/s", "closed", "entities", "bytes/entity"
+    );
+    let mut ours = Vec::new();
+    for (length, slide) in WINDOWS {
+        let spec = WindowSpec::sliding(Duration::from_secs(length), Duration::from_secs(slide))?;
+        let mut best = f64::INFINITY;
+        let mut last = Run::default();
+        for _ in 0..rounds {
+            let run = run(&load, spec);
+            best = best.min(run.seconds);
+            last = run;
+        }
+        ours.push(((length, slide), best));
+        #[expect(clippy::cast_precision_loss, reason = "a few million")]
+        let rate = load.happenings.len() as f64 / best;
+        println!(
+            "{:<22} {rate:>12.0} {:>12} {:>14} {:>14}",
+            format!("{length} s every {slide} s"),
+            last.closed,
+            last.entities,
+            last.bytes_per_entity
+        );
+    }
+    let python = option("--python").unwrap_or_else(|| "python3".to_owned());
+    let scratch = tempfile::tempdir()?;
+    let Some(mut polars) = Polars::start(&python, &load, scratch.path())? else {
+        print_skip("polars");
+        return Ok(());
+    };
+    for (length, slide) in COMPARED {
+        let mut theirs = f64::INFINITY;
+        for _ in 0..rounds {
+            theirs = theirs.min(polars.windows(length, slide)?);
+        }
+        let mine = ours.iter().find(|(window, _)| *window == (length, slide));
+        let mine = mine.map_or(f64::NAN, |(_, seconds)| *seconds);
+        println!("polars {length} s every {slide} s: {theirs:.2} s; ours {mine:.2} s");
+        print_ratio(&format!("windows_{length}_{slide}"), "polars", theirs / mine);
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Run {
+    seconds: f64,
+    closed: u64,
+    entities: usize,
+    bytes_per_entity: usize,
+}
+
+fn run(load: &Load, spec: WindowSpec) -> Run {
+    let limits = Limits {
+        max_entities: 200_000,
+        ..Limits::default()
+    };
+    let mut windows: KeyedWindows<Entity, Ten> = KeyedWindows::new(spec, limits).emitting(Emit::Changed);
+    let (mut sum, mut entities, mut bytes_per_entity) = (0.0, 0, 0);
+    let before = resident();
+    let start = Instant::now();
+    for (number, event) in (0..).zip(&load.happenings) {
+        windows.update(&event.host, event.time, Seq(number), |ten| add(ten, event));
+        // Now and then, as a stream's clock would.
+        if number % 64 == 0 {
+            windows.advance(event.time, |closed| sum += read(closed.aggregate));
+        }
+        if number == load.happenings.len() as u64 * 3 / 4 {
+            entities = windows.entities();
+            bytes_per_entity = resident().saturating_sub(before) / entities.max(1);
+        }
+    }
+    windows.finish(|closed| sum += read(closed.aggregate));
+    let seconds = start.elapsed().as_secs_f64();
+    std::hint::black_box(sum);
+    Run {
+        seconds,
+        closed: windows.counters().closed,
+        entities,
+        bytes_per_entity,
+    }
+}
+
+fn add(ten: &mut Ten, event: &Happening) {
+    let (events, bytes, packets, failed, destinations, ports, sizes, durations, services, rate) = ten;
+    *events += 1;
+    *bytes += u64::from(event.bytes);
+    *packets += u64::from(event.packets);
+    *failed += u64::from(event.failed);
+    destinations.add(KeyHash::of_number(u64::from(event.destination)));
+    ports.add(KeyHash::of_number(u64::from(event.port)));
+    sizes.add(f64::from(event.bytes));
+    durations.add(event.duration);
+    services.add(KeyHash::of_number(u64::from(event.service)));
+    rate.add(event.time, 1.0);
+}
+
+/// What a feature vector would take from it.
+fn read(ten: &Ten) -> f64 {
+    let (events, bytes, packets, failed, destinations, ports, sizes, durations, services, rate) = ten;
+    #[expect(clippy::cast_precision_loss, reason = "sums of a few thousand")]
+    let sums = (events + bytes + packets + failed) as f64;
+    sums + destinations.count()
+        + ports.count()
+        + sizes.quantile(0.5)
+        + durations.quantile(0.9)
+        + services.entropy()
+        + rate.sums().weight()
+}
+
+/// Bytes of memory this process holds; 0 where the system does not say.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: usize = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0);
+    pages * 4096
+}
