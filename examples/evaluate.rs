@@ -4,6 +4,8 @@
 //! cargo run --release --example evaluate -- adbench --data DIR [--format table|csv|json]
 //! cargo run --release --example evaluate -- ids --data DIR
 //! cargo run --release --example evaluate -- ids --train FILE --test FILE
+//! cargo run --release --example evaluate -- graph --data DIR|FILE
+//! cargo run --release --example evaluate -- adfa-ld --data DIR [--train FILE]
 //! ```
 //!
 //! `DIR` is the folder that holds `adbench/`, `ids/` and so on, or one of these. Each protocol is a module beside this file;
@@ -11,6 +13,10 @@
 
 #[path = "evaluate/adbench.rs"]
 mod adbench;
+#[path = "evaluate/adfa_ld.rs"]
+mod adfa_ld;
+#[path = "evaluate/graph.rs"]
+mod graph;
 #[path = "evaluate/ids.rs"]
 mod ids;
 #[path = "evaluate/output.rs"]
@@ -42,6 +48,10 @@ enum Protocol {
     Adbench(adbench::Options),
     /// Network flows: unsupervised detectors that saw honest training rows only.
     Ids(ids::Options),
+    /// Edges of a stream, each scored from those before it.
+    Graph(graph::Options),
+    /// Traces of system calls, after normal ones.
+    AdfaLd(adfa_ld::Options),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +59,8 @@ fn main() -> ExitCode {
     let run = match &options.protocol {
         Protocol::Adbench(protocol) => adbench::run(protocol, options.format),
         Protocol::Ids(protocol) => ids::run(protocol, options.format),
+        Protocol::Graph(protocol) => graph::run(protocol, options.format),
+        Protocol::AdfaLd(protocol) => adfa_ld::run(protocol, options.format),
     };
     match run {
         Ok(()) => ExitCode::SUCCESS,

@@ -77,6 +77,7 @@ pub mod eval;
 mod finding;
 mod fusion;
 mod geometric;
+pub mod graph;
 pub mod iforest;
 mod layer;
 mod measure;
@@ -85,6 +86,7 @@ pub mod odds;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod review;
+pub mod sequence;
 mod sighting;
 mod snapshot;
 mod temporal;

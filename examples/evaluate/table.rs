@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
@@ -17,13 +17,7 @@ pub(crate) struct Csv {
 impl Csv {
     pub(crate) fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
         let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let file = File::open(path).map_err(|error| fail(&error))?;
-        let content: Box<dyn Read> = if path.extension().is_some_and(|extension| extension == "gz") {
-            Box::new(MultiGzDecoder::new(file))
-        } else {
-            Box::new(file)
-        };
-        let mut lines = BufReader::new(content).lines();
+        let mut lines = open(path)?.lines();
         let split = |line: &str| -> Vec<String> { line.split(',').map(str::to_owned).collect() };
         let first = lines
             .next()
@@ -70,6 +64,16 @@ impl Csv {
         };
         self.lines.iter().enumerate().map(label).collect()
     }
+}
+
+/// The content of a file, unpacked if its name ends in `.gz`.
+pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>, Box<dyn Error>> {
+    let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(if path.extension().is_some_and(|extension| extension == "gz") {
+        Box::new(BufReader::new(MultiGzDecoder::new(file)))
+    } else {
+        Box::new(BufReader::new(file))
+    })
 }
 
 /// The folder of a protocol: below `data`, or `data` itself.

@@ -1,0 +1,286 @@
+//! `adfa-ld`: traces of system calls. The model sees normal training traces only; other normal traces, and those of attacks, are
+//! scored.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use amoskys_analysis::eval::{auroc, average_precision};
+use amoskys_analysis::sequence::{Threshold, TraceModel, TraceParams};
+
+use crate::output::{Format, Metric, Outcome, Printer};
+use crate::table::{Csv, folder, open};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The folder with `adfa-ld/`, that folder, or a file of that form: CSV with columns `label`, `family`, `split` and
+    /// `syscalls`.
+    #[arg(long)]
+    data: PathBuf,
+    /// Another file to take the normal training traces from: those whose `split` is `train`, or all whose `label` is
+    /// `normal` if there are none.
+    #[arg(long, value_name = "FILE")]
+    train: Option<PathBuf>,
+    /// Random halves on which thresholds are set, to be tried on the other half.
+    #[arg(long, default_value_t = 200)]
+    halves: u32,
+}
+
+/// The reference with the highest AUROC.
+const REFERENCE: &str = "tfidf3_1nn_cosine";
+const RATES: [(f64, &str); 3] = [(0.05, "dr_fpr05"), (0.10, "dr_fpr10"), (0.15, "dr_fpr15")];
+
+/// A trace, and what is known of it.
+struct Trace {
+    normal: bool,
+    family: String,
+    split: String,
+    calls: Vec<u32>,
+}
+
+pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error>> {
+    let file = if options.data.is_file() {
+        options.data.clone()
+    } else {
+        folder(&options.data, "adfa-ld").join("traces.csv.gz")
+    };
+    let traces = read(&file)?;
+    let own;
+    let source = match &options.train {
+        Some(path) => {
+            own = read(path)?;
+            &own
+        }
+        None => &traces,
+    };
+    let mut training: Vec<&[u32]> = of_split(source, "train");
+    if training.is_empty() && options.train.is_some() {
+        let normal = source.iter().filter(|trace| trace.normal);
+        training = normal.map(|trace| trace.calls.as_slice()).collect();
+    }
+
+    let begun = Instant::now();
+    let model = TraceParams::default().fit(&training)?;
+    let fitted = begun.elapsed().as_secs_f64();
+    let validation = of_split(&traces, "validation");
+    let begun = Instant::now();
+    let normal = score(&model, &validation);
+    let mut families: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut attacks = Vec::new();
+    let mut scorer = model.scorer();
+    for trace in traces.iter().filter(|trace| !trace.normal) {
+        let score = scorer.score(&trace.calls).value;
+        families.entry(&trace.family).or_default().push(score);
+        attacks.push((&trace.calls, score));
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let calls: usize = validation.iter().map(|calls| calls.len()).sum();
+    let calls = calls + attacks.iter().map(|(calls, _)| calls.len()).sum::<usize>();
+    eprintln!(
+        "fitted on {} traces in {fitted:.3} s; {} normal and {} attack traces, {:.1} M calls/s",
+        training.len(),
+        validation.len(),
+        attacks.len(),
+        calls as f64 / seconds / 1e6
+    );
+
+    let references = Reference::beside(&file);
+    let mut printer = Printer::new(format);
+    let all: Vec<f64> = attacks.iter().map(|(_, score)| *score).collect();
+    let mut print = |set: &str, family: &str, normal: &[f64], attacks: &[f64], seconds: f64| {
+        if normal.is_empty() || attacks.is_empty() {
+            return;
+        }
+        printer.print(&Outcome {
+            detector: "traces".to_owned(),
+            set: set.to_owned(),
+            metrics: measure(normal, attacks, |metric| references.value(family, metric)),
+            seconds,
+        });
+    };
+    print("adfa-ld", "ALL", &normal, &all, seconds);
+    for (family, scores) in &families {
+        print(&format!("adfa-ld: {family}"), family, &normal, scores, 0.0);
+    }
+    let distinct = |calls: &mut dyn Iterator<Item = (&Vec<u32>, f64)>| -> Vec<f64> {
+        calls.collect::<BTreeMap<_, _>>().into_values().collect()
+    };
+    let owned: Vec<Vec<u32>> = validation.iter().map(|calls| calls.to_vec()).collect();
+    let distinct_normal = distinct(&mut owned.iter().zip(normal.iter().copied()));
+    let distinct_attacks = distinct(&mut attacks.iter().copied());
+    print(
+        "adfa-ld: distinct traces",
+        "",
+        &distinct_normal,
+        &distinct_attacks,
+        0.0,
+    );
+    calibration(&owned, &normal, options.halves);
+    Ok(())
+}
+
+fn of_split<'a>(traces: &'a [Trace], split: &str) -> Vec<&'a [u32]> {
+    let chosen = traces.iter().filter(|trace| trace.normal && trace.split == split);
+    chosen.map(|trace| trace.calls.as_slice()).collect()
+}
+
+fn score(model: &TraceModel, traces: &[&[u32]]) -> Vec<f64> {
+    let mut scorer = model.scorer();
+    traces.iter().map(|calls| scorer.score(calls).value).collect()
+}
+
+fn measure(normal: &[f64], attacks: &[f64], reference: impl Fn(&str) -> Option<f64>) -> Vec<Metric> {
+    let scores = [normal, attacks].concat();
+    let labels: Vec<bool> = (0..scores.len()).map(|at| at >= normal.len()).collect();
+    let metric = |name: &'static str, key: &str, value: f64| Metric {
+        name,
+        value,
+        reference: reference(key),
+    };
+    let mut metrics = vec![
+        metric("auroc", "auroc", auroc(&scores, &labels).unwrap_or(f64::NAN)),
+        metric(
+            "ap",
+            "ap",
+            average_precision(&scores, &labels).unwrap_or(f64::NAN),
+        ),
+    ];
+    for (rate, name) in RATES {
+        let found = Threshold::of_share(normal, rate).map_or(f64::NAN, |threshold| {
+            attacks.iter().filter(|score| threshold.is_alarm(**score)).count() as f64 / attacks.len() as f64
+        });
+        metrics.push(metric(name, &name.replace("dr_", "dr_at_"), found));
+    }
+    metrics
+}
+
+/// Sets thresholds on one half of the distinct normal traces, and counts alarms among the other half: of its distinct traces, and
+/// of all its traces. A trace that is there 548 times is one program run often; counted each time, its place alone would decide.
+fn calibration(traces: &[Vec<u32>], scores: &[f64], halves: u32) {
+    let mut groups: BTreeMap<&Vec<u32>, (f64, usize)> = BTreeMap::new();
+    for (calls, score) in traces.iter().zip(scores) {
+        groups.entry(calls).or_insert((*score, 0)).1 += 1;
+    }
+    let groups: Vec<(f64, usize)> = groups.into_values().collect();
+    if groups.len() < 2 || halves == 0 {
+        return;
+    }
+    let mut random = Random(1);
+    let splits: Vec<Vec<(f64, usize)>> = (0..halves)
+        .map(|_| {
+            let mut order: Vec<(u64, (f64, usize))> =
+                groups.iter().map(|group| (random.next(), *group)).collect();
+            order.sort_unstable_by_key(|(key, _)| *key);
+            order.into_iter().map(|(_, group)| group).collect()
+        })
+        .collect();
+    eprintln!(
+        "thresholds set on one half of the distinct normal traces; alarms on the other half, over {halves} random halves:"
+    );
+    for (rate, _) in RATES {
+        for (what, weight) in [
+            ("distinct traces", (|_| 1) as fn(usize) -> usize),
+            ("all traces", |copies| copies),
+        ] {
+            let realised: Result<Vec<f64>, _> =
+                splits.iter().map(|order| tried(order, rate, weight)).collect();
+            match realised {
+                Ok(realised) => summarise(rate, what, realised),
+                Err(error) => eprintln!("  promised {rate:.2}: {error}"),
+            }
+        }
+    }
+}
+
+/// The share of alarms among the second half of the traces, with the threshold from the first.
+fn tried(order: &[(f64, usize)], rate: f64, weight: fn(usize) -> usize) -> Result<f64, Box<dyn Error>> {
+    let (set, tried) = order.split_at(order.len() / 2);
+    let set: Vec<f64> = set.iter().map(|(score, _)| *score).collect();
+    let threshold = Threshold::conformal(&set, rate)?;
+    let sum = |traces: &mut dyn Iterator<Item = &(f64, usize)>| -> usize {
+        traces.map(|(_, copies)| weight(*copies)).sum()
+    };
+    let alarms = sum(&mut tried.iter().filter(|(score, _)| threshold.is_alarm(*score)));
+    Ok(alarms as f64 / sum(&mut tried.iter()) as f64)
+}
+
+fn summarise(rate: f64, what: &str, mut realised: Vec<f64>) {
+    realised.sort_by(f64::total_cmp);
+    let share = |held: &dyn Fn(f64) -> bool| {
+        100.0 * realised.iter().filter(|rate| held(**rate)).count() as f64 / realised.len() as f64
+    };
+    let mean = realised.iter().sum::<f64>() / realised.len() as f64;
+    let (least, most) = (realised[0], realised[realised.len() - 1]);
+    eprintln!(
+        "  promised {rate:.2}, {what}: mean {mean:.4}, from {least:.4} to {most:.4}; within 3 points in {:.1} %, at most 3 points above in {:.1} %",
+        share(&|realised| (realised - rate).abs() <= 0.03),
+        share(&|realised| realised <= rate + 0.03),
+    );
+}
+
+/// SplitMix64: the same halves in each run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<Trace>, Box<dyn Error>> {
+    let mut lines = open(path)?.lines();
+    let header = lines.next().transpose()?.unwrap_or_default();
+    let columns: Vec<&str> = header.trim_end().split(',').collect();
+    let place = |name: &str| columns.iter().position(|column| *column == name);
+    let calls =
+        place("syscalls").ok_or_else(|| format!("{}: there is no column syscalls", path.display()))?;
+    let (label, family, split) = (place("label"), place("family"), place("split"));
+    let mut traces = Vec::new();
+    for (number, line) in (2_usize..).zip(lines) {
+        let line = line?;
+        let fields: Vec<&str> = line.trim_end().split(',').collect();
+        let text = |at: Option<usize>| at.and_then(|at| fields.get(at)).copied().unwrap_or_default();
+        let numbers: Result<Vec<u32>, _> = text(Some(calls))
+            .split_ascii_whitespace()
+            .map(str::parse)
+            .collect();
+        let calls = numbers.map_err(|_| format!("{}: line {number}: a call is no number", path.display()))?;
+        traces.push(Trace {
+            normal: label.is_none() || text(label) == "normal",
+            family: text(family).to_owned(),
+            split: text(split).to_owned(),
+            calls,
+        });
+    }
+    Ok(traces)
+}
+
+/// The scores of the reference, by family and metric.
+struct Reference(BTreeMap<(String, String), f64>);
+
+impl Reference {
+    /// From `reference.csv` beside the traces; none if it is not there.
+    fn beside(file: &Path) -> Self {
+        let mut values = BTreeMap::new();
+        if let Ok(csv) = Csv::read(&file.with_file_name("reference.csv")) {
+            for line in csv.lines.iter().filter(|line| line[0] == REFERENCE) {
+                for (name, value) in csv.header.iter().zip(line).skip(2) {
+                    if let Ok(value) = value.parse() {
+                        values.insert((line[1].clone(), name.clone()), value);
+                    }
+                }
+            }
+        }
+        Self(values)
+    }
+
+    fn value(&self, family: &str, metric: &str) -> Option<f64> {
+        self.0.get(&(family.to_owned(), metric.to_owned())).copied()
+    }
+}

@@ -1,0 +1,261 @@
+//! `graph`: a stream of edges with labels. Each edge is scored from those before it and from itself; labels are used for the
+//! figures alone.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use amoskys_analysis::eval::auroc;
+use amoskys_analysis::graph::{EdgeParams, EdgeScorer, Nodes, Role};
+
+use crate::output::{Format, Metric, Outcome, Printer};
+use crate::table::{folder, open};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The folder with `graph/`, that folder, or a file: CSV with columns `src`, `dst`, `minute` and `attack`, in order of time,
+    /// `attack` being `-` for honest edges.
+    #[arg(long)]
+    data: PathBuf,
+    /// Which end of an edge is judged by its rarity.
+    #[arg(long, value_enum, default_value_t = End::Source)]
+    role: End,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum End {
+    Source,
+    Destination,
+    Either,
+}
+
+/// Types with fewer edges have no figure of their own.
+const FEWEST: usize = 10;
+/// Types that are most of the edges of the stream the reference is for.
+const VOLUME: [&str; 2] = ["neptune", "smurf"];
+const HONEST: &str = "-";
+/// What the better of MIDAS-R and MIDAS-F reaches on `darpa98_june`; per type, MIDAS-F where it is known.
+const REFERENCE_SET: &str = "darpa98_june";
+const REFERENCE: [(&str, f64); 9] = [
+    ("all", 0.9923),
+    ("macro average", 0.804),
+    ("without volume", 0.871),
+    ("land", 0.27),
+    ("warezclient", 0.38),
+    ("guest", 0.58),
+    ("portsweep", 0.68),
+    ("nmap", 0.74),
+    ("ipsweep", 0.78),
+];
+
+pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error>> {
+    let mut printer = Printer::new(format);
+    for file in files(&options.data)? {
+        let set = file.file_name().unwrap_or_default().to_string_lossy();
+        let set = set.trim_end_matches(".gz").trim_end_matches(".csv").to_owned();
+        let stream = Stream::read(&file)?;
+        let begun = Instant::now();
+        let scores = stream.score(options.role)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        eprintln!(
+            "{set}: {} edges, {:.1} M edges/s",
+            scores.len(),
+            scores.len() as f64 / seconds / 1e6
+        );
+        report(&stream, &scores, &set, seconds, &mut printer);
+    }
+    Ok(())
+}
+
+fn files(data: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    if data.is_file() {
+        return Ok(vec![data.to_owned()]);
+    }
+    let folder = folder(data, "graph");
+    let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.to_string_lossy();
+        if name.ends_with(".csv") || name.ends_with(".csv.gz") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(format!("{}: there is no CSV file", folder.display()).into());
+    }
+    Ok(files)
+}
+
+/// Edges, and for each the number of its type; type 0 is honest.
+struct Stream {
+    edges: Vec<(u64, u64, u64)>,
+    types: Vec<u16>,
+    names: Vec<String>,
+}
+
+impl Stream {
+    fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
+        let mut lines = open(path)?.lines();
+        let header = lines.next().transpose()?.unwrap_or_default();
+        let columns: Vec<&str> = header.trim_end().split(',').collect();
+        let place = |name: &str| {
+            let place = columns.iter().position(|column| *column == name);
+            place.ok_or_else(|| format!("{}: there is no column {name}", path.display()))
+        };
+        let places = [place("src")?, place("dst")?, place("minute")?, place("attack")?];
+        let mut stream = Self {
+            edges: Vec::new(),
+            types: Vec::new(),
+            names: vec![HONEST.to_owned()],
+        };
+        let mut numbers = BTreeMap::from([(HONEST.to_owned(), 0_u16)]);
+        for (number, line) in (2_usize..).zip(lines) {
+            let line = line?;
+            let fields: Vec<&str> = line.trim_end().split(',').collect();
+            let wrong = |what: &str| format!("{}: line {number}: {what}", path.display());
+            let field = |at: usize| {
+                fields
+                    .get(places[at])
+                    .copied()
+                    .ok_or_else(|| wrong("too few fields"))
+            };
+            let minute: u64 = field(2)?.parse().map_err(|_| wrong("minute is no number"))?;
+            let kind = field(3)?;
+            let kind = match numbers.get(kind) {
+                Some(kind) => *kind,
+                None => {
+                    let next = u16::try_from(stream.names.len()).map_err(|_| wrong("too many types"))?;
+                    stream.names.push(kind.to_owned());
+                    numbers.insert(kind.to_owned(), next);
+                    next
+                }
+            };
+            stream.edges.push((node(field(0)?), node(field(1)?), minute));
+            stream.types.push(kind);
+        }
+        Ok(stream)
+    }
+
+    fn score(&self, role: End) -> Result<Vec<f64>, Box<dyn Error>> {
+        let role = match role {
+            End::Source => Role::Source,
+            End::Destination => Role::Destination,
+            End::Either => Role::Either,
+        };
+        let mut scorer = EdgeScorer::new(&EdgeParams {
+            role,
+            ..EdgeParams::default()
+        })?;
+        let score = |&(source, destination, minute): &(u64, u64, u64)| {
+            f64::from(scorer.score(source, destination, minute).value)
+        };
+        Ok(self.edges.iter().map(score).collect())
+    }
+}
+
+/// Nodes are numbers as a rule; names will do.
+fn node(name: &str) -> u64 {
+    name.parse()
+        .unwrap_or_else(|_| Nodes::new(0).other(0, name.as_bytes()))
+}
+
+/// What is measured of some of the attacks, against all honest edges.
+struct Measured {
+    auroc: f64,
+    recall: f64,
+    edges: usize,
+}
+
+fn report(stream: &Stream, scores: &[f64], set: &str, seconds: f64, printer: &mut Printer) {
+    let honest = |kind: u16| kind == 0;
+    let measure = |range: std::ops::Range<usize>, wanted: &dyn Fn(u16) -> bool| {
+        let of_range = range.clone().zip(&stream.types[range]);
+        let chosen = of_range.filter(|(_, kind)| honest(**kind) || wanted(**kind));
+        let (scores, labels): (Vec<f64>, Vec<bool>) =
+            chosen.map(|(at, kind)| (scores[at], !honest(*kind))).unzip();
+        Some(Measured {
+            auroc: auroc(&scores, &labels)?,
+            recall: recall_at(&scores, &labels, 0.01),
+            edges: labels.iter().filter(|label| **label).count(),
+        })
+    };
+    let mut print = |what: &str, measured: &Measured, seconds: f64| {
+        let reference = REFERENCE
+            .iter()
+            .find(|(name, _)| *name == what && set == REFERENCE_SET);
+        let metric = |name, value, reference| Metric {
+            name,
+            value,
+            reference,
+        };
+        printer.print(&Outcome {
+            detector: "edges".to_owned(),
+            set: format!("{set}: {what}"),
+            metrics: vec![
+                metric("auroc", measured.auroc, reference.map(|(_, value)| *value)),
+                metric("recall_at_fpr01", measured.recall, None),
+                metric("attack_edges", measured.edges as f64, None),
+            ],
+            seconds,
+        });
+    };
+    let whole = || 0..scores.len();
+    if let Some(measured) = measure(whole(), &|_| true) {
+        print("all", &measured, seconds);
+    }
+    let mut types: Vec<(u16, &str, Measured)> = Vec::new();
+    for (kind, name) in (0..).zip(&stream.names).skip(1) {
+        let edges = stream.types.iter().filter(|other| **other == kind).count();
+        if edges < FEWEST {
+            continue;
+        }
+        types
+            .extend(measure(whole(), &|other| other == kind).map(|measured| (kind, name.as_str(), measured)));
+    }
+    if !types.is_empty() {
+        let mean = |value: fn(&Measured) -> f64| {
+            types.iter().map(|(.., measured)| value(measured)).sum::<f64>() / types.len() as f64
+        };
+        let measured = Measured {
+            auroc: mean(|measured| measured.auroc),
+            recall: mean(|measured| measured.recall),
+            edges: types.iter().map(|(.., measured)| measured.edges).sum(),
+        };
+        print("macro average", &measured, 0.0);
+    }
+    let volume = |kind: u16| VOLUME.contains(&stream.names[kind as usize].as_str());
+    if let Some(measured) = measure(whole(), &|kind| !volume(kind)) {
+        print("without volume", &measured, 0.0);
+    }
+    // The beginning, when nothing is known yet, and what comes after it.
+    let fifth = scores.len() / 5;
+    for (what, range) in [("first fifth", 0..fifth), ("after it", fifth..scores.len())] {
+        if let Some(measured) = measure(range, &|_| true) {
+            print(what, &measured, 0.0);
+        }
+    }
+    types.sort_by(|a, b| b.2.edges.cmp(&a.2.edges).then(a.0.cmp(&b.0)));
+    for (_, name, measured) in &types {
+        print(name, measured, 0.0);
+    }
+}
+
+/// The share of attacks that score above all but this share of the honest edges.
+fn recall_at(scores: &[f64], labels: &[bool], rate: f64) -> f64 {
+    let of = |label: bool| {
+        let chosen = scores.iter().zip(labels).filter(move |(_, is)| **is == label);
+        chosen.map(|(score, _)| *score)
+    };
+    let mut honest: Vec<f64> = of(false).collect();
+    honest.sort_by(f64::total_cmp);
+    let allowed = (rate * honest.len() as f64) as usize;
+    let Some(threshold) = honest.len().checked_sub(allowed + 1).map(|at| honest[at]) else {
+        return 0.0;
+    };
+    let attacks = of(true).count();
+    of(true).filter(|score| *score > threshold).count() as f64 / attacks.max(1) as f64
+}
