@@ -12,7 +12,7 @@ use amoskys_core::config::Config;
 use amoskys_transport::check::{Checkup, Problem, Severity};
 use amoskys_transport::identity::pki::Site;
 use amoskys_transport::identity::{Credentials, Role};
-use amoskys_transport::{FileSigner, Log, LogOptions, Signer, TrustMap};
+use amoskys_transport::{FileLogKeys, FileSigner, Log, LogOptions, Signer, TrustMap};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -360,4 +360,59 @@ fn ports_that_are_taken() {
     );
     let elsewhere = checkup.listen((Ipv4Addr::LOCALHOST, 0).into());
     assert_eq!(elsewhere.run(), [], "what is not used is not checked");
+}
+
+#[cfg(feature = "legacy")]
+#[test]
+fn a_trust_map_of_the_predecessor_that_cannot_be_used() {
+    let mut scene = Scene::new();
+    let pki = scene.dir.path().join("pki");
+    let map = pki.join("trust_map.yaml");
+    scene.config.bus.name = "bus".to_owned();
+    scene.config.legacy.trust_map = Some(map.clone());
+    let problems = |scene: &Scene| {
+        Checkup::new(&scene.config, Role::Bus)
+            .listen((Ipv4Addr::LOCALHOST, free_port()).into())
+            .run()
+    };
+    assert_error(&only(problems(&scene)), &map, "does not exist");
+    std::fs::write(&map, "agents:\n").unwrap();
+    let nobody = only(problems(&scene));
+    assert_eq!(nobody.severity, Severity::Warning, "{nobody}");
+    // Each line that is wrong is a problem of its own, and all are said at once.
+    let key = FileSigner::create(pki.join("x.sign")).unwrap().public_key();
+    std::fs::write(pki.join("x.pub"), key.to_pem()).unwrap();
+    std::fs::write(pki.join("z.pub"), "no key").unwrap();
+    std::fs::write(&map, "agents:\n  x: x.pub\n  y: y.pub\n  z: z.pub\n").unwrap();
+    let found = problems(&scene);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    for (problem, (line, of)) in found.iter().zip([(3, "the key of y"), (4, "the key of z")]) {
+        let what = PathBuf::from(format!("{}:{line}", map.display()));
+        assert_error(problem, &what, of);
+        assert!(problem.what_to_do.contains("public key"), "{problem}");
+    }
+    std::fs::write(&map, "agents: [\n").unwrap();
+    assert!(
+        problems(&scene)
+            .iter()
+            .any(|problem| problem.why.contains("not YAML"))
+    );
+    std::fs::write(&map, "agents:\n  x: x.pub\n").unwrap();
+    assert_eq!(problems(&scene), []);
+    set_mode(&map, 0o666);
+    assert_error(&only(problems(&scene)), &map, "0666");
+    // It is the bus that reads it.
+    assert_eq!(scene.problems(), []);
+}
+
+#[test]
+fn keys_of_the_log_that_cannot_be_read() {
+    let mut scene = Scene::new();
+    let file = scene.dir.path().join("log.keys");
+    scene.config.log.key_file = Some(file.clone());
+    assert_error(&only(scene.problems()), &file, "read");
+    FileLogKeys::create(&file).unwrap();
+    assert_eq!(scene.problems(), []);
+    set_mode(&file, 0o640);
+    assert_error(&only(scene.problems()), &file, "0640");
 }

@@ -1,7 +1,5 @@
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +8,7 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::line::{hex, unhex};
-use crate::key::{KeyError, write_new};
+use crate::key::{KeyError, read_secret, write_new};
 
 /// Makes MACs. Implement it for a key that must not be in a file.
 pub trait Mac: Send + Sync {
@@ -49,21 +47,7 @@ impl AuditKey {
     /// If the file cannot be read, is open to others, or holds something else.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, KeyError> {
         let path = path.as_ref();
-        let failed = |source| KeyError::Io {
-            path: path.to_owned(),
-            action: "read",
-            source,
-        };
-        let file = File::open(path).map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::LooseMode {
-                path: path.to_owned(),
-                mode,
-            });
-        }
-        let mut content = Vec::new();
-        file.take(MAX_FILE).read_to_end(&mut content).map_err(failed)?;
+        let content = read_secret(path, MAX_FILE)?;
         let digits = content.strip_suffix(b"\n").unwrap_or(&content);
         let bytes = <[u8; 32]>::try_from(&content[..]).ok().or_else(|| unhex(digits));
         let bytes = bytes.ok_or_else(|| KeyError::Form {

@@ -8,7 +8,7 @@ use super::problem::Problem;
 use super::{log, network, signing};
 use crate::identity::{Credentials, Identity, Role};
 
-/// Looks at certificates, keys, trust map, log directory, addresses and ports of one process, and changes nothing.
+/// Looks at certificates, keys, trust maps, log directory, addresses and ports of one process, and changes nothing.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Checkup<'a> {
@@ -114,6 +114,10 @@ impl<'a> Checkup<'a> {
             key.as_ref(),
             self.running,
         ));
+        #[cfg(feature = "legacy")]
+        if self.identity.role == Role::Bus {
+            problems.extend(super::legacy::check(self.config));
+        }
         if !self.running {
             problems.extend(network::check(self.config, self.identity.role, self.listen));
         }

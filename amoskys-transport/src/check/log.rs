@@ -5,16 +5,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use amoskys_core::config::Config;
+use amoskys_core::error::Chain;
 use rustix::fs::{Access, access, statvfs};
 
 use super::problem::{Problem, name_setting};
-use crate::PublicKey;
 use crate::identity::Identity;
 use crate::log::LOG_DIR;
 use crate::log::anchor::{ANCHOR_FILE, AnchorFault, StoredAnchor};
 use crate::wal::format::HeaderFault;
 use crate::wal::lock::DirLock;
 use crate::wal::segment::{list_segments, read_beginning};
+use crate::{FileLogKeys, PublicKey};
 
 pub(super) fn check(
     config: &Config,
@@ -49,6 +50,13 @@ pub(super) fn check(
         }
         problems.extend(anchor(&log_dir, identity, key));
         problems.extend(segments(&log_dir));
+    }
+    if let Some(file) = &config.log.key_file
+        && let Err(error) = FileLogKeys::open(file)
+    {
+        let why = Chain(&error).to_string();
+        let what_to_do = "put the keys of the log there, mode 0600, or correct log.key_file";
+        problems.push(Problem::error(file.display(), why, what_to_do));
     }
     problems.extend(space(config, present, &log_dir));
     problems

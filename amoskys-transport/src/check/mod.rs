@@ -16,6 +16,8 @@
 
 pub(crate) mod certificates;
 mod checkup;
+#[cfg(feature = "legacy")]
+mod legacy;
 mod log;
 mod network;
 mod problem;

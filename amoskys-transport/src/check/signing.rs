@@ -88,7 +88,7 @@ pub(super) fn check(
     key
 }
 
-fn mode_of(path: &Path) -> Option<u32> {
+pub(super) fn mode_of(path: &Path) -> Option<u32> {
     let metadata = std::fs::metadata(path).ok()?;
     Some(metadata.permissions().mode() & 0o7777)
 }

@@ -1,6 +1,5 @@
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use super::error::TlsError;
 use super::material::Material;
 use super::name::Identity;
 use super::validity::Validity;
+use crate::key::loose_mode;
 use crate::spelling;
 
 /// The files one process needs for TLS: certificate authorities to believe, its own certificate, and its key.
@@ -271,8 +271,7 @@ pub(crate) fn read(path: &Path, secret: bool) -> Result<Vec<u8>, TlsError> {
         }
     };
     let file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-    if secret && mode & 0o077 != 0 {
+    if secret && let Some(mode) = loose_mode(&file).map_err(failed)? {
         return Err(TlsError::LooseMode {
             path: path.to_owned(),
             mode,

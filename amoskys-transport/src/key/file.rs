@@ -1,7 +1,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use amoskys_core::BoxError;
@@ -9,6 +9,7 @@ use pem_rfc7468::LineEnding;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
+use super::secret_file::read_secret;
 use super::{KeyError, PublicKey, Signer};
 
 /// A signing key in a file.
@@ -57,21 +58,7 @@ impl FileSigner {
     }
 
     fn read(path: &Path) -> Result<Self, KeyError> {
-        let failed = |source| KeyError::Io {
-            path: path.to_owned(),
-            action: "read",
-            source,
-        };
-        let file = File::open(path).map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::LooseMode {
-                path: path.to_owned(),
-                mode,
-            });
-        }
-        let mut content = Vec::new();
-        file.take(MAX_FILE).read_to_end(&mut content).map_err(failed)?;
+        let content = read_secret(path, MAX_FILE)?;
         let pair = parse_secret(&content).map_err(|reason| KeyError::Format {
             what: path.display().to_string(),
             reason,
@@ -330,6 +317,8 @@ pub(crate) fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {

@@ -3,6 +3,7 @@
 mod error;
 mod file;
 mod public;
+mod secret_file;
 mod signer;
 mod trust;
 mod trust_file;
@@ -13,6 +14,7 @@ pub use self::file::FileSigner;
 pub(crate) use self::file::is_canonical_secret;
 pub(crate) use self::file::write_new;
 pub use self::public::{KeyId, PublicKey};
+pub(crate) use self::secret_file::{loose_mode, read_secret};
 pub use self::signer::Signer;
 pub use self::trust::TrustMap;
 pub use self::trust_file::TrustError;

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::slots::{Entry, Header, SLOT, SlotFault};
 use super::{Erased, ProtectError, Subject, SubjectKey, SubjectKeys};
+use crate::key::loose_mode;
 
 /// Keys of subjects in a file, mode 0600.
 ///
@@ -72,8 +73,7 @@ impl FileSubjectKeys {
             .write(true)
             .open(path)
             .map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
+        if let Some(mode) = loose_mode(&file).map_err(failed)? {
             return Err(ProtectError::LooseMode {
                 path: path.to_owned(),
                 mode,

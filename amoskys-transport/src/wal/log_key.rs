@@ -1,9 +1,6 @@
 //! The keys a log is encrypted with.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use amoskys_core::BoxError;
@@ -11,7 +8,7 @@ use ring::digest::{Context, SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use crate::key::{KeyError, write_new};
+use crate::key::{KeyError, read_secret, write_new};
 
 /// Names a [`LogKey`], and tells nothing about it: the first 8 bytes of a SHA-256 of the key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,21 +110,11 @@ impl FileLogKeys {
     /// If the file cannot be read, is open to others, holds no key, or a line that is none.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, KeyError> {
         let path = path.as_ref();
-        let failed = |source| KeyError::Io {
+        let content = read_secret(path, MAX_FILE)?;
+        let text = std::str::from_utf8(&content).map_err(|_| KeyError::LogKey {
             path: path.to_owned(),
-            action: "read",
-            source,
-        };
-        let file = File::open(path).map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::LooseMode {
-                path: path.to_owned(),
-                mode,
-            });
-        }
-        let mut text = Zeroizing::new(String::new());
-        file.take(MAX_FILE).read_to_string(&mut text).map_err(failed)?;
+            reason: "it is not text".to_owned(),
+        })?;
         let mut keys = Vec::new();
         for (n, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -208,6 +195,8 @@ fn parse(line: &str) -> Option<Zeroizing<[u8; 32]>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
