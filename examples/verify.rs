@@ -11,7 +11,7 @@ use std::sync::Arc;
 use amoskys_core::error::Chain;
 use amoskys_transport::audit::{AuditKey, AuditVerifier};
 use amoskys_transport::verify::{Anchors, Verifier};
-use amoskys_transport::{FileLogKeys, PublicKey, TrustMap};
+use amoskys_transport::{FileLogKeys, LogKeys, PublicKey, TrustMap};
 use clap::Parser;
 use serde::Serialize;
 
@@ -38,6 +38,9 @@ struct Args {
     /// The bus's public key. Without it, the bus's line in --trust is believed, or else the key beside its log.
     #[arg(long, value_name = "FILE", requires = "anchors")]
     anchors_key: Option<PathBuf>,
+    /// The log keys of the bus, if its log is encrypted.
+    #[arg(long, value_name = "FILE", requires = "anchors")]
+    anchors_log_key: Option<PathBuf>,
     /// DIR is that of a bus: write what it has signed about streams into this new file, and nothing else.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["anchors", "audit", "json"])]
     export_anchors: Option<PathBuf>,
@@ -82,9 +85,14 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         Some(path) => TrustMap::load(path)?,
         None => TrustMap::new(),
     };
+    let log_keys = log_keys(args.log_key.as_deref())?;
     if let Some(file) = &args.export_anchors {
-        let anchors = Anchors::new(&args.dir).trust(trust);
-        let anchors = keys.into_iter().fold(anchors, Anchors::key);
+        let mut anchors = keys
+            .into_iter()
+            .fold(Anchors::new(&args.dir).trust(trust), Anchors::key);
+        if let Some(keys) = log_keys {
+            anchors = anchors.log_keys(keys);
+        }
         let records = anchors.export(file)?;
         println!("{records} records about streams are in {}", file.display());
         return Ok(true);
@@ -96,14 +104,23 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         if let Some(path) = &args.anchors_key {
             anchors = anchors.key(public_key(path)?);
         }
+        if let Some(keys) = self::log_keys(args.anchors_log_key.as_deref())? {
+            anchors = anchors.log_keys(keys);
+        }
         verifier = verifier.anchors(anchors.read()?);
     }
-    if let Some(path) = &args.log_key {
-        verifier = verifier.log_keys(Arc::new(FileLogKeys::open(path)?));
+    if let Some(keys) = log_keys {
+        verifier = verifier.log_keys(keys);
     }
     let report = verifier.run()?;
     print(args, &report)?;
     Ok(report.is_clean())
+}
+
+/// The keys in this file, if one is named.
+fn log_keys(path: Option<&Path>) -> Result<Option<Arc<dyn LogKeys>>, Box<dyn Error>> {
+    let Some(path) = path else { return Ok(None) };
+    Ok(Some(Arc::new(FileLogKeys::open(path)?)))
 }
 
 fn public_key(path: &Path) -> Result<PublicKey, Box<dyn Error>> {

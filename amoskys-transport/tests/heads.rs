@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amoskys_core::{Class, Open as _, Wal as _};
-use amoskys_transport::verify::{Anchors, FindingKind, Report, SeenVerdict, Verifier};
-use amoskys_transport::{FileSigner, Log, LogOptions, Opener, PublicKey, SealedHeader, Sealer, Signer as _};
+use amoskys_transport::verify::{Anchors, FindingKind, Report, SeenVerdict, Verifier, VerifyError};
+use amoskys_transport::{
+    FileLogKeys, FileSigner, Log, LogOptions, Opener, PublicKey, SealedHeader, Sealer, Signer as _,
+};
 use common::{copy_dir, kinds};
 use site::{Agent, Running, Site};
 
@@ -161,4 +163,70 @@ async fn nothing_is_said_when_nothing_has_moved_and_records_are_bounded() {
     // All once; the bus's own stream has moved when it stops, but nothing else.
     assert_eq!(sizes[0], 512);
     assert!(sizes[1] >= 188 && sizes.len() == 2, "{sizes:?}");
+}
+
+#[tokio::test]
+async fn a_class_that_is_missing_as_a_whole_was_cut_off_and_an_encrypted_log_of_a_bus_bears_witness_too() {
+    let mut site = Site::new();
+    site.know("a");
+    let keys = FileLogKeys::create(site.path("bus.log-key")).unwrap();
+    let options = LogOptions::new().log_key_file(site.path("bus.log-key"));
+    let bus = Running::new(
+        site.bus_options()
+            .log(options)
+            .heads_interval(Duration::from_secs(60)),
+    );
+    let mut agent = Agent::open(&site.path("a"), "a");
+    agent.collect(3);
+    drop(agent);
+    let early = site.path("early");
+    copy_dir(&site.path("a"), &early);
+    // The fifth batch is an alert.
+    let mut agent = Agent::open(&site.path("a"), "a").numbered_from(12);
+    agent.collect(5);
+    agent.send(&site, &bus).await.unwrap();
+    bus.stop().await;
+    drop(agent);
+
+    let (log, bus) = (site.path("a"), site.path("bus"));
+    let key = public(&bus);
+    let sealed = Anchors::new(&bus).key(key);
+    // Without its key, the log of the bus says nothing, and that is said.
+    assert!(matches!(
+        sealed.read(),
+        Err(VerifyError::Locked { records: 1.., .. })
+    ));
+    assert!(sealed.export(site.path("nothing")).is_err());
+    let other = FileLogKeys::create(site.path("other.log-key")).unwrap();
+    let with_other = sealed.clone().log_keys(Arc::new(other));
+    assert!(matches!(with_other.read(), Err(VerifyError::Locked { .. })));
+    let opened = sealed.log_keys(Arc::new(keys));
+    let compare = |log: &Path| {
+        let seen = opened.read().unwrap();
+        Verifier::new(log).anchors(seen).run().unwrap()
+    };
+    let report = compare(&log);
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(verdicts(&report), [SeenVerdict::Agrees; 2]);
+    // Of the alerts it has nothing, but of their epoch.
+    let report = compare(&early);
+    assert_eq!(verdicts(&report), [SeenVerdict::CutOff; 2], "{report}");
+    assert_eq!(kinds(&report), [FindingKind::Truncated], "{report}");
+    assert!(report.to_string().contains("nothing of this"), "{report}");
+    // Of a log that was begun anew it has not even that.
+    let anew = site.path("anew");
+    std::fs::create_dir_all(anew.join("keys")).unwrap();
+    for file in ["agent.key", "agent.pub"] {
+        std::fs::copy(log.join("keys").join(file), anew.join("keys").join(file)).unwrap();
+    }
+    let mut agent = Agent::open(&anew, "a");
+    agent.collect(1);
+    drop(agent);
+    assert_eq!(verdicts(&compare(&anew)), [SeenVerdict::Absent; 2]);
+    // What is exported can be read by anybody.
+    let file = site.path("heads");
+    assert!(opened.export(&file).unwrap() > 0);
+    let seen = Anchors::new(&file).key(key).read().unwrap();
+    let report = Verifier::new(&early).anchors(seen).run().unwrap();
+    assert_eq!(verdicts(&report), [SeenVerdict::CutOff; 2], "{report}");
 }

@@ -1,6 +1,6 @@
 //! Compares a log with what a bus has seen of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use amoskys_core::{Digest, StreamId};
 
@@ -82,6 +82,17 @@ impl<'a> Comparison<'a> {
         heads: &Heads,
         end: &Place,
     ) -> (SeenReport, Vec<Finding>) {
+        // Who has one class of an epoch had the others too.
+        let epochs: BTreeSet<_> = heads
+            .0
+            .keys()
+            .map(|id| (id.agent.to_string(), id.epoch.to_string()))
+            .collect();
+        let is_begun = |name: &str| {
+            let (stream, epoch) = name.rsplit_once('@')?;
+            let (agent, _) = stream.rsplit_once('/')?;
+            Some(epochs.contains(&(agent.to_owned(), epoch.to_owned())))
+        };
         let heads: BTreeMap<String, _> = heads.0.iter().map(|(id, head)| (id.to_string(), head)).collect();
         let (mut streams, mut findings) = (Vec::new(), Vec::new());
         for (name, points) in &self.seen.streams {
@@ -89,8 +100,10 @@ impl<'a> Comparison<'a> {
                 continue;
             };
             let head = heads.get(name);
-            let is_own =
-                agent.is_some_and(|agent| name.strip_prefix(agent).is_some_and(|rest| rest.starts_with('/')));
+            // The bus has signed for what is in its own log, whosever it is.
+            let is_own = agent.is_some_and(|agent| {
+                agent == self.seen.bus || name.strip_prefix(agent).is_some_and(|rest| rest.starts_with('/'))
+            });
             if head.is_none() && !is_own {
                 continue;
             }
@@ -111,6 +124,13 @@ impl<'a> Comparison<'a> {
             );
             let verdict = match head {
                 _ if compared.is_rewritten => SeenVerdict::Rewritten,
+                None if is_begun(name) == Some(true) => {
+                    let detail = format!(
+                        "{was}; of that epoch this log has other classes, and nothing of this: cut off"
+                    );
+                    find(FindingKind::Truncated, detail);
+                    SeenVerdict::CutOff
+                }
                 None => {
                     let detail = format!(
                         "{was}; this log knows nothing of it, so it is not all there was of this agent"
@@ -162,6 +182,7 @@ impl<'a> Comparison<'a> {
             records: self.seen.records,
             not_believed: self.seen.not_believed,
             dropped: self.seen.dropped,
+            unreadable: self.seen.unreadable,
             streams,
         };
         (report, findings)

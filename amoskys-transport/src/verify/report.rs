@@ -95,6 +95,8 @@ pub struct SeenReport {
     pub not_believed: u64,
     /// Older heads that were left out, because there are too many.
     pub dropped: u64,
+    /// Records of the bus's log that are damaged, or encrypted with a key that is not known: there may be heads in them.
+    pub unreadable: u64,
     /// The streams of this log, or of its agent.
     pub streams: Vec<SeenStream>,
 }
@@ -303,6 +305,13 @@ impl fmt::Display for SeenReport {
                 f,
                 "    {} more are not signed by a key that is believed",
                 self.not_believed
+            )?;
+        }
+        if self.unreadable > 0 {
+            writeln!(
+                f,
+                "    {} records there could not be read: damaged, or encrypted with another key",
+                self.unreadable
             )?;
         }
         for stream in &self.streams {

@@ -31,7 +31,7 @@ pub struct Verifier {
 
 /// Keys that were given, not to be shown.
 #[derive(Clone)]
-struct Given(Arc<dyn LogKeys>);
+pub(super) struct Given(pub(super) Arc<dyn LogKeys>);
 
 impl std::fmt::Debug for Given {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -56,6 +56,14 @@ pub enum VerifyError {
     NoLog {
         /// The directory.
         dir: PathBuf,
+    },
+    /// What is looked for is encrypted with a key that is not known.
+    #[error("of {records} records in {dir} none could be opened; give the key of that log", dir = dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// How many records are shut, or damaged.
+        records: u64,
     },
     /// No public key was given, and none is beside the log.
     #[error("there is no public key beside the log in {dir}; name the one that signs it", dir = dir.display())]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use amoskys_core::event::AuditEntry;
 use amoskys_core::{Class, Digest, Name, Open as _, Payload, Timestamp};
@@ -11,7 +12,7 @@ use bytes::Bytes;
 
 use super::files::public_key;
 use super::inspector::Keys;
-use super::run::VerifyError;
+use super::run::{Given, VerifyError};
 use crate::key::{PublicKey, TrustMap};
 use crate::log::anchor::StoredAnchor;
 use crate::log::trail::{Item, walk_log};
@@ -19,6 +20,7 @@ use crate::log::{KEYS_DIR, LOG_DIR};
 use crate::seal::header::{RawHeader, RecordKind, sha256};
 use crate::seal::opener::{Signed, check_key};
 use crate::seal::{Keyring, Opener};
+use crate::wal::LogKeys;
 use crate::wal::walk::Depth;
 
 /// The source of the batches of heads in a bus's audit stream.
@@ -51,6 +53,7 @@ pub struct Anchors {
     path: PathBuf,
     trust: TrustMap,
     keys: Vec<PublicKey>,
+    log_keys: Option<Given>,
 }
 
 /// What a bus has seen: input of [`Verifier::anchors`](super::Verifier::anchors).
@@ -63,6 +66,7 @@ pub struct SeenHeads {
     pub(super) records: u64,
     pub(super) not_believed: u64,
     pub(super) dropped: u64,
+    pub(super) unreadable: u64,
     /// By stream, as `AGENT/CLASS@EPOCH`, and the number of the next event.
     pub(super) streams: BTreeMap<String, BTreeMap<u64, Seen>>,
 }
@@ -84,6 +88,7 @@ impl Anchors {
             path: path.into(),
             trust: TrustMap::new(),
             keys: Vec::new(),
+            log_keys: None,
         }
     }
 
@@ -101,33 +106,41 @@ impl Anchors {
         self
     }
 
-    /// Reads them. Those whose signature is not believed are counted.
+    /// Opens the log of the bus with these keys, if it is encrypted.
+    #[must_use]
+    pub fn log_keys(mut self, keys: Arc<dyn LogKeys>) -> Self {
+        self.log_keys = Some(Given(keys));
+        self
+    }
+
+    /// Reads them. Those whose signature is not believed are counted, and so are records that cannot be read.
     ///
     /// # Errors
     ///
-    /// If the files cannot be read, or there is no key to believe.
+    /// If the files cannot be read, there is no key to believe, or all there is of heads is encrypted with a key that is not
+    /// known.
     pub fn read(&self) -> Result<SeenHeads, VerifyError> {
         let mut reading = self.begin()?;
-        self.walk(&mut |record| {
+        let unreadable = self.walk(&mut |record| {
             reading.take(record);
             Ok(())
         })?;
-        Ok(reading.seen)
+        self.finish(reading, unreadable)
     }
 
     /// Writes all records of heads to a file that must not exist, to be kept where the bus's log cannot be altered. Returns
-    /// how many.
+    /// how many. The file is not encrypted: it says how the streams are called and how many events they have.
     ///
     /// # Errors
     ///
-    /// If the files cannot be read or written.
+    /// As with [`read`](Self::read), or if the file cannot be written.
     pub fn export(&self, to: impl AsRef<Path>) -> Result<u64, VerifyError> {
         let to = to.as_ref();
         let mut reading = self.begin()?;
         let file = OpenOptions::new().write(true).create_new(true).open(to);
         let mut out = BufWriter::new(file.map_err(failed(to))?);
         out.write_all(TITLE).map_err(failed(to))?;
-        self.walk(&mut |record| {
+        let unreadable = self.walk(&mut |record| {
             if reading.take(record) {
                 let len = u32::try_from(record.len()).unwrap_or(u32::MAX);
                 out.write_all(&len.to_le_bytes())
@@ -138,7 +151,19 @@ impl Anchors {
         })?;
         let written = out.into_inner().map_err(|error| error.into_error());
         written.and_then(|file| file.sync_all()).map_err(failed(to))?;
-        Ok(reading.seen.records)
+        Ok(self.finish(reading, unreadable)?.records)
+    }
+
+    fn finish(&self, reading: Reading<'_>, unreadable: u64) -> Result<SeenHeads, VerifyError> {
+        let mut seen = reading.seen;
+        if seen.records + seen.not_believed == 0 && unreadable > 0 {
+            return Err(VerifyError::Locked {
+                dir: self.path.clone(),
+                records: unreadable,
+            });
+        }
+        seen.unreadable = unreadable;
+        Ok(seen)
     }
 
     fn log_dir(&self) -> PathBuf {
@@ -184,22 +209,31 @@ impl Anchors {
         })
     }
 
-    fn walk(&self, visit: &mut dyn FnMut(&[u8]) -> Result<(), VerifyError>) -> Result<(), VerifyError> {
+    /// Visits every record; how many cannot be read.
+    fn walk(&self, visit: &mut dyn FnMut(&[u8]) -> Result<(), VerifyError>) -> Result<u64, VerifyError> {
         if !self.path.is_dir() {
-            return self.walk_file(visit);
+            return self.walk_file(visit).map(|()| 0);
         }
         let log = self.log_dir();
-        let mut result = Ok(());
-        walk_log(&log, Depth::Records, u64::MAX, None, &mut |_, item| {
-            if let Item::Record { found, record } = item
-                && found.intact
-                && result.is_ok()
-            {
-                result = visit(record);
-            }
-        })
+        let log_keys = self.log_keys.as_ref().map(|given| &*given.0);
+        let (mut result, mut unreadable) = (Ok(()), 0);
+        walk_log(
+            &log,
+            Depth::Records,
+            u64::MAX,
+            log_keys,
+            &mut |_, item| match item {
+                Item::Record { found, record } if found.intact => {
+                    if result.is_ok() {
+                        result = visit(record);
+                    }
+                }
+                Item::Record { .. } | Item::Locked(_) => unreadable += 1,
+                _ => {}
+            },
+        )
         .map_err(failed(&log))?;
-        result
+        result.map(|()| unreadable)
     }
 
     fn walk_file(&self, visit: &mut dyn FnMut(&[u8]) -> Result<(), VerifyError>) -> Result<(), VerifyError> {
