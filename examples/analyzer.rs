@@ -55,7 +55,7 @@ struct Args {
 
 /// How long a stop waits for the bus. What it does not have by then is in the log, and goes to it the next time.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How often it looks whether certificates and revocations are others.
+/// How often it looks whether certificates, revocations and the keys of agents are others.
 const LOOK_AT_FILES: Duration = Duration::from_millis(250);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -121,7 +121,7 @@ async fn pipeline(
     // Believes the agents, not the bus: whose signature is not trusted is not analyzed.
     let options = LogOptions::from(config)
         .key_file(&files.signing_key)
-        .trust((*credentials.trust().snapshot()).clone())
+        .trust(credentials.trust().clone())
         .check(Check::Signature);
     let log = Log::open(&config.log.path, options)?;
     let bus = ConnectOptions::new(&config.bus.address, credentials.tls()).settings(&config.bus);

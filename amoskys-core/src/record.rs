@@ -3,7 +3,7 @@
 //! Unlike a [`Collector`](crate::Collector) and a [`Sink`](crate::Sink), which deal in events, these deal in records
 //! as they lie in the log: sealed, opaque, never encoded anew.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::error::{BoxError, Remedy};
-use crate::id::Offset;
+use crate::id::{Offset, Seq, StreamId};
 use crate::ledger::{DropReason, Ledger};
 use crate::seal::Open;
 use crate::wal::{Wal, WalError};
@@ -136,6 +136,8 @@ struct State {
     given: Offset,
     /// Records given and not acknowledged, in order.
     in_flight: VecDeque<InFlight>,
+    /// How far each stream was given, where that is known.
+    given_of: BTreeMap<StreamId, Seq>,
     /// Where the last read ended.
     read_to: Offset,
     /// Events that were given, are no longer there, and whose gap was not met yet.
@@ -198,6 +200,7 @@ impl RecordFeed {
                 acknowledged,
                 given: acknowledged,
                 in_flight: VecDeque::new(),
+                given_of: BTreeMap::new(),
                 read_to: acknowledged,
                 unexplained: 0,
                 wakers: Vec::new(),
@@ -352,7 +355,15 @@ impl Account {
                 },
             };
             let mut new = events;
-            if lost.is_some() {
+            let place = is_new.then(|| self.open.place(record)).flatten();
+            if let Some((stream, first, count)) = place {
+                let given = state.given_of.entry(stream).or_insert(first);
+                if lost.is_some() {
+                    // What it was given before the log gave it up is counted already.
+                    new -= given.0.saturating_sub(first.0).min(new);
+                }
+                *given = (*given).max(Seq(first.0.saturating_add(count)));
+            } else if lost.is_some() {
                 let known = state.in_flight.binary_search_by_key(offset, |known| known.offset);
                 let known = known.ok().and_then(|at| state.in_flight.get(at));
                 new -= known.map_or(0, |known| known.events).min(new);

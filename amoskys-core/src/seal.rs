@@ -70,6 +70,14 @@ pub trait Open: Send + Sync {
     fn events(&self, record: &Bytes) -> Option<u64> {
         self.open(record).ok().map(|opened| opened.events.len() as u64)
     }
+
+    /// The stream of a record, the number of its first event, or of the first missing one, and how many it is about, if that
+    /// can be told without opening it. A reader uses it to count no event twice that it was given before the log gave it
+    /// up. Default: `None`, not known.
+    fn place(&self, record: &Bytes) -> Option<(StreamId, Seq, u64)> {
+        let _ = record;
+        None
+    }
 }
 
 /// Reads a log from its first record to what is durable now, a record at a time.

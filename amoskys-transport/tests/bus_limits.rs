@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use amoskys_core::Class;
+use amoskys_core::{Class, RecordSource as _, Remedy};
 use amoskys_transport::bus::admission::{Admitted, FlowLimit, RateLimit, Rejection, Submission};
 use amoskys_transport::bus::{
-    BusOptions, ConnectionError, Limits, Publisher, PublisherOptions, Rate, RefuseReason, SubscribeOptions,
-    Subscription,
+    BusOptions, ConnectionError, Limits, Publisher, PublisherOptions, Rate, RefuseReason, SubscribeError,
+    SubscribeOptions, Subscription,
 };
 use amoskys_transport::identity::Role;
 use amoskys_transport::testing::{Faults, Load, Outcome, SimulatedAgent};
@@ -301,7 +301,6 @@ async fn a_full_log_is_said_and_publishers_wait_or_are_turned_away() {
         bus.bus.set_limits(Limits::default());
         // The reader is done with all it got, again and again, until it has everything.
         let mut records = Vec::new();
-        use amoskys_core::RecordSource as _;
         while records.len() < 700 {
             let taken = take(&mut reader, 1).await;
             let last = taken.last().map(|(offset, _)| offset.next());
@@ -331,5 +330,32 @@ async fn a_full_log_is_said_and_publishers_wait_or_are_turned_away() {
     until(&|why| why.is_none()).await;
     let told = told.lock().unwrap().clone();
     assert!(told.iter().flatten().any(|why| why.contains("full")), "{told:?}");
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn a_subscriber_stays_away_as_long_as_the_bus_says() {
+    let site = Site::new();
+    let limits = limits(|limits| limits.connections_of_one = 1);
+    let bus = Running::new(site.bus_options().limits(limits));
+    let mut first = site.subscription(&bus);
+    // The bus has written down that it was started.
+    take(&mut first, 1).await;
+    let mut second = site.subscription(&bus);
+    let error = second.next_records().await.unwrap_err();
+    let SubscribeError::Connection(ConnectionError::Refused {
+        reason: RefuseReason::Busy,
+        retry_after: Some(told),
+        ..
+    }) = &error
+    else {
+        panic!("{error:?}");
+    };
+    assert!(*told >= Duration::from_secs(1));
+    match second.remedy(&error) {
+        Remedy::RetryAfter(pause) => assert!(pause >= *told && pause <= *told * 2, "{pause:?}"),
+        other => panic!("{other:?}"),
+    }
+    drop(first);
     bus.stop().await;
 }

@@ -11,13 +11,13 @@ mod site;
 
 use std::time::Duration;
 
-use amoskys_core::{Class, RecordSink as _, RecordSource as _};
+use amoskys_core::{Class, Open as _, Payload, RecordSink as _, RecordSource as _};
 use amoskys_transport::bus::{
     BusOptions, ConnectOptions, ConnectionError, PublishError, Publisher, PublisherOptions, RefuseReason,
     SubscribeOptions, Subscription,
 };
 use amoskys_transport::identity::Role;
-use amoskys_transport::{Log, LogOptions, Sealer};
+use amoskys_transport::{Log, LogOptions, Opener, Sealer};
 use bytes::Bytes;
 use peer::{ACK, BATCH, Peer, SUBSCRIBE, WELCOME, Witness};
 use site::{Agent, Running, Site, assert_clean, carry, connect_options, take, uri};
@@ -335,6 +335,18 @@ async fn a_record_so_old_that_it_is_forgotten() {
     }
     peer.send(BATCH, &records[0]).await;
     assert_eq!(peer.refusal().await, (code(RefuseReason::Behind), Some(280)));
+    // Who plays back what he has recorded is written down.
+    let mut subscription = stage.site.subscription(&stage.bus);
+    let mut is_written = false;
+    while !is_written {
+        is_written = take(&mut subscription, 1).await.iter().any(|(_, record)| {
+            let events = Opener::unchecked().open(record).unwrap().events;
+            events.iter().any(|event| {
+                matches!(&event.payload, Payload::Audit(entry)
+                    if entry.action == "connection.refused" && entry.reason.starts_with("behind: "))
+            })
+        });
+    }
     stage.settle(RefuseReason::Behind).await;
 }
 

@@ -9,10 +9,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use amoskys_core::config::WhenFull;
 use amoskys_core::{Class, Open as _, Payload, Wal as _};
 use amoskys_transport::verify::{FindingKind, Report, Verifier};
 use amoskys_transport::{
     FileSigner, Log, LogError, Opener, PublicKey, RecordKind, SealedHeader, Sealer, Signer, TrustMap,
+    WalOptions,
 };
 use bytes::Bytes;
 use common::{assert_clean, copy_dir, fill, open, read_all, seal, segments, small};
@@ -280,4 +282,53 @@ fn both_keys_sign_the_hand_over() {
             assert!(!opens(changed.into()), "byte {at} signed again");
         }
     }
+}
+
+#[test]
+fn a_gap_that_the_new_key_signed_before_the_hand_over_is_believed_by_who_trusts_the_old_one() {
+    const BUDGET: u64 = 512 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let wal = WalOptions::new().budget_bytes(BUDGET).segment_bytes(16 << 10);
+    let options = small("agent").when_full(WhenFull::Shed).wal(wal);
+    let mut log = Log::open(dir.path(), options).unwrap();
+    let first = key(dir.path());
+    fill(&mut log, 100);
+    let (second, third) = (other_key(dir.path(), "2.key"), other_key(dir.path(), "3.key"));
+    log.rotate_key(second).unwrap();
+    fill(&mut log, 5);
+    log.rotate_key(third.clone()).unwrap();
+    while log.wal.used_bytes() <= BUDGET / 8 * 7 {
+        fill(&mut log, 3);
+    }
+    assert!(log.wal.shed().unwrap());
+    let (records, damaged) = read_all(&log);
+    assert!(damaged.is_empty());
+    let headers: Vec<_> = records
+        .iter()
+        .map(|(_, record)| SealedHeader::parse(record).unwrap())
+        .collect();
+    let at = |kind| headers.iter().position(|header| header.kind == kind).unwrap();
+    let gap = at(RecordKind::Gap);
+    assert!(gap < at(RecordKind::HandOver));
+    assert_eq!(headers[gap].key, third.public_key().id());
+    // In the order of the log, and each by itself: what it takes to follow is in the gap.
+    for trusted in [first, third.public_key()] {
+        let opener = Opener::verifying(trust(trusted));
+        opener.open(&records[gap].1).unwrap();
+    }
+    let opener = Opener::verifying(trust(first));
+    for (offset, record) in &records {
+        let opened = opener.open(record);
+        assert!(opened.is_ok(), "{offset}: {:?}", opened.err());
+    }
+    let stranger = other_key(dir.path(), "stranger.key").public_key();
+    let opener = Opener::verifying(trust(stranger));
+    assert!(records.iter().all(|(_, record)| opener.open(record).is_err()));
+    // Of another agent nothing is learned from it.
+    let elsewhere = Opener::verifying(TrustMap::new().allow("other", first));
+    assert!(elsewhere.open(&records[gap].1).is_err());
+
+    drop(log);
+    let report = verify_with(dir.path(), trust(first));
+    assert!(report.is_clean(), "{report}");
 }

@@ -1,5 +1,5 @@
 //! What a bus does with agents of the predecessor that it cannot serve now, or must not serve any more.
-#![cfg(all(feature = "legacy", feature = "pki", feature = "testing"))]
+#![cfg(all(feature = "health", feature = "legacy", feature = "pki", feature = "testing"))]
 #![allow(clippy::unwrap_used, reason = "a test that fails to set up fails")]
 
 #[path = "common/fleet.rs"]
@@ -8,12 +8,16 @@ mod fleet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use amoskys_core::{Payload, Shutdown};
-use amoskys_transport::bus::{Bus, BusOptions, BusReport};
+use amoskys_core::event::AuditEntry;
+use amoskys_core::{Class, Open as _, Payload, RecordSource as _, Shutdown};
+use amoskys_transport::bus::{
+    Bus, BusOptions, BusReport, ConnectOptions, Limits, Rate, SubscribeOptions, Subscription,
+};
+use amoskys_transport::health::Health;
 use amoskys_transport::identity::{Credentials, Identity, Reloader, Role, TlsFiles, pki};
 use amoskys_transport::legacy::{LegacyAgent, LegacyAnswer};
 use amoskys_transport::verify::Verifier;
-use amoskys_transport::{FileSigner, LogOptions, WalOptions};
+use amoskys_transport::{FileSigner, LogOptions, Opener, WalOptions};
 use fleet::Fleet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -58,11 +62,14 @@ async fn connect(fleet: &Fleet, bus: &Running, name: &str, number: u8) -> Legacy
 async fn with_a_full_log_they_are_told_to_come_again_and_nothing_is_lost_or_doubled() {
     let fleet = Fleet::new(&["flowagent-1"], &[]);
     let files = Credentials::in_dir(fleet.path("pki"), "bus");
+    let health = Health::new();
+    health.ready(true);
     let small = |bytes| {
         let wal = WalOptions::new().budget_bytes(bytes);
         fleet
             .bus_options(fleet.legacy())
             .keep_unread(true)
+            .watch(health.reporter("log"))
             .log(LogOptions::new().wal(wal).key_file(&files.signing_key))
     };
     let bus = Running::start(small(256 << 10));
@@ -87,12 +94,24 @@ async fn with_a_full_log_they_are_told_to_come_again_and_nothing_is_lost_or_doub
             other => panic!("{other:?}"),
         }
         if number == 0 {
-            use amoskys_core::RecordSource as _;
             let first = reader.next_records().await.unwrap().unwrap();
             assert!(!first.is_empty());
         }
         assert!(number < 5000, "the log is never full");
     };
+    // As long as they come again in vain, the bus says that it is not ready.
+    let began = Instant::now();
+    while health.is_ready() {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let answer = agent.publish(full.clone()).await.unwrap();
+        assert!(matches!(answer, LegacyAnswer::Retry { .. }), "{answer:?}");
+    }
+    assert!(
+        health.failing().values().any(|why| why.contains("full")),
+        "{:?}",
+        health.failing()
+    );
     // What is there is still known.
     assert_eq!(agent.publish(stored[3].clone()).await.unwrap(), LegacyAnswer::Ok);
     drop(reader);
@@ -102,6 +121,15 @@ async fn with_a_full_log_they_are_told_to_come_again_and_nothing_is_lost_or_doub
     let agent = connect(&fleet, &bus, "flowagent-1", 1).await;
     for envelope in stored.iter().rev().chain([&full]) {
         assert_eq!(agent.publish(envelope.clone()).await.unwrap(), LegacyAnswer::Ok);
+    }
+    let began = Instant::now();
+    while !health.is_ready() {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            health.failing()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let port = bus.address.rsplit_once(':').unwrap().1.parse().unwrap();
     let events = fleet
@@ -242,4 +270,132 @@ async fn when_the_bus_takes_a_new_signing_key_so_does_what_it_seals_for_them() {
         .unwrap();
     assert!(report.is_clean(), "{report}");
     assert_eq!(report.hand_overs.len(), 4, "{report}");
+}
+
+/// The audit entries of the bus itself, as long as there are more within a moment.
+async fn audit_entries(fleet: &Fleet, bus: &Running) -> Vec<AuditEntry> {
+    let tls = TlsFiles::in_dir(fleet.path("pki"), "analyzer")
+        .client_config()
+        .unwrap();
+    let connect = ConnectOptions::new(&bus.address, tls);
+    let mut reader = Subscription::new(
+        SubscribeOptions::new(connect)
+            .agents(["bus"])
+            .classes([Class::Audit]),
+    );
+    let opener = Opener::verifying(fleet.readers_trust());
+    let mut entries = Vec::new();
+    while let Ok(records) = tokio::time::timeout(Duration::from_secs(1), reader.next_records()).await {
+        for (_, record) in records.unwrap().unwrap() {
+            let events = opener.open(&record).unwrap().events;
+            entries.extend(events.into_iter().filter_map(|event| match event.payload {
+                Payload::Audit(entry) => Some(*entry),
+                _ => None,
+            }));
+        }
+    }
+    entries
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn they_may_send_no_more_in_a_second_than_other_agents_and_a_flood_is_written_down_once() {
+    let fleet = Fleet::new(&["flowagent-1", "flowagent-2"], &[]);
+    let mut limits = Limits::default();
+    limits
+        .rates
+        .insert("flowagent-1".into(), Rate { events: 20, bytes: 0 });
+    let bus = Running::start(fleet.bus_options(fleet.legacy()).limits(limits));
+    let (flood, other) = (
+        connect(&fleet, &bus, "flowagent-1", 1).await,
+        connect(&fleet, &bus, "flowagent-2", 2).await,
+    );
+    let began = Instant::now();
+    let (mut stored, mut told, mut number) = (0, 0, 0);
+    while began.elapsed() < Duration::from_secs(2) {
+        let envelope = flood.envelope(&format!("f-{number}"), number);
+        number += 1;
+        match flood.publish(envelope).await.unwrap() {
+            LegacyAnswer::Ok => stored += 1,
+            LegacyAnswer::Retry { after, .. } => {
+                assert!(
+                    !after.is_zero() && after <= Duration::from_millis(100),
+                    "{after:?}"
+                );
+                told += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let allowed = (20.0 * (began.elapsed().as_secs_f64() + 1.0)) as u64 + 1;
+    assert!((20..=allowed).contains(&stored), "{stored} of {allowed}");
+    assert!(told > 20, "{told}");
+    // Who does as he is told gets everything through.
+    for number in 0..5 {
+        let envelope = flood.envelope(&format!("p-{number}"), number);
+        while let LegacyAnswer::Retry { after, .. } = flood.publish(envelope.clone()).await.unwrap() {
+            tokio::time::sleep(after).await;
+        }
+    }
+    // Nobody else notices.
+    for number in 0..100 {
+        let envelope = other.envelope(&format!("o-{number}"), number);
+        assert_eq!(other.publish(envelope).await.unwrap(), LegacyAnswer::Ok);
+    }
+    let entries = audit_entries(&fleet, &bus).await;
+    let limited: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.action == "agent.limited")
+        .collect();
+    assert_eq!(limited.len(), 1, "{limited:?}");
+    assert_eq!(limited[0].actor, "flowagent-1");
+    assert!(limited[0].reason.contains("rate"), "{}", limited[0].reason);
+    let report = bus.stop().await;
+    let account = &report.ledger.accounts["bus/bus-gateway"];
+    assert_eq!(account.delivered, stored + 5 + 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_sends_nothing_but_rubbish_is_kept_out_and_others_are_not() {
+    let fleet = Fleet::new(&["flowagent-1", "flowagent-2"], &[]);
+    let bus = Running::start(fleet.bus_options(fleet.legacy()));
+    let (offender, other) = (
+        // With the signing key of another.
+        connect(&fleet, &bus, "flowagent-1", 9).await,
+        connect(&fleet, &bus, "flowagent-2", 2).await,
+    );
+    let mut refused = 0;
+    let (after, reason) = loop {
+        let envelope = offender.envelope(&format!("x-{refused}"), refused);
+        match offender.publish(envelope).await.unwrap() {
+            LegacyAnswer::Unauthorized { .. } => refused += 1,
+            LegacyAnswer::Retry { after, reason } => break (after, reason),
+            other => panic!("{other:?}"),
+        }
+        assert!(refused < 100, "nobody keeps it out");
+    };
+    // One wrong setting for a moment is not held against it.
+    assert!(refused >= 16, "{refused}");
+    assert!(
+        !after.is_zero() && reason.contains("refused"),
+        "{after:?} {reason}"
+    );
+    let envelope = other.envelope("good", 1);
+    assert_eq!(other.publish(envelope).await.unwrap(), LegacyAnswer::Ok);
+    // Once it has its key again, it comes in by itself.
+    let mended = connect(&fleet, &bus, "flowagent-1", 1).await;
+    let began = Instant::now();
+    while let LegacyAnswer::Retry { after, .. } = mended.publish(mended.envelope("m", 1)).await.unwrap() {
+        assert!(began.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(after).await;
+    }
+    let entries = audit_entries(&fleet, &bus).await;
+    let of = |action: &str| {
+        let of_action = entries.iter().filter(|entry| entry.action == action);
+        of_action.filter(|entry| entry.actor == "flowagent-1").count()
+    };
+    assert_eq!(
+        (of("envelope.refused"), of("client.limited"), of("agent.limited")),
+        (1, 1, 1)
+    );
+    bus.stop().await;
 }

@@ -7,7 +7,9 @@ mod common;
 use std::fs;
 
 use amoskys_core::{Class, Open, Seq, Wal, WalError};
-use amoskys_transport::{Log, LogError, SledWal, WalOptions};
+use amoskys_transport::{
+    Check, FileSigner, Log, LogError, SharedTrust, Signer as _, SledWal, TrustMap, WalOptions,
+};
 use common::{assert_clean, fill, open, read_all, seal, small};
 
 #[test]
@@ -235,4 +237,26 @@ fn noise(len: usize) -> Vec<u8> {
         (state >> 24) as u8
     };
     (0..len).map(|_| next()).collect()
+}
+
+#[test]
+fn keys_of_others_are_believed_as_long_as_a_trust_map_says_so_and_the_own_always() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let foreign = Log::open(other.path(), small("other")).unwrap();
+    let key = FileSigner::open(other.path().join("keys/agent.key"))
+        .unwrap()
+        .public_key();
+    let mut sealer = foreign.sealer;
+    let of_other = seal(&mut sealer, Class::Telemetry, 0, 2, 50);
+    let trust = SharedTrust::default();
+    let options = small("agent").trust(trust.clone()).check(Check::Signature);
+    let mut log = Log::open(dir.path(), options).unwrap();
+    let own = seal(&mut log.sealer, Class::Telemetry, 0, 2, 50);
+    log.opener.open(&of_other).unwrap_err();
+    trust.replace(TrustMap::new().allow("other", key));
+    log.opener.open(&of_other).unwrap();
+    log.opener.open(&own).unwrap();
+    trust.replace(TrustMap::new());
+    log.opener.open(&of_other).unwrap_err();
+    log.opener.open(&own).unwrap();
 }

@@ -7,11 +7,17 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amoskys_core::config::WhenFull;
 use amoskys_core::event::GapReason;
-use amoskys_core::{Class, Offset, Open as _, Opened, Wal as _, WalError};
+use amoskys_core::memory::MemoryCollector;
+use amoskys_core::pipeline::{BatchLimits, Pipeline};
+use amoskys_core::{
+    Class, DropReason, Ledger, Offset, Open as _, Opened, RecordFeed, Recorded, Shutdown, Sink, Wal as _,
+    WalError,
+};
 use amoskys_transport::{Log, LogOptions, WalOptions};
 use bytes::Bytes;
 use common::{assert_clean, copy_dir, read_all, seal, segments};
@@ -349,4 +355,106 @@ fn old_records_expire_and_leave_gaps() {
     assert_eq!(account[&Class::Alert], (9, 36));
     let reasons = all(&log).into_iter().filter_map(|(_, opened)| opened.gap);
     assert!(reasons.into_iter().all(|gap| gap.reason == GapReason::Expired));
+}
+
+#[test]
+fn a_reader_that_is_ahead_of_others_counts_each_event_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path());
+    let ledger = Ledger::new();
+    let feed = |stage: &str| {
+        let open: Arc<dyn amoskys_core::Open> = log.opener.clone();
+        RecordFeed::counted(log.wal.clone(), Offset(0), open, ledger.clone(), stage)
+    };
+    let feeds = [feed("ahead"), feed("behind")];
+    let mut at = [Offset(0); 2];
+    let go_on = |feed: &RecordFeed, at: &mut Offset, bytes: usize, share: u64| {
+        let records = feed.read(*at, bytes).unwrap();
+        let Some((last, _)) = records.last() else {
+            return false;
+        };
+        *at = last.next();
+        // The other side may lag a little.
+        let safe = at.0.saturating_sub(share);
+        feed.acknowledge(Offset(safe.max(feed.acknowledged().0)));
+        true
+    };
+    let classes = [Class::Telemetry, Class::Bulk, Class::Telemetry];
+    let mut sealed = 0;
+    for round in 0..120_u64 {
+        sealed += 3 * fill(&mut log, &classes, 40);
+        for _ in 0..2 + round % 3 {
+            go_on(
+                &feeds[0],
+                &mut at[0],
+                3000 + 700 * (round as usize % 7),
+                round % 9,
+            );
+        }
+        go_on(&feeds[1], &mut at[1], 2500, 2);
+        let both = feeds.iter().map(RecordFeed::acknowledged).min().unwrap();
+        log.wal.trim(both).unwrap();
+    }
+    for (feed, at) in feeds.iter().zip(&mut at) {
+        while go_on(feed, at, 1 << 16, 0) {}
+    }
+    let snapshot = ledger.snapshot();
+    for stage in ["ahead", "behind"] {
+        let account = &snapshot.accounts[stage];
+        let shed = account.dropped.get(&DropReason::SHED).copied().unwrap_or(0);
+        assert!(shed > 0, "{stage}");
+        assert_eq!(account.received, sealed, "{stage}: {snapshot}");
+        assert_eq!(account.delivered + shed, sealed, "{stage}: {snapshot}");
+    }
+}
+
+/// A sink that takes its time.
+struct Slow(std::time::Duration);
+
+impl Sink for Slow {
+    type Error = std::convert::Infallible;
+
+    fn name(&self) -> &str {
+        if self.0.is_zero() { "fast" } else { "slow" }
+    }
+
+    async fn write(&mut self, _: &[Recorded]) -> Result<(), Self::Error> {
+        tokio::time::sleep(self.0).await;
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_that_is_ahead_of_others_counts_each_event_once() {
+    const EVENTS: u64 = 12_000;
+    let dir = tempfile::tempdir().unwrap();
+    let events = (0..EVENTS)
+        .map(|n| common::event(n, Class::Telemetry, 200))
+        .collect();
+    let report = Pipeline::builder()
+        .collector(MemoryCollector::new("numbers", events))
+        .limits(BatchLimits {
+            max_events: 8,
+            ..BatchLimits::default()
+        })
+        .log(open(dir.path()))
+        .sink(Slow(Duration::ZERO))
+        .sink(Slow(Duration::from_millis(3)))
+        .build()
+        .unwrap()
+        .run(Shutdown::new())
+        .await
+        .unwrap();
+    for stage in ["sink/fast", "sink/slow"] {
+        let account = &report.ledger.accounts[stage];
+        assert_eq!(account.received, EVENTS, "{stage}: {}", report.ledger);
+        let shed = account.dropped.get(&DropReason::SHED).copied().unwrap_or(0);
+        assert_eq!(account.delivered + shed, EVENTS, "{stage}: {}", report.ledger);
+    }
+    let slow = &report.ledger.accounts["sink/slow"];
+    assert!(slow.delivered < EVENTS, "{}", report.ledger);
 }

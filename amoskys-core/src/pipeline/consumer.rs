@@ -1,10 +1,12 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
 use crate::batch::Recorded;
 use crate::error::{BoxError, Chain, Remedy};
-use crate::id::Offset;
+use crate::id::{Offset, Seq, StreamId};
 use crate::ledger::DropReason;
 use crate::sink::{BoxSink, Sink, SinkError};
 use crate::wal::WalError;
@@ -52,6 +54,8 @@ pub(super) struct Consumer {
     stage: String,
     reader: usize,
     from: Offset,
+    /// How far each stream was met.
+    seen: BTreeMap<Arc<StreamId>, Seq>,
     shared: Shared,
 }
 
@@ -69,6 +73,7 @@ impl Consumer {
             part,
             reader,
             from,
+            seen: BTreeMap::new(),
             shared,
         }
     }
@@ -141,7 +146,12 @@ impl Consumer {
         {
             return Ok(Answer::Done);
         }
+        let seen = self.seen.entry(opened.stream.clone()).or_insert(opened.first);
+        let before = seen.0.saturating_sub(opened.first.0);
+        *seen = (*seen).max(Seq(opened.last.0.saturating_add(1)));
         if let Some((lost, reason)) = opened.given_up() {
+            // What it was given before the log gave it up is counted already.
+            let lost = lost.saturating_sub(before);
             self.shared.ledger.received(&self.stage, lost);
             self.shared.ledger.dropped(&self.stage, reason, lost);
         }

@@ -37,7 +37,8 @@
 //!
 //! [`Limits`] bounds what clients may take: connections, bytes that are not durable yet, what each agent sends in a second.
 //! Nothing is lost by it: a record that has to wait keeps its own connection waiting, and the agent is told how long to send
-//! nothing. Above [`Limits::soft_bytes`] each agent has a fair share, however many connections it has. All of that are layers
+//! nothing, which stands in the audit stream as `agent.limited`, once a minute for each agent and reason, with how often it was
+//! said. Above [`Limits::soft_bytes`] each agent has a fair share, however many connections it has. All of that are layers
 //! of [`tower`] around the way into the log, which an embedder can rearrange: [`admission`].
 //!
 //! A client that has not said who it is has [a limited time](BusOptions::handshake_timeout) and a place for as long as no other
@@ -55,7 +56,7 @@
 //! | `amoskys_bus_duplicates_total` | `agent` | events that came again |
 //! | `amoskys_bus_missing_events_total` | `agent`, `reason` | events an agent has lost, by signed gaps in their place |
 //! | `amoskys_bus_refused_total` | `reason` | connections and records refused; what could not be verified is `signature`, `payload`, `malformed`, `unknown_key`, `key_retired`, `agent_mismatch` |
-//! | `amoskys_bus_retries_total` | `agent`, `reason` | how often an agent was asked to wait: `rate`, `share`, `overload`, `log_full` |
+//! | `amoskys_bus_retries_total` | `agent`, `reason` | how often an agent was asked to wait: `rate`, `share`, `overload`, `log_full`; those of the predecessor also `busy`, `limited`, `stopping` |
 //! | `amoskys_bus_penalties_total` | `agent` | how often a client was kept out after one refusal too many |
 //! | `amoskys_bus_kept_out` | `bus`, `kind` | clients (`agent`) and addresses (`address`) that are kept out now |
 //! | `amoskys_bus_connections` | `bus` | connections of clients that have said who they are |
@@ -130,7 +131,9 @@ pub use self::server::{
     Bus, BusError, BusOptions, BusReport, Change, ReconfigureError, Reconfigured, Reconfigurer, Retention,
 };
 #[cfg(feature = "legacy")]
-pub(crate) use self::server::{Changes, Limiter, NoRoom, Shared, Standing, Ticket, stage};
+pub(crate) use self::server::{
+    Changes, GOOD_STANDING, Limiter, NoRoom, Shared, Standing, Ticket, WaitingForRoom, stage,
+};
 
 /// Reads bytes as a side of a connection would, and returns how many good frames they begin with. For fuzzing; not part of
 /// what is promised.

@@ -18,7 +18,7 @@ use super::gateway::{Agent, Gateway, InFlight, Item, Taken, stopping};
 use super::index::{Index, Key};
 use super::reason::{LegacyReason, Refusal};
 use super::trust::LegacyTrust;
-use crate::bus::Shared;
+use crate::bus::{Shared, WaitingForRoom};
 use crate::key::PublicKey;
 use crate::log::keeper::CurrentSigner;
 use crate::seal::Sealer;
@@ -34,6 +34,8 @@ const SAVE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(50);
 /// How long it waits for a queue in memory that empties itself.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// An agent that was told to come again, because there is no room, has done so after this time, or will not.
+const COME_AGAIN: Duration = Duration::from_secs(10);
 /// Agents named in an audit entry.
 const NAMED: usize = 20;
 /// Signatures kept in mind of each agent.
@@ -48,6 +50,8 @@ pub(crate) struct Committer {
     pub(crate) signing: Arc<CurrentSigner>,
     pub(crate) key: PublicKey,
     pub(crate) index: Index,
+    /// Since envelopes were sent back for want of room, and when that was last.
+    pub(crate) full: Option<(WaitingForRoom, Instant)>,
 }
 
 /// Who is told when a record is durable.
@@ -83,6 +87,8 @@ impl Committer {
                 Err(RecvTimeoutError::Timeout) if !is_stopping => {}
                 Err(_) => break,
             }
+            // Nobody waits here, they come again; so who does not is not waited for.
+            self.full.take_if(|(_, last)| last.elapsed() >= COME_AGAIN);
             if saved.elapsed() >= SAVE {
                 saved = Instant::now();
                 self.save();
@@ -131,6 +137,7 @@ impl Committer {
             _ => None,
         };
         if let Some(refusal) = refusal {
+            self.note_room(&refusal);
             let _ = item.reply.send(Err(refusal));
             return;
         }
@@ -193,6 +200,7 @@ impl Committer {
         let head = self.sealer.head(Class::Telemetry);
         let refusal = match self.store(&batch.events) {
             Ok(()) => {
+                self.full = None;
                 for event in &batch.events {
                     let time = event.time.nanos().cast_unsigned();
                     self.index.insert(super::gateway::key(event), &event.device, time);
@@ -208,6 +216,7 @@ impl Committer {
             }
             Err(refusal) => refusal,
         };
+        self.note_room(&refusal);
         self.sealer.set_head(Class::Telemetry, head);
         if refusal.reason == LegacyReason::TooLarge && batch.events.len() > 1 {
             // One of them may be at fault, or all together.
@@ -225,6 +234,15 @@ impl Committer {
         }
         for waiter in batch.waiters {
             let _ = waiter.reply.send(Err(refusal.clone()));
+        }
+    }
+
+    /// Lets whoever watches over the bus know that there is no room.
+    fn note_room(&mut self, refusal: &Refusal) {
+        if refusal.reason == LegacyReason::LogFull {
+            let waiting = self.full.take().map(|(waiting, _)| waiting);
+            let waiting = waiting.unwrap_or_else(|| self.shared.waiting.enter(refusal.text.clone()));
+            self.full = Some((waiting, Instant::now()));
         }
     }
 
@@ -359,6 +377,8 @@ impl Committer {
         self.shared
             .journal
             .audit(name, "legacy_trust.replaced", name, AuditOutcome::Success, reason);
+        // Who was not believed may be now.
+        self.shared.offenders.forgive_all();
         *known = now;
     }
 

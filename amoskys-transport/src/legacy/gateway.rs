@@ -19,6 +19,7 @@ use super::envelope::{EnvelopeError, MAX_ENVELOPE, Received};
 use super::index::{Index, Key};
 use super::options::LegacyOptions;
 use super::reason::{LegacyReason, Refusal};
+use crate::bus::admission::Charge;
 use crate::bus::{BusError, BusOptions, Limiter, Shared};
 use crate::log::keeper::CurrentSigner;
 use crate::log::{Log, LogError};
@@ -41,6 +42,8 @@ pub(crate) struct Gateway {
     work: Mutex<Option<Work>>,
     agents: Mutex<BTreeMap<Name, Arc<Agent>>>,
     in_flight_bytes: AtomicUsize,
+    /// Calls of clients whose certificate does not say who they are.
+    pub(crate) strangers_offences: AtomicUsize,
     pub(crate) is_stopping: AtomicBool,
     logged: Limiter,
     audited: Limiter,
@@ -61,6 +64,8 @@ pub(crate) struct Agent {
     in_flight_bytes: AtomicUsize,
     /// The signatures of its latest envelopes, as far as it takes to tell them apart.
     pub(crate) signatures: Mutex<VecDeque<u64>>,
+    /// Its envelopes that should not have been sent.
+    pub(crate) offences: AtomicUsize,
     pub(crate) stored: metrics::Counter,
     pub(crate) duplicates: metrics::Counter,
 }
@@ -104,6 +109,8 @@ pub(crate) struct InFlight {
     gateway: Arc<Gateway>,
     pub(crate) agent: Arc<Agent>,
     pub(crate) bytes: usize,
+    /// Its part of what may be on the way of all agents of the bus together.
+    charge: Option<Charge>,
 }
 
 impl Drop for InFlight {
@@ -162,6 +169,7 @@ impl Gateway {
             work: Mutex::new(Some(work)),
             agents: Mutex::default(),
             in_flight_bytes: AtomicUsize::new(0),
+            strangers_offences: AtomicUsize::new(0),
             is_stopping: AtomicBool::new(false),
             logged: Limiter::new(Duration::from_secs(1)),
             audited: Limiter::new(Duration::from_secs(60)),
@@ -215,7 +223,7 @@ impl Gateway {
         };
         drop(received);
         self.queue.try_send(item).map_err(|error| match error {
-            TrySendError::Full(_) => Refusal::new(LegacyReason::Busy, "too much waits to become durable"),
+            TrySendError::Full(_) => busy(),
             TrySendError::Disconnected(_) => stopping(),
         })?;
         answer.await.unwrap_or_else(|_| Err(stopping()))
@@ -268,15 +276,25 @@ impl Gateway {
         })
     }
 
-    /// Lets an envelope in, before it is read, if there is room for it.
-    pub(crate) fn enter(self: &Arc<Self>, agent: &Arc<Agent>, bytes: usize) -> Result<InFlight, Refusal> {
+    /// Lets an envelope in, before it is read, if there is room for it, and its agent may send it now.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        shared: &Shared,
+        agent: &Arc<Agent>,
+        bytes: usize,
+    ) -> Result<InFlight, Refusal> {
+        if let Some(left) = shared.penalty(&agent.name) {
+            let text = "too many envelopes of this agent were refused";
+            return Err(Refusal::new(LegacyReason::Limited, text).retry_after(left));
+        }
         let of_agent = agent.in_flight.fetch_add(1, Ordering::AcqRel);
         let bytes_of_agent = agent.in_flight_bytes.fetch_add(bytes, Ordering::AcqRel);
         let of_all = self.in_flight_bytes.fetch_add(bytes, Ordering::AcqRel);
-        let entered = InFlight {
+        let mut entered = InFlight {
             gateway: self.clone(),
             agent: agent.clone(),
             bytes,
+            charge: None,
         };
         if self.is_stopping.load(Ordering::Acquire) {
             return Err(stopping());
@@ -287,31 +305,32 @@ impl Gateway {
             || bytes_of_agent + bytes > (options.max_in_flight_bytes / 4).max(MAX_ENVELOPE)
             || of_all + bytes > options.max_in_flight_bytes
         {
-            return Err(Refusal::new(
-                LegacyReason::Busy,
-                "too much waits to become durable",
-            ));
+            return Err(busy());
         }
+        let size = bytes as u64;
+        let charge = shared.flow.enter_now(&agent.name, size).map_err(|_| busy())?;
+        entered.charge = Some(charge);
+        shared.rate.take_now(&agent.name, 1, size).map_err(|wait| {
+            let text = "this agent sends more in a second than it may";
+            Refusal::new(LegacyReason::Rate, text).retry_after(wait)
+        })?;
         Ok(entered)
     }
 
     /// Counts and reports what was not taken.
     pub(crate) fn refused(&self, shared: &Shared, who: &str, refusal: &Refusal) {
-        let Refusal { reason, text } = refusal;
+        let Refusal { reason, text, after } = refusal;
         metrics::counter!("amoskys_legacy_refused_total", "reason" => reason.as_str()).increment(1);
-        let is_final = reason.status() != super::message::Status::Retry;
-        if is_final {
+        if reason.status() == super::message::Status::Retry {
             // What may come again is not lost.
-            let ledger = &shared.journal.ledger;
-            ledger.received(&self.stage, 1);
-            ledger.dropped(&self.stage, DropReason::known("refused"), 1);
+            return shared.asked_to_wait(&who.into(), reason.as_str(), *after);
         }
+        let ledger = &shared.journal.ledger;
+        ledger.received(&self.stage, 1);
+        ledger.dropped(&self.stage, DropReason::known("refused"), 1);
         let now = Instant::now();
         if let Some(held_back) = self.logged.pass(reason.as_str(), now) {
             tracing::warn!(bus = %shared.name, %reason, from = who, held_back, "an envelope was refused: {text}");
-        }
-        if !is_final {
-            return;
         }
         if let Some(held_back) = self.audited.pass(&format!("{reason}/{who}"), now) {
             let more = match held_back {
@@ -344,6 +363,7 @@ impl Gateway {
             signing,
             sealer,
             index,
+            full: None,
         };
         let thread = std::thread::Builder::new()
             .name("amoskys-gateway".to_owned())
@@ -386,6 +406,7 @@ impl Agent {
             in_flight: AtomicUsize::new(0),
             in_flight_bytes: AtomicUsize::new(0),
             signatures: Mutex::default(),
+            offences: AtomicUsize::new(0),
             stored: metrics::counter!("amoskys_legacy_envelopes_total", "agent" => label.clone()),
             duplicates: metrics::counter!("amoskys_legacy_duplicates_total", "agent" => label),
         }
@@ -395,6 +416,10 @@ impl Agent {
 /// Begins to put envelopes into the log of a bus, if it has a gateway.
 pub(crate) fn start(shared: &Arc<Shared>) -> Option<Committing> {
     shared.gateway.as_ref()?.start(shared)
+}
+
+fn busy() -> Refusal {
+    Refusal::new(LegacyReason::Busy, "too much waits to become durable")
 }
 
 pub(crate) fn stopping() -> Refusal {

@@ -33,12 +33,17 @@
 //! | status | when | the agent |
 //! |---|---|---|
 //! | `OK` | the envelope would survive a power cut at the bus; also if it was there before | forgets it |
-//! | `RETRY` | too much waits to become durable, the log is full, the bus is being stopped | sends it again after `backoff_hint_ms` |
+//! | `RETRY` | too much waits to become durable, the agent sends more than it may, it was refused too often, the log is full, the bus is being stopped | sends it again after `backoff_hint_ms` |
 //! | `INVALID` | larger than 131,072 bytes, no envelope, no idempotency key, too old, too far in the future | must not send it again |
 //! | `UNAUTHORIZED` | unknown agent, not signed, wrong signature | must not send it again |
 //!
-//! Each refusal has a reason for people, a [`LegacyReason`] in metrics, and but for `RETRY` an entry in the bus's audit
-//! stream (one a minute for each agent and reason).
+//! Each refusal has a reason for people, a [`LegacyReason`] in metrics, and an entry in the bus's audit stream (one a minute
+//! for each agent and reason, with how many there were): `envelope.refused`, or `agent.limited` for a `RETRY`.
+//!
+//! The [`Limits`](crate::bus::Limits) of the bus hold for these agents as for all others: connections, bytes on the way, what
+//! each may send in a second (an envelope is an event), and who is refused again and again is kept out for longer each time.
+//! Eight envelopes that are no envelope, too large, not signed, wrongly signed, or of somebody unknown weigh as much as one
+//! refused connection; meanwhile the agent hears `RETRY`, so it keeps what it has until its settings are put right.
 //!
 //! # Once
 //!

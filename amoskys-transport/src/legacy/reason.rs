@@ -1,4 +1,5 @@
 use std::fmt;
+use std::time::Duration;
 
 use super::message::{PublishAck, Status};
 
@@ -9,6 +10,11 @@ use super::message::{PublishAck, Status};
 pub enum LegacyReason {
     /// RETRY: too much waits to become durable.
     Busy,
+    /// RETRY: the agent sends more than [`Limits::rate`](crate::bus::Limits::rate) and
+    /// [`Limits::rates`](crate::bus::Limits::rates) let it.
+    Rate,
+    /// RETRY: too many of its envelopes were refused, and it is kept out for a while.
+    Limited,
     /// RETRY: the bus's log has no room.
     LogFull,
     /// RETRY: the bus is being stopped, or its log has failed.
@@ -37,8 +43,10 @@ pub enum LegacyReason {
 
 impl LegacyReason {
     /// All reasons.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Busy,
+        Self::Rate,
+        Self::Limited,
         Self::LogFull,
         Self::Stopping,
         Self::TooLarge,
@@ -58,6 +66,8 @@ impl LegacyReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Busy => "busy",
+            Self::Rate => "rate",
+            Self::Limited => "limited",
             Self::LogFull => "log_full",
             Self::Stopping => "stopping",
             Self::TooLarge => "too_large",
@@ -75,7 +85,7 @@ impl LegacyReason {
 
     pub(crate) const fn status(self) -> Status {
         match self {
-            Self::Busy | Self::LogFull | Self::Stopping => Status::Retry,
+            Self::Busy | Self::Rate | Self::Limited | Self::LogFull | Self::Stopping => Status::Retry,
             Self::TooLarge | Self::Malformed | Self::Empty | Self::NoKey | Self::TooOld | Self::Ahead => {
                 Status::Invalid
             }
@@ -83,14 +93,28 @@ impl LegacyReason {
         }
     }
 
-    /// When it is worth trying again.
-    const fn backoff_hint_ms(self) -> i32 {
+    /// When it is worth trying again, if nobody knows better.
+    const fn back_off(self) -> Duration {
         match self {
-            Self::Busy => 200,
-            Self::LogFull => 2000,
-            Self::Stopping => 5000,
-            _ => 0,
+            Self::Busy | Self::Rate | Self::Limited => Duration::from_millis(200),
+            Self::LogFull => Duration::from_secs(2),
+            Self::Stopping => Duration::from_secs(5),
+            _ => Duration::ZERO,
         }
+    }
+
+    /// Whether an agent that does it again and again is to be kept out. What is too old or too new may be the fault of a
+    /// long outage, and of the clock.
+    pub(crate) const fn is_offence(self) -> bool {
+        matches!(
+            self,
+            Self::TooLarge
+                | Self::Malformed
+                | Self::Identity
+                | Self::UnknownAgent
+                | Self::Unsigned
+                | Self::Signature
+        )
     }
 }
 
@@ -105,6 +129,8 @@ impl fmt::Display for LegacyReason {
 pub(crate) struct Refusal {
     pub(crate) reason: LegacyReason,
     pub(crate) text: String,
+    /// When it is worth trying again; less than a millisecond if never.
+    pub(crate) after: Duration,
 }
 
 impl Refusal {
@@ -112,14 +138,21 @@ impl Refusal {
         Self {
             reason,
             text: text.into(),
+            after: reason.back_off(),
         }
+    }
+
+    /// It is worth trying again after this time.
+    pub(crate) fn retry_after(mut self, time: Duration) -> Self {
+        self.after = time.max(Duration::from_millis(1));
+        self
     }
 
     pub(crate) fn to_ack(&self) -> PublishAck {
         PublishAck {
             status: self.reason.status() as i32,
             reason: self.text.clone(),
-            backoff_hint_ms: self.reason.backoff_hint_ms(),
+            backoff_hint_ms: i32::try_from(self.after.as_millis()).unwrap_or(i32::MAX),
         }
     }
 }

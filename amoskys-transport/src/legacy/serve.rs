@@ -1,9 +1,9 @@
 //! A connection of an agent of the predecessor: HTTP/2 with gRPC in it.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use amoskys_core::{Name, Shutdown};
@@ -22,8 +22,9 @@ use super::grpc::{self, Answer, CallError, Code};
 use super::message::{PublishAck, Status};
 use super::name::common_name;
 use super::reason::{LegacyReason, Refusal};
-use crate::bus::{Changes, NoRoom, RefuseReason, Shared, Standing, Ticket};
+use crate::bus::{Changes, GOOD_STANDING, NoRoom, RefuseReason, Shared, Standing, Ticket};
 use crate::identity::{Identity, Role};
+use crate::wal::segment::lock;
 
 pub(crate) const PATH: &str = "/messaging.EventBus/Publish";
 /// The name of HTTP/2 in a TLS handshake.
@@ -37,6 +38,8 @@ const LAST_CALLS: Duration = Duration::from_secs(2);
 /// Bytes a client may send before they are read: of a call, and of a connection.
 const WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
 const MAX_HEADERS: u32 = 16 << 10;
+/// So many refused envelopes count as one refused connection.
+const OFFENCES_TO_A_STRIKE: usize = 8;
 
 /// The settings, with the protocol that tells agents of the predecessor from others.
 pub(crate) fn offering(config: Arc<ServerConfig>) -> Arc<ServerConfig> {
@@ -54,7 +57,10 @@ struct Session {
     /// Who it is; or why that is not known.
     agent: Result<Arc<Agent>, Refusal>,
     who: String,
+    peer: IpAddr,
     begun: Instant,
+    /// Since when nothing was wrong; `None` if what was wrong before is forgiven.
+    good_since: Mutex<Option<Instant>>,
     calls: AtomicUsize,
     /// When the last call ended, in milliseconds since `begun`.
     called: AtomicU64,
@@ -125,7 +131,9 @@ pub(crate) async fn serve<T>(
         gateway,
         agent,
         who,
+        peer: peer.ip(),
         begun: Instant::now(),
+        good_since: Mutex::new(Some(Instant::now())),
         calls: AtomicUsize::new(0),
         called: AtomicU64::new(0),
     });
@@ -209,7 +217,7 @@ impl Session {
             return grpc::failed(code, text);
         }
         let enter = |bytes| match &self.agent {
-            Ok(agent) => self.gateway.enter(agent, bytes),
+            Ok(agent) => self.gateway.enter(&self.shared, agent, bytes),
             Err(refusal) => Err(refusal.clone()),
         };
         let reading = grpc::read_message(request.into_body(), MAX_ENVELOPE, enter);
@@ -224,15 +232,51 @@ impl Session {
             Ok(Ok((message, in_flight))) => self.gateway.publish(in_flight, message).await,
         };
         match result {
-            Ok(_) => grpc::answer(&PublishAck {
-                status: Status::Ok as i32,
-                reason: String::new(),
-                backoff_hint_ms: 0,
-            }),
+            Ok(_) => {
+                self.note_good();
+                grpc::answer(&PublishAck {
+                    status: Status::Ok as i32,
+                    reason: String::new(),
+                    backoff_hint_ms: 0,
+                })
+            }
             Err(refusal) => {
                 self.gateway.refused(&self.shared, &self.who, &refusal);
+                self.note_offence(refusal.reason);
                 grpc::answer(&refusal.to_ack())
             }
+        }
+    }
+
+    /// Counts an envelope that should not have been sent. One wrong setting makes many of them, and they cost little; so
+    /// several count as much as one refused connection.
+    fn note_offence(&self, reason: LegacyReason) {
+        if !reason.is_offence() {
+            return;
+        }
+        *lock(&self.good_since) = Some(Instant::now());
+        let agent = self.agent.as_ref().ok();
+        let counter = agent.map_or(&self.gateway.strangers_offences, |agent| &agent.offences);
+        if (counter.fetch_add(1, Ordering::AcqRel) + 1).is_multiple_of(OFFENCES_TO_A_STRIKE) {
+            let reason = match reason {
+                LegacyReason::Signature => RefuseReason::Signature,
+                LegacyReason::Identity => RefuseReason::Identity,
+                LegacyReason::UnknownAgent => RefuseReason::UnknownAgent,
+                _ => RefuseReason::Malformed,
+            };
+            self.shared
+                .strike(reason, agent.map(|agent| &agent.name), self.peer);
+        }
+    }
+
+    /// After some time in which all was well, what was wrong before is forgiven.
+    fn note_good(&self) {
+        let mut since = lock(&self.good_since);
+        if since.is_some_and(|since| since.elapsed() >= GOOD_STANDING)
+            && let Ok(agent) = &self.agent
+        {
+            *since = None;
+            self.shared.forgive(&agent.name, self.peer);
         }
     }
 }

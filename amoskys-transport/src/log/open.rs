@@ -90,7 +90,7 @@ impl Log {
             Some(signer) => signer,
             None => file_signer(&key_file)?,
         };
-        let mut trust = options.trust.clone();
+        let mut trust = TrustMap::clone(&options.trust.snapshot());
         trust.insert(options.agent.clone(), signer.public_key());
         let log_keys = match (&options.log_keys, &options.log_key_file) {
             (Some(keys), _) => Some(keys.clone()),
@@ -302,7 +302,9 @@ impl Opening {
             tracing::warn!(dir = %self.log_dir.display(), %error, "the anchor of the log could not be written");
         }
         let opener = match self.options.check {
-            Check::Signature => Opener::verifying(self.trust.clone()).keyring(self.keyring.clone()),
+            Check::Signature => Opener::verifying(self.options.trust.clone())
+                .own(self.own_keys())
+                .keyring(self.keyring.clone()),
             Check::Form => Opener::unchecked(),
         };
         let wal = Arc::new(wal);
@@ -326,10 +328,16 @@ impl Opening {
 
     /// Believes the keys of the agent itself that are connected with the present one, for its own log.
     fn trust_own(&mut self) {
-        let agent = &self.options.agent;
-        for key in self.keyring.related(agent, &self.signer.public_key()) {
-            self.trust.insert(agent.clone(), key);
+        for (agent, keys) in self.own_keys().iter() {
+            keys.iter().for_each(|key| self.trust.insert(agent.clone(), *key));
         }
+    }
+
+    fn own_keys(&self) -> TrustMap {
+        let agent = &self.options.agent;
+        let keys = self.keyring.related(agent, &self.signer.public_key());
+        let own = keys.into_iter();
+        own.fold(TrustMap::new(), |own, key| own.allow(agent.clone(), key))
     }
 
     /// If the log was handed over to another key, goes on with that one: it is still beside the old one.
@@ -476,7 +484,7 @@ impl Opening {
                 reason = %gap.reason,
                 "events are missing from the log; a gap is recorded in their place"
             );
-            let appended = seal_gap(gap, &*self.signer)
+            let appended = seal_gap(gap, &*self.signer, &self.keyring)
                 .map_err(BoxError::from)
                 .and_then(|sealed| wal.append(sealed.record).map_err(BoxError::from));
             match appended {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use amoskys_core::Name;
 use amoskys_core::config::{Config, WhenFull};
 
-use crate::key::{Signer, TrustMap};
+use crate::key::{SharedTrust, Signer};
 use crate::seal::{Check, Compression};
 use crate::wal::{LogKeys, WalOptions};
 
@@ -15,7 +15,7 @@ pub struct LogOptions {
     pub(crate) agent: Name,
     pub(crate) signer: Option<Arc<dyn Signer>>,
     pub(crate) key_file: Option<PathBuf>,
-    pub(crate) trust: TrustMap,
+    pub(crate) trust: SharedTrust,
     pub(crate) check: Check,
     pub(crate) compression: Compression,
     pub(crate) wal: WalOptions,
@@ -31,7 +31,7 @@ impl Default for LogOptions {
             agent: "agent".into(),
             signer: None,
             key_file: None,
-            trust: TrustMap::new(),
+            trust: SharedTrust::default(),
             check: Check::Form,
             compression: Compression::None,
             wal: WalOptions::default(),
@@ -74,10 +74,11 @@ impl LogOptions {
     }
 
     /// Further keys whose records are opened, for example those the agent had before. Its present key is always
-    /// trusted.
+    /// trusted. With a [`SharedTrust`], of a [`Reloader`](crate::identity::Reloader) for example, the map can be replaced
+    /// while the log is open.
     #[must_use]
-    pub fn trust(mut self, trust: TrustMap) -> Self {
-        self.trust = trust;
+    pub fn trust(mut self, trust: impl Into<SharedTrust>) -> Self {
+        self.trust = trust.into();
         self
     }
 

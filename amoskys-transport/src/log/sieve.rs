@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::keeper::SharedKeeper;
 use crate::key::Signer;
 use crate::seal::header::{RawHeader, RecordKind, time_of};
-use crate::seal::{Head, seal_gap};
+use crate::seal::{Head, Keyring, seal_gap};
 use crate::wal::compact::{GiveUp, Nature, Sieve, Sifting};
 use crate::wal::segment::lock;
 
@@ -21,15 +21,15 @@ const SHEDDABLE: [Class; 2] = [Class::Bulk, Class::Telemetry];
 pub(crate) struct AgentSieve(pub(crate) SharedKeeper);
 
 impl AgentSieve {
-    fn own(&self) -> (Name, Arc<dyn Signer>) {
+    fn own(&self) -> (Name, Arc<dyn Signer>, Arc<Keyring>) {
         let keeper = lock(&self.0.0);
-        (keeper.agent.clone(), keeper.sealing.get())
+        (keeper.agent.clone(), keeper.sealing.get(), keeper.keyring.clone())
     }
 }
 
 impl Sieve for AgentSieve {
     fn nature(&self, record: &[u8]) -> Nature {
-        let (agent, _) = self.own();
+        let (agent, ..) = self.own();
         match RawHeader::parse(record) {
             Ok(header) if header.agent == agent.as_str() && header.kind() == RecordKind::Batch => {
                 let class = header.class().ok();
@@ -44,10 +44,11 @@ impl Sieve for AgentSieve {
     }
 
     fn begin(&self, what: GiveUp, trimmed: Offset) -> Box<dyn Sifting + '_> {
-        let (agent, signer) = self.own();
+        let (agent, signer, keyring) = self.own();
         Box::new(AgentSifting {
             agent,
             signer,
+            keyring,
             what,
             trimmed: trimmed.0,
             runs: BTreeMap::new(),
@@ -59,6 +60,7 @@ impl Sieve for AgentSieve {
 struct AgentSifting {
     agent: Name,
     signer: Arc<dyn Signer>,
+    keyring: Arc<Keyring>,
     what: GiveUp,
     /// What is below has been dealt with by all readers.
     trimmed: u64,
@@ -173,7 +175,7 @@ impl AgentSifting {
                     end: run.to.digest,
                     reason: run.reason,
                 };
-                seal_gap(&gap, &*self.signer)?.record
+                seal_gap(&gap, &*self.signer, &self.keyring)?.record
             }
         };
         self.made.push((run.last, record));

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use amoskys_core::seal::Opened;
-use amoskys_core::{Class, Open, SealError};
+use amoskys_core::{Class, Open, SealError, Seq, StreamId};
 use bytes::Bytes;
 
 use super::Reveal;
@@ -35,6 +35,10 @@ impl Open for RevealingOpener {
 
     fn events(&self, record: &Bytes) -> Option<u64> {
         self.inner.events(record)
+    }
+
+    fn place(&self, record: &Bytes) -> Option<(StreamId, Seq, u64)> {
+        self.inner.place(record)
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) const EXT_POSITION: u16 = 2;
 pub(crate) const EXT_LEDGER: u16 = 3;
 pub(crate) const EXT_GAP: u16 = CRITICAL | 4;
 pub(crate) const EXT_HAND_OVER: u16 = CRITICAL | 5;
+/// The hand-overs from older keys to the one that signed, for readers that have not met them yet.
+pub(crate) const EXT_LINEAGE: u16 = 6;
 /// Old key, new key, and the signature of the new one.
 pub(crate) const HAND_OVER_LEN: usize = 128;
 
@@ -123,6 +125,8 @@ pub(crate) struct RawHeader<'a> {
     pub(crate) ledger: Option<&'a [u8]>,
     gap: Option<(Digest, GapReason)>,
     hand_over: Option<&'a [u8; HAND_OVER_LEN]>,
+    /// Proofs of hand-overs, each behind its length.
+    pub(crate) lineage: &'a [u8],
     /// Whether it has a feature this version does not know and may not ignore.
     unknown_feature: bool,
 }
@@ -171,6 +175,7 @@ impl<'a> RawHeader<'a> {
             ledger: None,
             gap: None,
             hand_over: None,
+            lineage: &[],
             unknown_feature,
         };
         header.read_extensions(&names[agent_len..])?;
@@ -178,7 +183,7 @@ impl<'a> RawHeader<'a> {
     }
 
     fn read_extensions(&mut self, mut rest: &'a [u8]) -> Result<(), SealError> {
-        let mut seen = [false; 6];
+        let mut seen = [false; 7];
         while !rest.is_empty() {
             let (head, tail) = rest
                 .split_first_chunk::<6>()
@@ -203,6 +208,7 @@ impl<'a> RawHeader<'a> {
                         .map_err(|_| damaged("its hand-over is not of the right length"))?;
                     self.hand_over = Some(value);
                 }
+                EXT_LINEAGE => self.lineage = value,
                 _ => {
                     self.unknown_feature |= kind & CRITICAL != 0;
                     continue;
@@ -378,6 +384,8 @@ pub(crate) struct HeaderFields<'a> {
     pub(crate) ledger: Option<&'a [u8]>,
     pub(crate) gap: Option<(Digest, GapReason)>,
     pub(crate) hand_over: Option<&'a [u8; HAND_OVER_LEN]>,
+    /// As [`Keyring::lineage`](super::Keyring::lineage) makes it; empty if there is none.
+    pub(crate) lineage: &'a [u8],
 }
 
 impl HeaderFields<'_> {
@@ -391,6 +399,10 @@ impl HeaderFields<'_> {
             + self.ledger.map_or(0, |ledger| extension(ledger.len()))
             + self.gap.map_or(0, |_| extension(GAP_LEN))
             + self.hand_over.map_or(0, |_| extension(HAND_OVER_LEN))
+            + match self.lineage.len() {
+                0 => 0,
+                len => extension(len),
+            }
     }
 
     /// Writes the header, with room for what [`finish`] fills in.
@@ -438,6 +450,9 @@ impl HeaderFields<'_> {
         }
         if let Some(value) = self.hand_over {
             put_extension(out, EXT_HAND_OVER, value)?;
+        }
+        if !self.lineage.is_empty() {
+            put_extension(out, EXT_LINEAGE, self.lineage)?;
         }
         Ok(())
     }

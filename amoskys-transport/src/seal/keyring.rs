@@ -7,10 +7,14 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use amoskys_core::Name;
 
 use super::hand_over::HandOver;
+use super::header::RawHeader;
 use crate::key::{KeyId, PublicKey, TrustMap};
 
 /// Hand-overs of one agent. Whoever needs more has its present key put into the trust maps.
 const MOST: usize = 64;
+
+/// Hand-overs that a record shows.
+const SHOWN: usize = 16;
 
 /// Hand-overs that both their keys have signed. Whether a key is believed is decided by a trust map: it is if the key it
 /// descends from is in the map.
@@ -54,6 +58,48 @@ impl Keyring {
         drop(agents);
         self.number.fetch_add(1, Ordering::AcqRel);
         Learned::New
+    }
+
+    /// How a key came to sign for an agent: the proofs of the hand-overs that lead to it, the oldest first, each behind its
+    /// length. Empty if it took over from none.
+    pub(crate) fn lineage(&self, agent: &Name, id: KeyId) -> Vec<u8> {
+        let agents = self.read();
+        let links = agents.get(agent).map_or(&[][..], Vec::as_slice);
+        let before = |id: KeyId| links.iter().find(|link| link.new.id() == id);
+        let mut chain = Vec::new();
+        let mut at = before(id);
+        while let Some(link) = at.filter(|_| chain.len() < SHOWN) {
+            chain.push(link);
+            at = before(link.old.id());
+        }
+        let mut out = Vec::new();
+        for link in chain.into_iter().rev() {
+            let len = u32::try_from(link.proof.len()).unwrap_or(u32::MAX);
+            out.extend_from_slice(&len.to_le_bytes());
+            out.extend_from_slice(&link.proof);
+        }
+        out
+    }
+
+    /// Takes note of the hand-overs that a record shows, as far as they lead on from a key that is believed.
+    pub(crate) fn learn_lineage(&self, header: &RawHeader<'_>, is_believed: impl Fn(KeyId) -> bool) {
+        let mut rest = header.lineage;
+        for _ in 0..SHOWN {
+            let Some((len, behind)) = rest.split_first_chunk() else {
+                return;
+            };
+            let len = u32::from_le_bytes(*len) as usize;
+            let Some((proof, behind)) = behind.split_at_checked(len) else {
+                return;
+            };
+            rest = behind;
+            let hand_over = HandOver::read(proof).ok().flatten();
+            let hand_over = hand_over.filter(|link| link.agent.as_str() == header.agent);
+            // The oldest may lead on from a key that is not known here, to one that is.
+            if let Some(hand_over) = hand_over.filter(|link| is_believed(link.old.id())) {
+                let _ = self.learn(hand_over);
+            }
+        }
     }
 
     /// Takes note of the hand-over in a record, if it is one.

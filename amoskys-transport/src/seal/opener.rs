@@ -9,7 +9,7 @@ use super::hand_over::HandOver;
 use super::header::{RawHeader, RecordKind, damaged, sha256, signed_message};
 use super::keyring::Keyring;
 use super::sealer::DEFAULT_MAX_PAYLOAD;
-use crate::key::{PublicKey, TrustMap};
+use crate::key::{PublicKey, SharedTrust, TrustMap};
 
 /// How much an [`Opener`] checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,9 @@ pub enum Check {
 #[derive(Debug)]
 pub struct Opener {
     check: Check,
-    trust: TrustMap,
+    trust: SharedTrust,
+    /// Keys that are trusted besides.
+    own: TrustMap,
     keyring: Arc<Keyring>,
     max_payload: usize,
     /// Records of a stream come in runs.
@@ -38,22 +40,23 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// An opener that believes only the signatures of these keys.
+    /// An opener that believes only the signatures of these keys. A [`SharedTrust`] can be replaced while it is used.
     #[must_use]
-    pub fn verifying(trust: TrustMap) -> Self {
-        Self::new(Check::Signature, trust)
+    pub fn verifying(trust: impl Into<SharedTrust>) -> Self {
+        Self::new(Check::Signature, trust.into())
     }
 
     /// An opener that checks the form only.
     #[must_use]
     pub fn unchecked() -> Self {
-        Self::new(Check::Form, TrustMap::new())
+        Self::new(Check::Form, SharedTrust::default())
     }
 
-    fn new(check: Check, trust: TrustMap) -> Self {
+    fn new(check: Check, trust: SharedTrust) -> Self {
         Self {
             check,
             trust,
+            own: TrustMap::new(),
             keyring: Arc::default(),
             max_payload: DEFAULT_MAX_PAYLOAD,
             last_stream: Mutex::new(None),
@@ -67,6 +70,13 @@ impl Opener {
         self
     }
 
+    /// Believes these keys too, whatever becomes of the others.
+    #[cfg(feature = "sled")]
+    pub(crate) fn own(mut self, own: TrustMap) -> Self {
+        self.own = own;
+        self
+    }
+
     /// Follows hand-overs together with others, and from where they have come to.
     #[cfg(feature = "sled")]
     pub(crate) fn keyring(mut self, keyring: Arc<Keyring>) -> Self {
@@ -76,10 +86,16 @@ impl Opener {
 
     fn signature(&self, header: &RawHeader<'_>) -> Signed {
         let agent = Name::from(header.agent);
-        check_key(
-            header,
-            self.keyring.key(&self.trust, &agent, header.key()).as_ref(),
-        )
+        let trust = self.trust.snapshot();
+        let find = |id| {
+            let key = |trust| self.keyring.key(trust, &agent, id);
+            key(&trust).or_else(|| key(&self.own))
+        };
+        let found = find(header.key()).or_else(|| {
+            self.keyring.learn_lineage(header, |id| find(id).is_some());
+            find(header.key())
+        });
+        check_key(header, found.as_ref())
     }
 
     fn stream(&self, header: &RawHeader<'_>, class: Class) -> Arc<StreamId> {
@@ -203,6 +219,12 @@ impl Open for Opener {
             RecordKind::Gap => Some(0),
             RecordKind::Unknown(_) => None,
         }
+    }
+
+    fn place(&self, record: &Bytes) -> Option<(StreamId, Seq, u64)> {
+        let header = RawHeader::parse(record).ok()?;
+        let stream = self.stream(&header, header.class().ok()?);
+        Some((StreamId::clone(&stream), header.first(), header.count()))
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::compress::{Compression, compress};
 use super::hand_over;
 use super::header::{HeaderFields, SIGNATURE, finish, sha256, signed_message};
+use super::keyring::Keyring;
 use crate::key::{KeyId, Signer};
 
 /// The end of a stream: what its next record goes on from.
@@ -144,6 +145,7 @@ impl Sealer {
             ledger: None,
             gap: None,
             hand_over: Some(&extension),
+            lineage: &[],
         };
         let header_len = fields.len();
         let mut record = Vec::with_capacity(header_len + SIGNATURE + 256);
@@ -194,7 +196,7 @@ impl Sealer {
     ///
     /// If the gap ends before it begins, or cannot be signed.
     pub fn gap(&self, gap: &Gap) -> Result<Sealed, SealError> {
-        seal_gap(gap, &*self.signer)
+        seal_gap(gap, &*self.signer, &Keyring::default())
     }
 
     /// The agent whose events it seals.
@@ -245,6 +247,7 @@ impl Sealer {
             ledger: ledger.as_deref(),
             gap: None,
             hand_over: None,
+            lineage: &[],
         };
         let header_len = fields.len();
         let start = header_len + SIGNATURE;
@@ -307,15 +310,19 @@ impl fmt::Debug for Sealer {
 /// Seals the statement that events of a stream are missing. It takes the place of the missing records, and is no
 /// link of the chain itself, so it may stand anywhere in the log and be made by whoever holds a trusted key.
 ///
+/// It may stand before the hand-over to the key that signs it, or in its place; so it shows how that came to sign.
+///
 /// # Errors
 ///
 /// If the gap is empty or cannot be signed.
-pub(crate) fn seal_gap(gap: &Gap, signer: &dyn Signer) -> Result<Sealed, SealError> {
+pub(crate) fn seal_gap(gap: &Gap, signer: &dyn Signer, keyring: &Keyring) -> Result<Sealed, SealError> {
     if gap.last < gap.first {
         return Err(SealError::Batch {
             reason: "a gap ends before it begins".to_owned(),
         });
     }
+    let key = signer.public_key().id();
+    let lineage = keyring.lineage(&gap.stream.agent, key);
     let fields = HeaderFields {
         kind: 1,
         stream: &gap.stream,
@@ -324,12 +331,13 @@ pub(crate) fn seal_gap(gap: &Gap, signer: &dyn Signer) -> Result<Sealed, SealErr
         earliest: Timestamp::default(),
         latest: Timestamp::default(),
         previous: gap.before,
-        key: signer.public_key().id(),
+        key,
         source: "",
         position: None,
         ledger: None,
         gap: Some((gap.end, gap.reason)),
         hand_over: None,
+        lineage: &lineage,
     };
     let header_len = fields.len();
     let mut record = Vec::with_capacity(header_len + SIGNATURE);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::header::{CRITICAL, SIGNATURE, sha256, signed_message};
 use super::*;
-use crate::key::{FileSigner, Signer, TrustMap};
+use crate::key::{FileSigner, SharedTrust, Signer, TrustMap};
 
 fn signer() -> Arc<FileSigner> {
     let dir = tempfile::tempdir().unwrap();
@@ -204,7 +204,7 @@ fn a_gap_comes_back() {
             end,
             reason,
         };
-        let sealed = seal_gap(&gap, &*signer).unwrap();
+        let sealed = seal_gap(&gap, &*signer, &Keyring::default()).unwrap();
         let opened = opener(&signer).open(&sealed.record).unwrap();
         assert_eq!(
             (opened.first, opened.last, opened.events.len()),
@@ -298,4 +298,17 @@ proptest! {
         let _ = Opener::unchecked().open(&Bytes::from(bad.clone()));
         let _ = SealedHeader::parse(&bad[..cut.index(bad.len())]);
     }
+}
+
+#[test]
+fn a_trust_map_that_is_replaced_counts_from_then_on() {
+    let (first, other) = (signer(), signer());
+    let (by_first, by_other) = (seal(&mut sealer(&first), 1), seal(&mut sealer(&other), 1));
+    let trust = SharedTrust::new(TrustMap::new().allow("agent", first.public_key()));
+    let opener = Opener::verifying(trust.clone());
+    opener.open(&by_first).unwrap();
+    opener.open(&by_other).unwrap_err();
+    trust.replace(TrustMap::new().allow("agent", other.public_key()));
+    opener.open(&by_first).unwrap_err();
+    opener.open(&by_other).unwrap();
 }

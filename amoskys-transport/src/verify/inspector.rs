@@ -391,7 +391,12 @@ impl<'a> Inspector<'a> {
     }
 
     fn signature(&self, header: &RawHeader<'_>) -> Signed {
-        let key = self.keys.key(&Name::from(header.agent), header.key());
+        let agent = Name::from(header.agent);
+        let find = |id| self.keys.key(&agent, id);
+        let key = find(header.key()).or_else(|| {
+            self.keys.keyring.learn_lineage(header, |id| find(id).is_some());
+            find(header.key())
+        });
         check_key(header, key.as_ref())
     }
 

@@ -39,6 +39,12 @@ impl FlowLimit {
         }
     }
 
+    /// Lets so many bytes of an agent in, if it need not wait; otherwise why it has to.
+    #[cfg(feature = "legacy")]
+    pub(crate) fn enter_now(&self, agent: &Name, bytes: u64) -> Result<Charge, &'static str> {
+        self.account.enter(&self.limits.snapshot(), agent, bytes)
+    }
+
     /// Bytes that were let in and are not durable yet.
     pub(crate) fn on_the_way_bytes(&self) -> u64 {
         lock(&self.account.on_the_way).bytes
@@ -111,7 +117,7 @@ impl Account {
 
 /// Bytes on the way, until this is dropped.
 #[derive(Debug)]
-struct Charge {
+pub(crate) struct Charge {
     account: Arc<Account>,
     agent: Name,
     bytes: u64,

@@ -61,11 +61,12 @@ mod submission;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service};
 
+#[cfg(feature = "legacy")]
+pub(crate) use self::flow::Charge;
 pub use self::flow::{Flow, FlowLimit};
 pub use self::rate::{RateLimit, RateLimited};
 pub use self::submission::{Admitted, Rejection, Submission};
 pub(crate) use self::submission::{Pace, Wait};
-use super::limits::SharedLimits;
 pub use super::server::Intake;
 
 /// The whole way of a record.
@@ -84,6 +85,6 @@ where
 }
 
 /// Without other orders.
-pub(crate) fn standard(limits: &SharedLimits, flow: &FlowLimit, intake: Intake) -> Stack {
-    BoxCloneSyncService::new(RateLimit::new(limits.clone()).layer(flow.layer(intake)))
+pub(crate) fn standard(rate: &RateLimit, flow: &FlowLimit, intake: Intake) -> Stack {
+    BoxCloneSyncService::new(rate.layer(flow.layer(intake)))
 }

@@ -33,25 +33,39 @@ impl RateLimit {
         }
     }
 
-    /// How long this one has to wait, and what it costs.
-    fn charge(&self, submission: &Submission) -> (Duration, Cost) {
+    /// How long so much of an agent has to wait, and what it costs.
+    fn charge(&self, agent: &Name, events: u64, bytes: u64) -> (Duration, Cost) {
         let limits = self.limits.snapshot();
         if !limits.has_rates() {
             return Default::default();
         }
-        let rate = limits.rate_of(submission.agent());
+        let rate = limits.rate_of(agent);
         if rate.is_unlimited() {
             return Default::default();
         }
-        let (events, bytes) = (submission.events(), submission.record().len() as u64);
         let mut buckets = lock(&self.buckets);
         let now = Instant::now();
-        // Only agents with a certificate and a trusted key come so far, so there are not too many.
-        let bucket = buckets
-            .entry(submission.agent().clone())
-            .or_insert_with(|| Bucket::full(now));
+        // Only agents with a certificate come so far, so there are not too many.
+        let bucket = buckets.entry(agent.clone()).or_insert_with(|| Bucket::full(now));
         let cost = Cost::of(rate, events, bytes);
         (bucket.charge(cost, now), cost)
+    }
+
+    /// Takes so much of an agent if it need not wait; otherwise nothing, and says when it is worth trying again.
+    #[cfg(feature = "legacy")]
+    pub(crate) fn take_now(&self, agent: &Name, events: u64, bytes: u64) -> Result<(), Duration> {
+        let (wait, cost) = self.charge(agent, events, bytes);
+        if wait.is_zero() {
+            return Ok(());
+        }
+        self.give_back(agent, cost);
+        Err(wait)
+    }
+
+    fn give_back(&self, agent: &Name, cost: Cost) {
+        if let Some(bucket) = lock(&self.buckets).get_mut(agent) {
+            bucket.give_back(cost);
+        }
     }
 }
 
@@ -71,9 +85,7 @@ impl Unpaid {
 
 impl Drop for Unpaid {
     fn drop(&mut self) {
-        if let Some(bucket) = lock(&self.limit.buckets).get_mut(&self.agent) {
-            bucket.give_back(self.cost);
-        }
+        self.limit.give_back(&self.agent, self.cost);
     }
 }
 
@@ -157,7 +169,8 @@ where
     }
 
     fn call(&mut self, submission: Submission) -> Self::Future {
-        let (wait, cost) = self.limit.charge(&submission);
+        let bytes = submission.record().len() as u64;
+        let (wait, cost) = self.limit.charge(submission.agent(), submission.events(), bytes);
         if wait.is_zero() {
             return Box::pin(self.inner.call(submission));
         }

@@ -68,6 +68,16 @@ pub enum ConnectionError {
     },
 }
 
+impl ConnectionError {
+    /// How long the bus wants this client to stay away, if it said so.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
 /// Why records could not be carried to a bus.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

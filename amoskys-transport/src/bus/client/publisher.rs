@@ -16,7 +16,7 @@ use super::run::Run;
 use crate::bus::message::Part;
 use crate::log::Log;
 use crate::log::keeper::{CurrentSigner, SharedKeeper};
-use crate::seal::Head;
+use crate::seal::{Head, Keyring};
 use crate::wal::segment::lock;
 
 /// Sends the records of an agent's log to a bus, over mutual TLS.
@@ -68,9 +68,12 @@ impl OwnLog {
 
     /// The hand-overs of the agent's signing key, by their proofs.
     fn hand_overs(&self) -> Vec<Vec<u8>> {
-        let keyring = lock(&self.keeper.0).keyring.clone();
-        let links = keyring.of(&self.agent);
+        let links = self.keyring().of(&self.agent);
         links.iter().map(|link| link.proof.to_vec()).collect()
+    }
+
+    pub(crate) fn keyring(&self) -> Arc<Keyring> {
+        lock(&self.keeper.0).keyring.clone()
     }
 }
 
@@ -129,12 +132,10 @@ impl RecordSink for Publisher {
         if let Err(error) = &result {
             self.options.connect.tell(Some(error));
             self.pause = self.backoff.pause();
-            if let PublishError::Connection(ConnectionError::Refused {
-                retry_after: Some(told),
-                ..
-            }) = error
+            if let PublishError::Connection(connection) = error
+                && let Some(told) = connection.retry_after()
             {
-                self.pause = self.pause.max(about(*told));
+                self.pause = self.pause.max(about(told));
             }
             metrics::counter!("amoskys_publisher_connections_lost_total", "publisher" => self.options.name.clone())
                 .increment(1);

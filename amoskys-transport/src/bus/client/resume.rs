@@ -229,7 +229,7 @@ mod tests {
     use super::*;
     use crate::bus::server::{Checker, Streams};
     use crate::key::{FileSigner, Signer as _, TrustMap};
-    use crate::seal::{Sealer, seal_gap};
+    use crate::seal::{Keyring, Sealer, seal_gap};
 
     const EPOCH: Epoch = Epoch {
         counter: 0,
@@ -322,7 +322,7 @@ mod tests {
                     _ => (None, false),
                 };
                 if let Some(gap) = gap {
-                    let sealed = seal_gap(&gap, &*agent.signer).unwrap();
+                    let sealed = seal_gap(&gap, &*agent.signer, &Keyring::default()).unwrap();
                     agent.give(&mut streams, &sealed.record);
                 }
                 if send {
@@ -330,7 +330,7 @@ mod tests {
                 }
             }
             for gap in resume.trailing() {
-                let sealed = seal_gap(&gap, &*agent.signer).unwrap();
+                let sealed = seal_gap(&gap, &*agent.signer, &Keyring::default()).unwrap();
                 agent.give(&mut streams, &sealed.record);
             }
             let heads: BTreeMap<_, _> = streams.marks().map(|(key, head, _)| (key, head)).collect();

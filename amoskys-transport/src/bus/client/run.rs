@@ -403,7 +403,8 @@ impl<'a> Run<'a> {
             reason = %gap.reason,
             "events are no longer in the log; the bus gets a gap in their place"
         );
-        let sealed = seal_gap(gap, &*self.publisher.own.signer.get())?;
+        let own = &self.publisher.own;
+        let sealed = seal_gap(gap, &*own.signer.get(), &own.keyring())?;
         let (stream, next) = (
             (gap.stream.epoch, gap.stream.class),
             Seq(gap.last.0.saturating_add(1)),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use amoskys_core::{Class, Offset, RecordSource, Remedy};
 use bytes::Bytes;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, about};
 use super::dial::{ClientLink, dial, refused};
 use super::error::{ConnectionError, SubscribeError};
 use super::options::ConnectOptions;
@@ -321,6 +321,10 @@ impl Subscription {
         self.link = None;
         self.options.connect.tell(Some(&error));
         self.pause = self.backoff.pause();
+        let SubscribeError::Connection(connection) = &error;
+        if let Some(told) = connection.retry_after() {
+            self.pause = self.pause.max(about(told));
+        }
         tracing::info!(
             source = self.options.name,
             error = %amoskys_core::error::Chain(&error),

@@ -147,12 +147,7 @@ pub(crate) async fn connection(
             }
             if !matches!(
                 refusal.reason,
-                RefuseReason::Stopping
-                    | RefuseReason::Idle
-                    | RefuseReason::Ahead
-                    | RefuseReason::Behind
-                    | RefuseReason::Busy
-                    | RefuseReason::Limited
+                RefuseReason::Stopping | RefuseReason::Idle | RefuseReason::Busy | RefuseReason::Limited
             ) {
                 let actor = known.map_or_else(|| "unknown".to_owned(), |known| known.to_string());
                 let object = refusal
@@ -259,20 +254,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// It has done something good.
-    pub(crate) fn forgive(&self, shared: &Shared) {
-        let offenders = &shared.offenders;
-        offenders.forgive(&Who::Known(self.identity.name.clone()));
-        offenders.forgive(&Who::from(self.peer.ip()));
-    }
-
     /// Lets it in, if there is room and it has no penalty to wait for.
     fn enter(&mut self, shared: &Shared) -> Result<(), Refusal> {
         let name = &self.identity.name;
-        if let Some(left) = shared
-            .offenders
-            .penalty(&Who::Known(name.clone()), Instant::now())
-        {
+        if let Some(left) = shared.penalty(name) {
             let text = format!(
                 "{} was refused again and again, and has to stay away for {} ms",
                 self.identity,

@@ -39,6 +39,8 @@ pub(crate) use self::{
     door::{NoRoom, Ticket},
     journal::stage,
     limiter::Limiter,
+    offenders::GOOD_STANDING,
     shared::Shared,
     standing::{Changes, Standing},
+    waiting::Waiter as WaitingForRoom,
 };

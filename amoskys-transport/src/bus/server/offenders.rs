@@ -13,6 +13,8 @@ use crate::wal::segment::lock;
 const FREE: u32 = 3;
 /// The first penalty. Each further one is twice as long.
 const FIRST: Duration = Duration::from_millis(250);
+/// Who did nothing wrong for so long, and something good since, makes up for what was before.
+pub(crate) const GOOD_STANDING: Duration = Duration::from_secs(10);
 /// What lies longer back is forgotten.
 const MEMORY: Duration = Duration::from_secs(600);
 /// Offenders kept in mind. Strangers choose some of them.

@@ -17,6 +17,7 @@ use tower::ServiceExt as _;
 use super::accept::{COME_AGAIN, Client, End, Refusal, ServerLink, stopping};
 use super::check::Checker;
 use super::intake::Sender;
+use super::offenders::GOOD_STANDING;
 use super::serve::Served;
 use super::shared::{Connected, Shared};
 use super::standing::Standing;
@@ -36,8 +37,6 @@ const UNREAD: usize = 1 << 20;
 
 /// A connection whose record has to wait says so again after this time, so that the agent does not take it for dead.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
-/// A connection on which nothing was wrong for so long makes up for earlier ones.
-const GOOD_STANDING: Duration = Duration::from_secs(10);
 /// After so many bytes others have their turn, who are ready too.
 const IN_ONE_GO: u64 = 256 << 10;
 
@@ -201,7 +200,8 @@ impl Session<'_> {
         let admitted = self.admit(record, shutdown).await?;
         if !self.forgiven && admitted.stored && self.since.elapsed() >= GOOD_STANDING {
             self.forgiven = true;
-            self.client.forgive(&self.shared);
+            let client = self.client;
+            self.shared.forgive(&client.identity.name, client.peer.ip());
         }
         self.pending.push_back(Pending {
             offset: admitted.offset,

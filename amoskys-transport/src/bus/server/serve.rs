@@ -75,7 +75,7 @@ impl Bus {
     /// If the log cannot be opened, or the address cannot be listened on.
     pub fn open(options: BusOptions) -> Result<Self, BusError> {
         let mut trust = TrustMap::clone(&options.trust.snapshot());
-        for (agent, keys) in options.log.trust.iter() {
+        for (agent, keys) in options.log.trust.snapshot().iter() {
             keys.iter().for_each(|key| trust.insert(agent.clone(), *key));
         }
         let log_options = options.log.clone().agent(options.name.clone()).trust(trust);
@@ -120,7 +120,7 @@ impl Bus {
         let intake = Intake::new(shared.clone());
         let way_in = match admission {
             Some(make) => make(intake),
-            None => admission::standard(&shared.limits, &shared.flow, intake),
+            None => admission::standard(&shared.rate, &shared.flow, intake),
         };
         Ok(Self {
             shared,

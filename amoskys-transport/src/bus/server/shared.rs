@@ -21,7 +21,7 @@ use super::positions::Positions;
 use super::streams::{NotTaken, Streams, Taken};
 use super::succession;
 use super::waiting::Waiting;
-use crate::bus::admission::FlowLimit;
+use crate::bus::admission::{FlowLimit, RateLimit};
 use crate::bus::frame::MAX_FRAME;
 use crate::bus::limits::SharedLimits;
 use crate::bus::refuse::RefuseReason;
@@ -48,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) base: u64,
     pub(crate) limits: SharedLimits,
     pub(crate) retention: Swap<Retention>,
+    pub(crate) rate: RateLimit,
     pub(crate) flow: FlowLimit,
     pub(crate) door: Door,
     pub(crate) offenders: Offenders,
@@ -115,6 +116,7 @@ impl Shared {
             base,
             limits: options.limits.clone(),
             retention: Swap::new(options.retention),
+            rate: RateLimit::new(options.limits.clone()),
             flow: FlowLimit::new(options.limits.clone()),
             door: Door::default(),
             offenders: Offenders::default(),
@@ -310,7 +312,19 @@ impl Shared {
         );
     }
 
-    /// An agent was asked to wait.
+    /// How much longer a client is kept out that was refused again and again.
+    pub(crate) fn penalty(&self, client: &Name) -> Option<Duration> {
+        self.offenders
+            .penalty(&Who::Known(client.clone()), Instant::now())
+    }
+
+    /// A client has done something good.
+    pub(crate) fn forgive(&self, client: &Name, from: IpAddr) {
+        self.offenders.forgive(&Who::Known(client.clone()));
+        self.offenders.forgive(&Who::from(from));
+    }
+
+    /// An agent was asked to wait. That is written down once a minute for each agent and reason.
     pub(crate) fn asked_to_wait(&self, agent: &Name, reason: &'static str, time: Duration) {
         metrics::counter!(
             "amoskys_bus_retries_total", "agent" => agent.as_str().to_owned(), "reason" => reason
@@ -324,12 +338,9 @@ impl Shared {
             time.as_millis()
         );
         tracing::warn!(bus = %self.name, %agent, "{text}");
-        // Of an agent that sends more than it may, the operator has said how much that is; the rest is the bus's own state.
-        if reason == "rate" {
-            let name = agent.as_str();
-            self.journal
-                .audit(name, "agent.limited", name, AuditOutcome::Denied, text);
-        }
+        let name = agent.as_str();
+        self.journal
+            .audit(name, "agent.limited", name, AuditOutcome::Denied, text);
     }
 
     /// Writes a refusal down, once a minute for each cause.
