@@ -8,13 +8,16 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use amoskys_core::Wal;
 use amoskys_transport::audit::{AuditKey, check_audit_lines};
 use amoskys_transport::identity::{Identity, TlsFiles, Validity};
 use amoskys_transport::protect::{FileSubjectKeys, Subject, SubjectKeys};
-use amoskys_transport::verify::Verifier;
-use amoskys_transport::{FileSigner, Log, PublicKey, TrustMap};
+use amoskys_transport::verify::{Anchors, Verifier};
+use amoskys_transport::{
+    FileLogKeys, FileSigner, Log, LogOptions, PublicKey, Signer as _, TrustMap, WalOptions,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -133,6 +136,59 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_encrypted_segment(input in input(), checksums in any::<bool>()) {
+        let dir = tempfile::tempdir().unwrap();
+        let good = fs::read("tests/fixtures/v1-bus/log/00000000000000000000.seg").unwrap();
+        let mut bytes = input.of(&good);
+        if checksums && bytes.len() >= 64 {
+            let crc = crc32fast::hash(&bytes[..60]);
+            bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+        }
+        let same = bytes == good;
+        put(&dir.path().join("log/00000000000000000000.seg"), &bytes);
+        put(&dir.path().join("keys/agent.key"), &[7; 32]);
+        put(&dir.path().join("log.keys"), "09".repeat(32).as_bytes());
+        let keys = dir.path().join("log.keys");
+        let open = Arc::new(FileLogKeys::open(&keys).unwrap());
+        let key = FileSigner::open(dir.path().join("keys/agent.key")).unwrap().public_key();
+        let _ = Verifier::new(dir.path()).key(key).run();
+        let _ = Verifier::new(dir.path()).key(key).log_keys(open.clone()).run();
+        let _ = Anchors::new(dir.path()).key(key).log_keys(open).read();
+        let wal = WalOptions::new().budget_bytes(1 << 20).segment_bytes(4 << 10);
+        let options = LogOptions::new().agent("bus").wal(wal).log_key_file(keys);
+        // A log that cannot be what it says it is, is refused; damage is stepped over.
+        if let Ok(mut log) = Log::open(dir.path(), options) {
+            let (before, damaged) = common::read_all(&log);
+            prop_assert!(!same || damaged.is_empty());
+            common::fill(&mut log, 2);
+            prop_assert_eq!(common::read_all(&log).0.len(), before.len() + 2);
+        } else {
+            prop_assert!(!same);
+        }
+    }
+
+    #[test]
+    fn heads_that_a_bus_has_signed(input in input()) {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, copy) = (dir.path().join("heads"), dir.path().join("copy"));
+        let good = fs::read("tests/fixtures/v1-bus/heads").unwrap();
+        let key = PublicKey::parse(&fs::read("tests/fixtures/v1-bus/keys/agent.pub").unwrap()).unwrap();
+        let export = |bytes: &[u8], to: &Path| {
+            put(&file, bytes);
+            Anchors::new(&file).key(key).export(to)
+        };
+        let all = export(&good, &dir.path().join("all")).unwrap();
+        // What was not signed is not believed, and what is believed is passed on as it was.
+        if let Ok(records) = export(&input.of(&good), &copy) {
+            prop_assert!(records <= all);
+            let passed_on = fs::read(&copy).unwrap();
+            prop_assert_eq!(export(&passed_on, &dir.path().join("again")).unwrap(), records);
+            let seen = Anchors::new(&copy).key(key).read().unwrap();
+            let _ = Verifier::new("tests/fixtures/v1").anchors(seen).run().unwrap();
+        }
+    }
 
     #[test]
     fn the_small_files_beside_a_log(which in 0..5_usize, input in input(), signed in any::<bool>()) {
