@@ -10,7 +10,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use amoskys_collectors::capture::{CaptureReader, LiveCapture, LiveConfig};
-use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter};
+use amoskys_collectors::flow::{
+    Columns, FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter, TunnelMode,
+};
 use amoskys_core::error::Chain;
 use amoskys_core::event::{FlowPhase, FlowRecord};
 use amoskys_core::{Shutdown, Timestamp};
@@ -32,6 +34,18 @@ struct Args {
     /// Format of the rows: csv, or json (one object a line).
     #[arg(long, value_name = "FORMAT", default_value = "csv")]
     format: RowFormat,
+    /// Columns of the rows: counts, statistics, or all (docs/flow.md defines them).
+    #[arg(long, value_name = "SET", default_value = "statistics")]
+    columns: Columns,
+    /// Where packets carry packets, meter the outer ones, the inner ones, or both.
+    #[arg(long, value_name = "WHICH", default_value = "outer")]
+    tunnels: TunnelMode,
+    /// Work out the entropy of so many payload bytes of each direction.
+    #[arg(long, value_name = "N", default_value = "0")]
+    entropy_bytes: u16,
+    /// The packets are a sample, one in so many: scale the counts in columns of their own.
+    #[arg(long, value_name = "N", default_value = "1")]
+    sampling_rate: u32,
     /// Write to this file instead of standard output.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -44,7 +58,7 @@ struct Args {
     /// One 5-tuple is one flow and one row: no time-outs, and FIN and RST do not end it.
     #[arg(long)]
     never_expire: bool,
-    /// Keep so many flows at most, of about 700 bytes each; one more ends the one unused for longest.
+    /// Keep so many flows at most, of about 850 bytes each; one more ends the one unused for longest.
     #[arg(long, value_name = "N", default_value = "4000000")]
     max_flows: u32,
 }
@@ -67,13 +81,16 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         active_timeout: Duration::try_from_secs_f64(args.active_timeout)?,
         never_expire: args.never_expire,
         max_flows: args.max_flows,
+        tunnels: args.tunnels,
+        entropy_bytes: args.entropy_bytes,
+        sampling_rate: args.sampling_rate,
         start_records: false,
         update_interval: None,
         ..FlowConfig::default()
     };
     let mut job = Job {
         meter: FlowMeter::new(config)?,
-        rows: Rows::new(args.output.as_deref(), args.format)?,
+        rows: Rows::new(args.output.as_deref(), args.format, args.columns)?,
         stop: stop_on_ctrl_c()?,
         lost: Vec::new(),
     };
@@ -150,14 +167,14 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(path: Option<&Path>, format: RowFormat) -> Result<Self, Box<dyn Error>> {
+    fn new(path: Option<&Path>, format: RowFormat, columns: Columns) -> Result<Self, Box<dyn Error>> {
         let output: Box<dyn Write> = match path {
             Some(path) => {
                 Box::new(File::create(path).map_err(|error| format!("{}: {error}", path.display()))?)
             }
             None => Box::new(io::stdout().lock()),
         };
-        let writer = RowWriter::new(BufWriter::with_capacity(1 << 16, output), format)?;
+        let writer = RowWriter::with_columns(BufWriter::with_capacity(1 << 16, output), format, columns)?;
         Ok(Self {
             writer,
             result: Ok(()),

@@ -4,8 +4,12 @@
 mod common;
 
 use amoskys_collectors::capture::{CaptureReader, LinkType, Packet};
-use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter};
+use amoskys_collectors::flow::{
+    Columns, FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter, TunnelMode,
+};
 use amoskys_collectors::packet::dns::DnsDecoder;
+use amoskys_collectors::packet::http::RequestReader;
+use amoskys_collectors::packet::tls::HelloReader;
 use amoskys_collectors::packet::{Decoded, decode};
 use amoskys_core::Timestamp;
 use amoskys_core::event::FlowRecord;
@@ -42,6 +46,14 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
             &[0xff, 0x03, 0x00, 0x21],
             &[0xc0, 0x0c],
             &[0x00, 0x35, 0x00, 0x35],
+            // Tunnels.
+            &[0x12, 0xb5, 0x12, 0xb5, 0, 80, 0, 0, 8, 0, 0, 0, 0, 0, 1, 0],
+            &[0x17, 0xc1, 0x17, 0xc1, 0, 80, 0, 0, 0, 0, 0x65, 0x58],
+            &[0x08, 0x68, 0x08, 0x68, 0, 80, 0, 0, 0x34, 255],
+            // Beginnings of TLS, QUIC and HTTP.
+            &[0x16, 3, 1, 0, 80, 1, 0, 0, 76, 3, 3],
+            &[0xc0, 0, 0, 0, 1, 8],
+            b"GET / HTTP/1.1\r\nHost: ",
             &[0; 16],
         ])
         .prop_map(<[u8]>::to_vec),
@@ -71,10 +83,12 @@ fn meter(packets: &[(LinkType, i64, u32, Vec<u8>)]) {
     let mut meter = FlowMeter::new(FlowConfig {
         max_flows: 16,
         follow_fragments: true,
+        tunnels: TunnelMode::Both,
+        entropy_bytes: 64,
         ..FlowConfig::default()
     })
     .unwrap();
-    let mut rows = Rows(RowWriter::new(Vec::new(), RowFormat::Json).unwrap());
+    let mut rows = Rows(RowWriter::with_columns(Vec::new(), RowFormat::Json, Columns::All).unwrap());
     for (link, nanos, wire_len, data) in packets {
         let packet = Packet {
             time: Timestamp::from_nanos(*nanos),
@@ -119,6 +133,33 @@ proptest! {
     }
 
     #[test]
+    fn any_beginning_of_a_stream_is_read_or_left(mut data in bytes(), changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6), hello: bool) {
+        if hello {
+            data = client_hello("example.org");
+        }
+        for (at, value) in changes {
+            if !data.is_empty() {
+                let at = at.index(data.len());
+                data[at] = value;
+            }
+        }
+        let mut reader = HelloReader::new();
+        let mut scratch = Vec::new();
+        reader.read_stream(&data, &mut scratch);
+        prop_assert!(scratch.len() <= data.len());
+        prop_assert!(reader.server_name().len() <= 255 && reader.server_name().is_ascii() && reader.alpn().is_ascii());
+        prop_assert!(reader.ja4(false).is_ascii());
+        reader.read_message(&data);
+        let mut requests = RequestReader::new();
+        requests.read(&data);
+        prop_assert!(requests.host().is_ascii() && requests.user_agent().len() <= 128);
+        #[cfg(feature = "quic")]
+        if let Some(connection) = amoskys_collectors::packet::quic::Connection::of_first(&data) {
+            connection.read(&data, |_, part| assert!(part.len() <= data.len()));
+        }
+    }
+
+    #[test]
     fn any_packets_at_any_times_are_metered(
         packets in prop::collection::vec((link_type(), any::<i64>(), any::<u32>(), bytes()), 0..60)
     ) {
@@ -133,6 +174,7 @@ proptest! {
     ) {
         let mut packets: Vec<_> = traffic(6, 12)
             .into_iter()
+            .chain(openings(12))
             .map(|frame| (LinkType::ETHERNET, frame.nanos, frame.bytes.len() as u32, frame.bytes))
             .collect();
         for (packet, byte, value) in changes {

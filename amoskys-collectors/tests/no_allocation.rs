@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use amoskys_collectors::capture::CaptureReader;
-use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter};
+use amoskys_collectors::flow::{Columns, FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter};
 use amoskys_core::Timestamp;
 use amoskys_core::event::FlowRecord;
 use common::*;
@@ -33,18 +33,23 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-struct Rows(RowWriter<std::io::Sink>);
+/// The rows, and how many records told what a client said.
+struct Rows(RowWriter<std::io::Sink>, usize);
 
 impl FlowHandler for Rows {
     fn flow(&mut self, _: Timestamp, record: &FlowRecord) {
         self.0.write(record).unwrap();
+        self.1 += usize::from(record.tls.is_some() || record.http.is_some());
     }
 }
 
 #[test]
 fn metering_and_writing_rows_allocate_nothing_once_warm() {
-    // Flows start, are updated, pause, end idle, are evicted; DNS, ICMP, ARP and TCP; leaps of the clock.
+    // Flows start, are updated, pause, end idle, are evicted; DNS, ICMP, ARP and TCP; client hellos in pieces and
+    // requests; leaps of the clock.
     let mut frames = traffic(60, 300);
+    frames.extend(openings(300));
+    frames.sort_by_key(|frame| frame.nanos);
     for frame in &mut frames[9000..] {
         frame.nanos += 7200 * SECOND;
     }
@@ -60,10 +65,14 @@ fn metering_and_writing_rows_allocate_nothing_once_warm() {
     let config = FlowConfig {
         max_flows: 100,
         idle_timeout: std::time::Duration::from_secs(2),
+        entropy_bytes: 512,
         ..FlowConfig::default()
     };
     let mut meter = FlowMeter::new(config).unwrap();
-    let mut rows = Rows(RowWriter::new(std::io::sink(), RowFormat::Csv).unwrap());
+    let mut rows = Rows(
+        RowWriter::with_columns(std::io::sink(), RowFormat::Csv, Columns::All).unwrap(),
+        0,
+    );
     let mut reader = CaptureReader::new(file.as_slice()).unwrap();
     let mut packets = 0;
     let mut before = 0;
@@ -80,6 +89,7 @@ fn metering_and_writing_rows_allocate_nothing_once_warm() {
         2 * packets == 3 * warm_up && stats.flows > 5000 && stats.evicted > 1000 && stats.dns > 1000,
         "{stats}"
     );
+    assert!(rows.1 > 600, "{} clients were read", rows.1);
     assert!(before > 0, "allocations are counted");
     assert_eq!(allocations, 0, "in {} packets", packets - warm_up);
 }

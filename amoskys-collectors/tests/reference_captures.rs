@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use amoskys_collectors::capture::CaptureReader;
-use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter};
+use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter, TunnelMode};
 use amoskys_core::Timestamp;
 use amoskys_core::event::{FlowKey, FlowPhase, FlowRecord};
 
@@ -117,6 +117,264 @@ fn flows_equal_the_truth() {
             ..FlowConfig::default()
         };
         assert_eq!(meter(&capture, config), truth(&flows), "{name}");
+    }
+}
+
+fn file_of_truth(name: &str, kind: &str) -> Option<String> {
+    let base = PathBuf::from(std::env::var_os("AMOSKYS_DATA")?).join("pcap/truth");
+    fs::read_to_string(base.join(format!("{name}.{kind}.csv"))).ok()
+}
+
+#[test]
+fn inner_flows_equal_the_truth() {
+    let mut compared = 0;
+    for (name, capture, flows) in captures() {
+        // sFlow quotes the headers of packets, which are not traffic inside a tunnel.
+        let inner = file_of_truth(&name, "flows_inner").filter(|_| !name.contains("sflow"));
+        let config = |tunnels| FlowConfig {
+            never_expire: true,
+            tunnels,
+            ..FlowConfig::default()
+        };
+        let found = meter(&capture, config(TunnelMode::Inner));
+        assert_eq!(found, truth(inner.as_deref().unwrap_or(&flows)), "{name}");
+        compared += u32::from(inner.is_some());
+        // Both: the outer flows are all there, and so are the inner ones that are not outer ones.
+        let both = meter(&capture, config(TunnelMode::Both));
+        let outer = truth(&flows);
+        assert!(
+            outer.iter().all(|(flow, count)| both.get(flow) == Some(count)),
+            "{name}"
+        );
+        if inner.is_some() {
+            assert!(both.len() > outer.len(), "{name}");
+        }
+    }
+    assert!(std::env::var_os("AMOSKYS_DATA").is_none() || compared >= 7);
+}
+
+/// Records at their ends.
+#[derive(Default)]
+struct Records(Vec<FlowRecord>);
+
+impl FlowHandler for Records {
+    fn flow(&mut self, _: Timestamp, record: &FlowRecord) {
+        if let FlowPhase::End(_) = record.phase {
+            self.0.push(record.clone());
+        }
+    }
+}
+
+fn records(capture: &[u8]) -> Vec<FlowRecord> {
+    let config = FlowConfig {
+        never_expire: true,
+        ..FlowConfig::default()
+    };
+    let mut records = Records::default();
+    let mut meter = FlowMeter::new(config).unwrap();
+    let mut reader = CaptureReader::new(capture).unwrap();
+    while let Some(packet) = reader.next_packet().unwrap() {
+        meter.push(&packet, &mut records);
+    }
+    meter.finish(&mut records);
+    records.0
+}
+
+/// NFStream's statistics: lengths are of whole frames there, so those compared are what does not depend on it; times
+/// are rounded down to milliseconds.
+#[test]
+fn statistics_equal_those_of_nfstream() {
+    let (mut compared, mut skipped) = (0, 0);
+    for (name, capture, _) in captures() {
+        let Some(csv) = file_of_truth(&name, "nfstream") else {
+            continue;
+        };
+        let mut lines = csv.lines();
+        let names: Vec<&str> = lines.next().unwrap().split(',').collect();
+        let rows: Vec<BTreeMap<&str, &str>> = lines
+            .map(|line| names.iter().copied().zip(line.split(',')).collect())
+            .collect();
+        for record in records(&capture) {
+            let key = record.key;
+            let mut same = rows.iter().filter(|row| {
+                let is = |name: &str, value: u64| row[name].parse() == Ok(value);
+                row["src_ip"].parse() == Ok(key.source)
+                    && row["dst_ip"].parse() == Ok(key.destination)
+                    && is("src_port", key.source_port.into())
+                    && is("dst_port", key.destination_port.into())
+                    && is("protocol", key.protocol.into())
+                    && is("src2dst_packets", record.forward.packets)
+                    && is("dst2src_packets", record.backward.packets)
+                    && is(
+                        "bidirectional_bytes",
+                        record.forward.frame_bytes + record.backward.frame_bytes,
+                    )
+            });
+            let (Some(row), None) = (same.next(), same.next()) else {
+                skipped += 1;
+                continue;
+            };
+            compared += 1;
+            compare(&name, &record, row);
+        }
+    }
+    eprintln!("{compared} flows compared with NFStream, {skipped} it sees otherwise");
+    assert!(std::env::var_os("AMOSKYS_DATA").is_none() || compared > 2000);
+}
+
+fn compare(name: &str, record: &FlowRecord, row: &BTreeMap<&str, &str>) {
+    let number = |column: &str| row[column].parse::<f64>().unwrap();
+    let near = |what: &str, ours: f64, theirs: f64, tolerance: f64| {
+        assert!(
+            (ours - theirs).abs() <= tolerance,
+            "{name} {}: {what} is {ours}, NFStream has {theirs}",
+            record.key
+        );
+    };
+    // Frames on one link differ from packets by the link header, but for padding of short ones.
+    let even = |side: &amoskys_core::event::FlowDirection| {
+        let extra = side.frame_bytes - side.bytes();
+        (side.packets > 0 && extra.is_multiple_of(side.packets)).then(|| extra / side.packets)
+    };
+    for (prefix, side) in [("src2dst", &record.forward), ("dst2src", &record.backward)] {
+        let column = |name: &str| format!("{prefix}_{name}");
+        if let Some(link) = even(side).filter(|link| (*link == 14 || *link == 18) && side.lengths.min > 46) {
+            near(
+                "length min",
+                (side.lengths.min + link) as f64,
+                number(&column("min_ps")),
+                0.0,
+            );
+            near(
+                "length max",
+                (side.lengths.max + link) as f64,
+                number(&column("max_ps")),
+                0.0,
+            );
+            near(
+                "length mean",
+                side.lengths.mean() + link as f64,
+                number(&column("mean_ps")),
+                1e-6,
+            );
+            // Theirs are worked out in numbers of fewer digits.
+            near(
+                "length deviation",
+                side.lengths.std_dev,
+                number(&column("stddev_ps")),
+                1e-3 * side.lengths.std_dev.max(1.0),
+            );
+        }
+        // Each time stamp is up to a millisecond off, so each gap is.
+        let ms = 1e6;
+        near(
+            "gap max",
+            side.gaps.max as f64 / ms,
+            number(&column("max_piat_ms")),
+            1.0,
+        );
+        near(
+            "gap min",
+            side.gaps.min as f64 / ms,
+            number(&column("min_piat_ms")),
+            1.0,
+        );
+        near(
+            "gap mean",
+            side.gaps.mean() / ms,
+            number(&column("mean_piat_ms")),
+            1.0,
+        );
+        near(
+            "gap deviation",
+            side.gaps.std_dev / ms,
+            number(&column("stddev_piat_ms")),
+            1.5,
+        );
+        let duration = match (side.first, side.last) {
+            (Some(first), Some(last)) => last.since(first).as_secs_f64() * 1e3,
+            _ => 0.0,
+        };
+        near("duration", duration, number(&column("duration_ms")), 1.0);
+        let Some(tcp) = &record.tcp else { continue };
+        let flags = if prefix == "src2dst" {
+            tcp.forward.flags
+        } else {
+            tcp.backward.flags
+        };
+        for (flag, count) in [
+            ("syn", flags.syn),
+            ("fin", flags.fin),
+            ("rst", flags.rst),
+            ("psh", flags.psh),
+            ("ack", flags.ack),
+            ("urg", flags.urg),
+            ("ece", flags.ece),
+            ("cwr", flags.cwr),
+        ] {
+            near(
+                flag,
+                count as f64,
+                number(&column(&format!("{flag}_packets"))),
+                0.0,
+            );
+        }
+    }
+    near(
+        "gaps",
+        record.gaps.max as f64 / 1e6,
+        number("bidirectional_max_piat_ms"),
+        1.0,
+    );
+}
+
+/// What is known to be in the captures, besides: of a file, how many clients began TLS or QUIC and how many sent a
+/// request, and what one of them said.
+#[test]
+fn clients_name_their_servers() {
+    let known = [
+        (
+            "ndpi__tls_ech.pcapng",
+            1,
+            0,
+            "tcp performance.radar.cloudflare.com h2,http/1.1",
+        ),
+        ("ndpi__quic-29.pcap", 1, 0, "quic localhost h3-29"),
+        ("ndpi__quic-v2.pcapng", 1, 0, "quic test h3"),
+        (
+            "ndpi__tls_certificate_too_long.pcap",
+            8,
+            2,
+            "tcp wdcp.microsoft.com h2,http/1.1",
+        ),
+        ("ndpi__WebattackSQLinj.pcap", 0, 9, "GET 205.174.165.68"),
+        ("zeek__tcp__handshake-reorder.pcap", 0, 1, "GET bro.org"),
+    ];
+    for (name, capture, _) in captures() {
+        let Some((_, tls, http, said)) = known.iter().find(|(known, ..)| *known == name) else {
+            continue;
+        };
+        let mut counts = (0, 0);
+        let mut found = false;
+        for record in records(&capture) {
+            if let Some(hello) = &record.tls {
+                let over = if hello.quic { "quic" } else { "tcp" };
+                // A file whose QUIC is not read has no such client.
+                found |= format!("{over} {} {}", hello.server_name, hello.alpn) == *said;
+                assert!(
+                    hello.ja4.len() == 36 && hello.ja4.starts_with(&over[..1]),
+                    "{hello:?}"
+                );
+                counts.0 += 1;
+            }
+            if let Some(request) = &record.http {
+                found |= format!("{} {}", request.method, request.host) == *said;
+                counts.1 += 1;
+            }
+        }
+        if !said.starts_with("quic") || cfg!(feature = "quic") {
+            assert_eq!((counts, found), ((*tls, *http), true), "{name}");
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::IpAddr;
 
+use super::further::further;
+use super::rows::Columns;
 use amoskys_core::Timestamp;
 use amoskys_core::event::{
     DnsStats, FlowDirection, FlowPhase, FlowRecord, IcmpStats, MacAddr, PacketSample, Summary, TcpDirection,
@@ -51,9 +53,9 @@ pub(super) trait Row {
     }
 }
 
-/// Gives all cells of a record, always the same columns in the same order. The first eleven are the flow's key,
+/// Gives the cells of a record, always the same columns in the same order. The first eleven are the flow's key,
 /// times and counts; programs rely on their names and places.
-pub(super) fn visit(record: &FlowRecord, row: &mut impl Row) -> io::Result<()> {
+pub(super) fn visit(record: &FlowRecord, columns: Columns, row: &mut impl Row) -> io::Result<()> {
     let (forward, backward) = (&record.forward, &record.backward);
     let mut cell = |name, cell| row.cell(["", name, ""], cell);
     cell("src_ip", Cell::Address(record.key.source))?;
@@ -67,6 +69,9 @@ pub(super) fn visit(record: &FlowRecord, row: &mut impl Row) -> io::Result<()> {
     cell("fwd_bytes", Cell::Whole(forward.bytes()))?;
     cell("bwd_packets", Cell::Whole(backward.packets))?;
     cell("bwd_bytes", Cell::Whole(backward.bytes()))?;
+    if columns == Columns::Counts {
+        return Ok(());
+    }
 
     let duration = u64::try_from(record.duration().as_nanos()).unwrap_or(u64::MAX);
     cell("flow", Cell::Whole(record.flow))?;
@@ -88,7 +93,11 @@ pub(super) fn visit(record: &FlowRecord, row: &mut impl Row) -> io::Result<()> {
     tcp(row, record.tcp.as_ref())?;
     icmp(row, record.icmp.as_ref())?;
     dns(row, record.dns.as_ref())?;
-    row.cell(["", "sequence", ""], Cell::Sequence(&record.sequence))
+    row.cell(["", "sequence", ""], Cell::Sequence(&record.sequence))?;
+    if columns == Columns::All {
+        further(record, row)?;
+    }
+    Ok(())
 }
 
 /// `start`, `update`, or why the flow ended.

@@ -1,3 +1,4 @@
+use std::str::FromStr;
 use std::time::Duration;
 
 use amoskys_core::config::FlowSettings;
@@ -35,13 +36,50 @@ pub struct FlowConfig {
     /// A pause longer than this parts two periods of activity. Default 5 s.
     pub activity_threshold: Duration,
     /// How many flows may be open at once. When one more comes, the one unused for longest is ended and counted
-    /// as evicted. A flow takes about 700 bytes. Default 65 536; 16 to 64 million.
+    /// as evicted. A flow takes about 850 bytes. Default 65 536; 16 to 64 million.
     pub max_flows: u32,
     /// Whether IP fragments after the first belong to the flow of the first, found by the packet's id, instead of one
     /// without ports. One that overtook its first does not. Default false.
     pub follow_fragments: bool,
     /// How many of a flow's first packets are kept one by one. Default and maximum 20.
     pub sequence_length: u8,
+    /// Which packets are metered where one carries another. Default: the outer ones.
+    pub tunnels: TunnelMode,
+    /// Whether to read what clients say in the clear when they begin: TLS and (with the feature `quic`) QUIC client
+    /// hellos, and HTTP requests. Default true.
+    pub read_payloads: bool,
+    /// Of how many payload bytes of each direction, the first ones, the entropy is worked out. Takes a kilobyte a
+    /// flow. Default 0: of none.
+    pub entropy_bytes: u16,
+    /// The packets that come are a sample: one in so many. It is told in the records, whose counts stay those of the
+    /// packets that came ([`FlowRecord::scaled`](amoskys_core::event::FlowRecord::scaled)). Default 1: all; at least 1.
+    pub sampling_rate: u32,
+}
+
+/// Which packets are metered where one carries another, in a tunnel: GRE, VXLAN, Geneve, GTP-U, IP in IP, Teredo.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TunnelMode {
+    /// The outer ones: a tunnel is one flow. The default.
+    #[default]
+    Outer,
+    /// The innermost ones; those that carry no other are metered as they are.
+    Inner,
+    /// Both: each packet is counted in the tunnel's flow and in that of the innermost one.
+    Both,
+}
+
+impl FromStr for TunnelMode {
+    type Err = FlowConfigError;
+
+    fn from_str(text: &str) -> Result<Self, FlowConfigError> {
+        match text {
+            "outer" => Ok(Self::Outer),
+            "inner" => Ok(Self::Inner),
+            "both" => Ok(Self::Both),
+            _ => Err(error("tunnels", text.to_owned(), "outer, inner or both")),
+        }
+    }
 }
 
 /// The most packets of a flow that can be kept one by one.
@@ -63,6 +101,10 @@ impl Default for FlowConfig {
             max_flows: 65_536,
             follow_fragments: false,
             sequence_length: MAX_SEQUENCE_LENGTH,
+            tunnels: TunnelMode::Outer,
+            read_payloads: true,
+            entropy_bytes: 0,
+            sampling_rate: 1,
         }
     }
 }
@@ -124,6 +166,9 @@ impl FlowConfig {
         if !(16..=64_000_000).contains(&self.max_flows) {
             return Err(error("max_flows", self.max_flows.to_string(), "16 to 64000000"));
         }
+        if self.sampling_rate == 0 {
+            return Err(error("sampling_rate", "0".to_owned(), "at least 1"));
+        }
         if self.sequence_length > MAX_SEQUENCE_LENGTH {
             return Err(error(
                 "sequence_length",
@@ -152,6 +197,10 @@ pub(super) struct Limits {
     pub(super) start_records: bool,
     pub(super) never_expire: bool,
     pub(super) follow_fragments: bool,
+    pub(super) tunnels: TunnelMode,
+    pub(super) read_payloads: bool,
+    pub(super) entropy_bytes: u16,
+    pub(super) sampling_rate: u32,
 }
 
 impl Limits {
@@ -167,6 +216,10 @@ impl Limits {
             start_records: config.start_records,
             never_expire: config.never_expire,
             follow_fragments: config.follow_fragments,
+            tunnels: config.tunnels,
+            read_payloads: config.read_payloads,
+            entropy_bytes: config.entropy_bytes,
+            sampling_rate: config.sampling_rate,
         }
     }
 }

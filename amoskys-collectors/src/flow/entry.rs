@@ -1,5 +1,6 @@
 //! A flow in the table.
 
+use super::bulk::{BulkRun, BulkTotals};
 use super::key::Key;
 use super::moments::{Lengths, Periods};
 use super::slab::NONE;
@@ -10,6 +11,8 @@ use amoskys_core::event::{FlowEnd, MacAddr};
 
 /// First payload bytes kept of each direction.
 pub(super) const FIRST_BYTES: usize = 16;
+/// A gap longer than this parts two bursts of packets.
+pub(super) const SUBFLOW_GAP_NS: u64 = 1_000_000_000;
 pub(super) const SEQUENCE: usize = super::config::MAX_SEQUENCE_LENGTH as usize;
 
 /// Everything known of a flow. What every packet touches comes first and lies together.
@@ -21,6 +24,10 @@ pub(super) struct Entry {
     pub(super) descending: bool,
     /// Packets came since the last record.
     pub(super) dirty: bool,
+    /// A bit for each direction whose beginning has been read, or cannot be.
+    pub(super) read: u8,
+    /// A bit for each direction of whose payload enough was counted.
+    pub(super) counted: u8,
     /// How many packets are in `samples`.
     pub(super) sampled: u8,
     /// Why the flow will end when its timer fires, if that is known.
@@ -36,10 +43,19 @@ pub(super) struct Entry {
     /// Start of the current period of activity.
     pub(super) active_since: i64,
     pub(super) gaps: Periods,
+    pub(super) bulk: BulkRun,
+    /// Gaps longer than [`SUBFLOW_GAP_NS`].
+    pub(super) breaks: u32,
     pub(super) sides: [Side; 2],
     pub(super) tcp: TcpTrack,
     /// What few flows need, elsewhere; [`NONE`] if not needed.
     pub(super) extra: u32,
+    /// What was learned from payloads, and the tunnel it came in; how often byte values came; the beginning of a
+    /// stream that is put together. Each is elsewhere; [`NONE`] if there is none.
+    pub(super) learned: u32,
+    pub(super) tunnel: u32,
+    pub(super) histogram: u32,
+    pub(super) gather: u32,
     pub(super) interface: u32,
     pub(super) number: u64,
     /// Bit n: sample n went backward.
@@ -64,7 +80,10 @@ pub(super) struct Side {
     pub(super) last: i64,
     pub(super) gaps: Periods,
     pub(super) tcp: TcpSide,
+    pub(super) bulk: BulkTotals,
+    pub(super) first: i64,
     pub(super) fragments: u32,
+    pub(super) header_min: u16,
     pub(super) ttl_min: u8,
     pub(super) ttl_max: u8,
     pub(super) first_len: u8,
@@ -72,7 +91,7 @@ pub(super) struct Side {
 }
 
 // Memory is bounded by the number of flows, so a flow must not grow unnoticed.
-const _: () = assert!(size_of::<Entry>() <= 712);
+const _: () = assert!(size_of::<Entry>() <= 856);
 
 impl Side {
     const NEW: Self = Self {
@@ -84,7 +103,10 @@ impl Side {
         last: 0,
         gaps: Periods::NONE,
         tcp: TcpSide::NEW,
+        bulk: BulkTotals::NONE,
+        first: 0,
         fragments: 0,
+        header_min: u16::MAX,
         ttl_min: u8::MAX,
         ttl_max: 0,
         first_len: 0,
@@ -94,7 +116,7 @@ impl Side {
     #[inline]
     pub(super) fn count(&mut self, packet: &IpPacket<'_>, frame_bytes: u32, time: i64) {
         if self.packets == 0 {
-            self.last = time;
+            (self.first, self.last) = (time, time);
         } else {
             self.gaps.add(elapsed(self.last, time));
             self.last = self.last.max(time);
@@ -105,6 +127,9 @@ impl Side {
         self.payload.add(packet.payload_length);
         self.data_packets += u32::from(packet.payload_length > 0);
         self.fragments += u32::from(packet.fragment);
+        self.header_min = self
+            .header_min
+            .min(u16::try_from(packet.header_length).unwrap_or(u16::MAX));
         self.ttl_min = self.ttl_min.min(packet.ttl);
         self.ttl_max = self.ttl_max.max(packet.ttl);
         if usize::from(self.first_len) < FIRST_BYTES && !packet.payload.is_empty() {
@@ -130,6 +155,8 @@ impl Entry {
             descending: false,
             dormant: false,
             dirty: false,
+            read: super::payloads::NOTHING_READ,
+            counted: 0,
             sampled: 0,
             ending: None,
             first: 0,
@@ -138,9 +165,15 @@ impl Entry {
             reported: 0,
             active_since: 0,
             gaps: Periods::NONE,
+            bulk: BulkRun::NONE,
+            breaks: 0,
             sides: [Side::NEW, Side::NEW],
             tcp: TcpTrack::NEW,
             extra: NONE,
+            learned: NONE,
+            tunnel: NONE,
+            histogram: NONE,
+            gather: NONE,
             number: 0,
             interface: 0,
             sample_directions: 0,

@@ -2,17 +2,19 @@ use amoskys_core::Timestamp;
 use amoskys_core::event::{ArpRecord, DnsRecord, FlowEnd, FlowPhase, FlowRecord};
 
 use super::clock::{Clock, Observed};
-use super::config::{FlowConfig, FlowConfigError, Limits};
-use super::entry::elapsed;
+use super::config::{FlowConfig, FlowConfigError, Limits, TunnelMode};
+use super::entry::{SUBFLOW_GAP_NS, elapsed};
 use super::fragments::Fragments;
 use super::held::Held;
 use super::key::Key;
+use super::payloads::{Payloads, tunnel_text};
 use super::snapshot::Snapshot;
 use super::stats::MeterStats;
 use super::table::Table;
 use super::wheel::Tick;
 use crate::capture::Packet;
 use crate::packet::dns::DnsDecoder;
+use crate::packet::tunnel::{Tunnel, innermost};
 use crate::packet::{Decoded, IpPacket, Transport, decode};
 
 /// Receives what a [`FlowMeter`] finds. Records are lent; clone what is to be kept.
@@ -69,6 +71,7 @@ pub struct FlowMeter {
     held: Held,
     fragments: Fragments,
     dns: DnsDecoder,
+    payloads: Payloads,
     snapshot: Snapshot,
     stats: MeterStats,
     /// Flows whose timers fire now; kept for its memory.
@@ -91,6 +94,7 @@ impl FlowMeter {
             held: Held::default(),
             fragments: Fragments::default(),
             dns: DnsDecoder::new(),
+            payloads: Payloads::new(),
             snapshot: Snapshot::default(),
             stats: MeterStats::default(),
             due: Vec::new(),
@@ -184,7 +188,11 @@ impl FlowMeter {
                     self.fragments.follow(&mut ip, time);
                 }
                 self.stats.metered += 1;
-                self.count(packet, &ip, time, handler);
+                if self.limits.tunnels == TunnelMode::Outer {
+                    self.count(packet, &ip, None, time, handler);
+                } else {
+                    self.count_inside(packet, &ip, time, handler);
+                }
             }
             Decoded::Arp(record) => {
                 self.stats.arp += 1;
@@ -194,12 +202,45 @@ impl FlowMeter {
         }
     }
 
+    /// Counts a packet, or what it carries, or both.
+    fn count_inside(
+        &mut self,
+        packet: &Packet<'_>,
+        ip: &IpPacket<'_>,
+        time: i64,
+        handler: &mut impl FlowHandler,
+    ) {
+        let inner = innermost(ip);
+        if inner.is_none() || self.limits.tunnels == TunnelMode::Both {
+            self.count(packet, ip, None, time, handler);
+        }
+        if let Some((mut inner, tunnel)) = inner {
+            if inner.fragment && self.limits.follow_fragments {
+                self.fragments.follow(&mut inner, time);
+            }
+            self.count(packet, &inner, Some(&tunnel), time, handler);
+        }
+    }
+
     /// Counts an IP packet in its flow.
     #[inline]
-    fn count(&mut self, packet: &Packet<'_>, ip: &IpPacket<'_>, time: i64, handler: &mut impl FlowHandler) {
+    fn count(
+        &mut self,
+        packet: &Packet<'_>,
+        ip: &IpPacket<'_>,
+        tunnel: Option<&Tunnel>,
+        time: i64,
+        handler: &mut impl FlowHandler,
+    ) {
         let (key, descending) = Key::of(ip);
         let (index, is_new) = self.flow_of(packet, ip, key, descending, time, handler);
         self.update(index, packet, ip, descending, time);
+        if !ip.payload.is_empty() {
+            self.look_inside(index, ip, descending);
+        }
+        if let (Some(tunnel), true) = (tunnel, is_new) {
+            self.table.flows[index].tunnel = self.table.texts.keep(&tunnel_text(tunnel));
+        }
         if let Transport::Udp | Transport::Tcp(_) = ip.transport
             && is_dns(ip)
         {
@@ -315,6 +356,7 @@ impl FlowMeter {
         if !first {
             recency.touch(index);
             flow.gaps.add(gap);
+            flow.breaks += u32::from(gap > SUBFLOW_GAP_NS);
             if gap > self.limits.activity {
                 let active = elapsed(flow.active_since, flow.last);
                 extras.of(&mut flow.extra).pauses.add(active, gap);
@@ -326,7 +368,11 @@ impl FlowMeter {
         if flow.sampled < self.limits.sequence_length {
             flow.sample(from, ip.length, gap);
         }
-        flow.sides[from].count(ip, packet.wire_len, time);
+        let side = &mut flow.sides[from];
+        side.count(ip, packet.wire_len, time);
+        if ip.payload_length > 0 {
+            flow.bulk.add(&mut side.bulk, from as u8, ip.payload_length, time);
+        }
         match &ip.transport {
             Transport::Tcp(header) => {
                 let side = &mut flow.sides[from].tcp;
@@ -390,6 +436,26 @@ impl FlowMeter {
             let used = if over_tcp { length + 2 } else { left };
             left -= used;
             rest = rest.get(used as usize..).unwrap_or_default();
+        }
+    }
+
+    /// Reads and counts the payload of a packet, as far as that is wanted.
+    #[inline]
+    fn look_inside(&mut self, index: u32, ip: &IpPacket<'_>, descending: bool) {
+        let flow = &self.table.flows[index];
+        let from = usize::from(descending != flow.descending);
+        let wants_bytes = self.limits.entropy_bytes > 0 && flow.counted & 1 << from == 0;
+        if self.limits.read_payloads && Payloads::wants(flow, from) {
+            self.payloads.look(&mut self.table, index, ip, from as u8);
+        }
+        if wants_bytes {
+            let Table {
+                flows, histograms, ..
+            } = &mut self.table;
+            let flow = &mut flows[index];
+            if !histograms.add(&mut flow.histogram, from, ip.payload, self.limits.entropy_bytes) {
+                flow.counted |= 1 << from;
+            }
         }
     }
 
@@ -471,7 +537,8 @@ impl FlowMeter {
         } else {
             self.clock.now()
         };
-        let record = self.snapshot.take(flow, self.table.extras.get(flow.extra), phase);
+        let record = self.snapshot.take(&self.table, index, phase);
+        record.sampling_rate = self.limits.sampling_rate;
         handler.flow(Timestamp::from_nanos(time), record);
     }
 }

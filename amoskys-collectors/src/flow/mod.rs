@@ -3,8 +3,8 @@
 //! # What a flow is
 //!
 //! All packets between two endpoints, in both directions: protocol, and both addresses and ports, without order. The
-//! key is taken from the *outermost* IP header, so that a tunnel over IP (GRE, IP in IP, VXLAN and so on) is one flow.
-//! VLAN ids and MPLS labels are not part of it. The source is the sender of the flow's first packet.
+//! key is taken from the *outermost* IP header, so that a tunnel over IP (GRE, IP in IP, VXLAN and so on) is one flow;
+//! [`FlowConfig::tunnels`] changes that. VLAN ids and MPLS labels are not part of it. The source is the sender of the flow's first packet.
 //!
 //! - Ports are 0 for protocols without ports, and for fragments after the first, which have no transport header. With
 //!   [`FlowConfig::follow_fragments`] they are those of the first fragment. All ICMP messages between two hosts are one
@@ -33,21 +33,26 @@
 //! # What is not here
 //!
 //! IP fragments and TCP segments are not put together again: DNS messages in later fragments, or cut in two by TCP,
-//! are not seen. Tunnels are not looked into.
+//! are not seen. Client hellos and the heads of HTTP requests are put together, from 8 packets and 8 KiB at most.
 
 pub(crate) mod batcher;
+mod bulk;
 mod clock;
 mod collector;
 mod columns;
 mod config;
+mod entropy;
 mod entry;
 mod extra;
 mod fragments;
+mod further;
+mod gather;
 mod held;
 mod index;
 mod key;
 mod meter;
 mod moments;
+mod payloads;
 pub(crate) mod position;
 mod progress;
 mod recency;
@@ -57,13 +62,14 @@ mod snapshot;
 mod stats;
 mod table;
 mod tcp_track;
+mod texts;
 mod wheel;
 mod worker;
 
 pub use self::collector::{FlowCollector, FlowError};
-pub use self::config::{FlowConfig, FlowConfigError, MAX_SEQUENCE_LENGTH};
+pub use self::config::{FlowConfig, FlowConfigError, MAX_SEQUENCE_LENGTH, TunnelMode};
 pub use self::meter::{FlowHandler, FlowMeter};
 pub use self::progress::Progress;
-pub use self::rows::{RowFormat, RowWriter, UnknownFormat};
+pub use self::rows::{Columns, RowFormat, RowWriter, UnknownColumns, UnknownFormat};
 pub use self::stats::MeterStats;
 pub use crate::capture::{LiveConfig, LiveError};

@@ -32,6 +32,38 @@ impl FromStr for RowFormat {
 #[error("a row format is csv or json")]
 pub struct UnknownFormat;
 
+/// Which columns a [`RowWriter`] writes. Each set begins with the one before; `docs/flow.md` defines them all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Columns {
+    /// Key, times, packets and bytes: eleven columns.
+    Counts,
+    /// All that is measured. The default.
+    #[default]
+    Statistics,
+    /// Also what is worked out from it (rates, means, handshake times, scaled counts), bulk transfers, entropy, the
+    /// tunnel, and what was read in payloads (TLS, QUIC, HTTP).
+    All,
+}
+
+impl FromStr for Columns {
+    type Err = UnknownColumns;
+
+    fn from_str(text: &str) -> Result<Self, UnknownColumns> {
+        match text {
+            "counts" => Ok(Self::Counts),
+            "statistics" => Ok(Self::Statistics),
+            "all" => Ok(Self::All),
+            _ => Err(UnknownColumns),
+        }
+    }
+}
+
+/// The text names no [`Columns`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a set of columns is counts, statistics or all")]
+pub struct UnknownColumns;
+
 /// Writes flow records as rows. Both formats have the same columns, beginning with `src_ip`, `src_port`, `dst_ip`,
 /// `dst_port`, `protocol`, `first_ns`, `last_ns`, `fwd_packets`, `fwd_bytes`, `bwd_packets`, `bwd_bytes`.
 ///
@@ -53,6 +85,7 @@ pub struct UnknownFormat;
 pub struct RowWriter<W> {
     output: W,
     format: RowFormat,
+    columns: Columns,
     /// The row being made.
     line: Vec<u8>,
 }
@@ -64,13 +97,23 @@ impl<W: Write> RowWriter<W> {
     ///
     /// If the output fails.
     pub fn new(output: W, format: RowFormat) -> io::Result<Self> {
+        Self::with_columns(output, format, Columns::default())
+    }
+
+    /// The same, with these columns.
+    ///
+    /// # Errors
+    ///
+    /// If the output fails.
+    pub fn with_columns(output: W, format: RowFormat, columns: Columns) -> io::Result<Self> {
         let mut writer = Self {
             output,
             format,
+            columns,
             line: Vec::new(),
         };
         if format == RowFormat::Csv {
-            visit(&FlowRecord::default(), &mut Header(&mut writer.line))?;
+            visit(&FlowRecord::default(), columns, &mut Header(&mut writer.line))?;
             writer.finish_line()?;
         }
         Ok(writer)
@@ -83,10 +126,10 @@ impl<W: Write> RowWriter<W> {
     /// If the output fails.
     pub fn write(&mut self, record: &FlowRecord) -> io::Result<()> {
         match self.format {
-            RowFormat::Csv => visit(record, &mut CsvRow(&mut self.line))?,
+            RowFormat::Csv => visit(record, self.columns, &mut CsvRow(&mut self.line))?,
             RowFormat::Json => {
                 self.line.push(b'{');
-                visit(record, &mut JsonRow(&mut self.line))?;
+                visit(record, self.columns, &mut JsonRow(&mut self.line))?;
                 self.line.push(b'}');
             }
         }
@@ -287,7 +330,11 @@ mod tests {
     use amoskys_core::event::DnsStats;
 
     fn row(format: RowFormat, record: &FlowRecord) -> String {
-        let mut rows = RowWriter::new(Vec::new(), format).unwrap();
+        row_of(Columns::Statistics, format, record)
+    }
+
+    fn row_of(columns: Columns, format: RowFormat, record: &FlowRecord) -> String {
+        let mut rows = RowWriter::with_columns(Vec::new(), format, columns).unwrap();
         rows.write(record).unwrap();
         String::from_utf8(rows.into_inner().unwrap()).unwrap()
     }
@@ -347,11 +394,16 @@ mod tests {
 
     #[test]
     fn header_and_rows_have_the_same_columns() {
-        let text = row(RowFormat::Csv, &with_name("plain"));
-        let columns: Vec<usize> = text.lines().map(|line| line.split(',').count()).collect();
-        assert_eq!(columns[0], columns[1]);
-        let json = row(RowFormat::Json, &with_name("plain"));
-        assert_eq!(json.matches("\":").count(), columns[0]);
+        let (mut text, mut before) = (String::new(), 0);
+        for columns in [Columns::Counts, Columns::Statistics, Columns::All] {
+            text = row_of(columns, RowFormat::Csv, &with_name("plain"));
+            let counts: Vec<usize> = text.lines().map(|line| line.split(',').count()).collect();
+            assert_eq!(counts[0], counts[1]);
+            let json = row_of(columns, RowFormat::Json, &with_name("plain"));
+            assert_eq!(json.matches("\":").count(), counts[0]);
+            assert!(counts[0] > before, "{columns:?}");
+            before = counts[0];
+        }
         let begin = "src_ip,src_port,dst_ip,dst_port,protocol,first_ns,last_ns,fwd_packets,fwd_bytes,bwd_packets,bwd_bytes,";
         assert!(text.starts_with(begin));
     }

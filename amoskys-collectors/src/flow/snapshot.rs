@@ -4,7 +4,10 @@ use amoskys_core::Timestamp;
 use amoskys_core::event::{DnsStats, FlowDirection, FlowPhase, FlowRecord, PacketSample};
 
 use super::entry::{Entry, Side, elapsed};
-use super::extra::{Extra, Pauses};
+use super::extra::Pauses;
+use super::payloads::{About, Learned, tunnel_of};
+use super::slab::NONE;
+use super::table::Table;
 
 const TCP: u8 = 6;
 const ICMP: u8 = 1;
@@ -16,11 +19,17 @@ pub(super) struct Snapshot {
     record: FlowRecord,
     /// The record's DNS part while it is not in use, with its buffer.
     spare_dns: DnsStats,
+    /// The same for what was learned from payloads.
+    learned: Learned,
+    text: Vec<u8>,
 }
 
 impl Snapshot {
     /// The record of a flow as it is now.
-    pub(super) fn take(&mut self, entry: &Entry, extra: Option<&Extra>, phase: FlowPhase) -> &FlowRecord {
+    pub(super) fn take(&mut self, table: &Table, index: u32, phase: FlowPhase) -> &mut FlowRecord {
+        let entry = &table.flows[index];
+        let extra = table.extras.get(entry.extra);
+        self.read_texts(table, entry);
         let record = &mut self.record;
         let [forward, backward] = &entry.sides;
         record.flow = entry.number;
@@ -34,6 +43,10 @@ impl Snapshot {
         [record.source_mac, record.destination_mac] = entry.macs;
         fill_direction(&mut record.forward, forward);
         fill_direction(&mut record.backward, backward);
+        let histogram = table.histograms.get(entry.histogram);
+        record.forward.entropy = histogram.and_then(|bytes| bytes.entropy(0));
+        record.backward.entropy = histogram.and_then(|bytes| bytes.entropy(1));
+        record.subflows = u64::from(entry.breaks) + 1;
         record.gaps = entry.gaps.summary(entry.packets().saturating_sub(1));
         let current = elapsed(entry.active_since, entry.last);
         (record.active, record.idle) = Pauses::summaries(extra.map(|extra| &extra.pauses), current);
@@ -62,6 +75,38 @@ impl Snapshot {
             }));
         record
     }
+
+    /// Fills the parts of the record that are kept as texts.
+    fn read_texts(&mut self, table: &Table, entry: &Entry) {
+        let Self {
+            record,
+            learned,
+            text,
+            ..
+        } = self;
+        // Their buffers go back to where they are filled.
+        if let Some(tls) = record.tls.take() {
+            learned.tls = tls;
+        }
+        if let Some(http) = record.http.take() {
+            learned.http = http;
+        }
+        record.tunnel = None;
+        if entry.learned != NONE {
+            text.clear();
+            table.texts.read(entry.learned, text);
+            match learned.read(text) {
+                Some(About::Tls) => record.tls = Some(std::mem::take(&mut learned.tls)),
+                Some(About::Http) => record.http = Some(std::mem::take(&mut learned.http)),
+                None => {}
+            }
+        }
+        if entry.tunnel != NONE {
+            text.clear();
+            table.texts.read(entry.tunnel, text);
+            record.tunnel = tunnel_of(text);
+        }
+    }
 }
 
 fn fill_direction(direction: &mut FlowDirection, side: &Side) {
@@ -75,6 +120,11 @@ fn fill_direction(direction: &mut FlowDirection, side: &Side) {
     direction.gaps = side.gaps.summary(side.packets.saturating_sub(1));
     direction.ttl_min = if side.packets == 0 { 0 } else { side.ttl_min };
     direction.ttl_max = side.ttl_max;
+    let seen = side.packets > 0;
+    direction.first = seen.then_some(Timestamp::from_nanos(side.first));
+    direction.last = seen.then_some(Timestamp::from_nanos(side.last));
+    direction.header_min = if seen { u32::from(side.header_min) } else { 0 };
+    direction.bulk = side.bulk.public();
     direction.first_bytes.clear();
     direction
         .first_bytes

@@ -1,15 +1,22 @@
 //! The flows, and the ways to find them: by key, by time, by use.
 
+use super::entropy::Histograms;
+use super::entry::Entry;
 use super::extra::Extras;
+use super::gather::Gathers;
 use super::index::FlowIndex;
 use super::key::{Key, KeyHasher};
 use super::recency::Recency;
 use super::slab::Slab;
+use super::texts::Texts;
 use super::wheel::{Tick, Wheel};
 
 pub(super) struct Table {
     pub(super) flows: Slab,
     pub(super) extras: Extras,
+    pub(super) texts: Texts,
+    pub(super) histograms: Histograms,
+    pub(super) gathers: Gathers,
     pub(super) wheel: Wheel,
     pub(super) recency: Recency,
     hasher: KeyHasher,
@@ -22,6 +29,9 @@ impl Table {
         Self {
             flows: Slab::default(),
             extras: Extras::default(),
+            texts: Texts::new(),
+            histograms: Histograms::default(),
+            gathers: Gathers::default(),
             wheel: Wheel::new(),
             recency: Recency::default(),
             hasher: KeyHasher::new(),
@@ -53,9 +63,8 @@ impl Table {
 
     /// Forgets a flow, but keeps its place and the direction of its connection.
     pub(super) fn suspend(&mut self, index: u32) {
-        let flow = &mut self.flows[index];
-        self.extras.release(flow.extra);
-        flow.suspend();
+        self.release_parts(index);
+        self.flows[index].suspend();
         self.recency.begin(index);
     }
 
@@ -75,10 +84,26 @@ impl Table {
         let hash = self.hasher.hash(&flow.key);
         self.index.remove(hash, index);
         self.wheel.cancel(&mut self.flows, index);
-        let flow = &mut self.flows[index];
-        self.extras.release(flow.extra);
-        flow.clear();
+        self.release_parts(index);
+        self.flows[index].clear();
         self.flows.release(index);
+    }
+
+    /// Gives back what a flow has elsewhere.
+    fn release_parts(&mut self, index: u32) {
+        let Entry {
+            extra,
+            learned,
+            tunnel,
+            histogram,
+            gather,
+            ..
+        } = self.flows[index];
+        self.extras.release(extra);
+        self.texts.release(learned);
+        self.texts.release(tunnel);
+        self.histograms.release(histogram);
+        self.gathers.release(gather);
     }
 
     /// The flow unused for longest. The table must be full.

@@ -130,6 +130,11 @@ impl TcpTrack {
         self.state == TcpState::Established
     }
 
+    /// Sequence number of the first byte that `from` sends, if its SYN was seen.
+    pub(super) fn first_byte_of(&self, from: u8) -> Option<u32> {
+        (self.syn != NEVER && self.opener == from).then_some(self.syn_seq.wrapping_add(1))
+    }
+
     /// What to go on with after a silence.
     pub(super) fn suspended(&self) -> Self {
         Self {

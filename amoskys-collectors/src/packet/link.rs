@@ -71,6 +71,18 @@ fn address(bytes: &[u8], at: usize) -> Option<&[u8; 6]> {
     bytes.get(at..)?.first_chunk()
 }
 
+/// What a tunnel carries as Ethernet frames. `None` if it is neither IP nor ARP.
+pub(super) fn carried_ethernet(bytes: &[u8]) -> Option<Network<'_>> {
+    walk(Next::Ethernet, bytes).ok().map(|(_, network)| network)
+}
+
+/// What a tunnel carries, by its EtherType.
+pub(super) fn carried(kind: u16, bytes: &[u8]) -> Option<Network<'_>> {
+    walk(Next::EtherType(kind), bytes)
+        .ok()
+        .map(|(_, network)| network)
+}
+
 fn walk(mut next: Next, mut bytes: &[u8]) -> Found<'_> {
     let mut link = Link::default();
     for _ in 0..MAX_LAYERS {

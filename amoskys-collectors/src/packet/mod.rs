@@ -5,9 +5,14 @@
 
 mod arp;
 pub mod dns;
+pub mod http;
 mod ip;
 mod link;
+#[cfg(feature = "quic")]
+pub mod quic;
 mod tcp;
+pub mod tls;
+pub(crate) mod tunnel;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -259,6 +264,11 @@ pub fn decode<'a>(packet: &Packet<'a>) -> Decoded<'a> {
         link::Network::Arp(bytes) => arp::decode(bytes, link).map(Decoded::Arp),
     };
     decoded.unwrap_or_else(Decoded::Skipped)
+}
+
+/// A byte of a name that others chose, fit to be shown.
+fn printable(byte: u8) -> u8 {
+    if matches!(byte, b' '..=b'~') { byte } else { b'?' }
 }
 
 #[inline]

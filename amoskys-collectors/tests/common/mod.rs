@@ -143,6 +143,66 @@ pub(crate) fn traffic(hosts: u8, secs: i64) -> Vec<Frame> {
     frames
 }
 
+/// A TLS client hello for a server of this name, in its record.
+pub(crate) fn client_hello(name: &str) -> Vec<u8> {
+    let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
+    let entry = [&[0][..], &sized(name.as_bytes())].concat();
+    let server_name = [&[0, 0][..], &sized(&sized(&entry))].concat();
+    let alpn = [&[0, 16][..], &sized(&sized(b"\x02h2"))].concat();
+    let versions = [0, 43, 0, 3, 2, 3, 4];
+    // As large as a key against quantum computers makes it.
+    let key_share = [&[0, 51][..], &sized(&[7; 1200])].concat();
+    let extensions = sized(&[&server_name[..], &alpn, &versions, &key_share].concat());
+    let body = [
+        &[3, 3][..],
+        &[9; 32],
+        &[0, 0, 4, 0x13, 1, 0x13, 2, 1, 0],
+        &extensions,
+    ]
+    .concat();
+    let message = [&[1, 0][..], &sized(&body)].concat();
+    [&[0x16, 3, 1][..], &sized(&message)].concat()
+}
+
+/// Beginnings of connections, one a second: a client hello in two or three segments, at times out of order, or a
+/// request.
+pub(crate) fn openings(secs: i64) -> Vec<Frame> {
+    let hello = client_hello("www.example.org");
+    let mut frames = Vec::new();
+    for second in 0..secs {
+        let at = second * SECOND;
+        // A number of its own, or it would be the same connection again.
+        let isn = second as u32 * 100_000;
+        let mut add = |nanos: i64, flags, seq, payload: &[u8]| {
+            frames.push(tcp(at + nanos, true, flags, isn + seq, payload))
+        };
+        add(0, SYN, 999, &[]);
+        match second % 4 {
+            0 => add(
+                1,
+                ACK | PSH,
+                1000,
+                b"GET / HTTP/1.1\r\nHost: example.org\r\nUser-Agent: test\r\n\r\n",
+            ),
+            1 => {
+                add(1, ACK, 1000, &hello[..600]);
+                add(2, ACK | PSH, 1600, &hello[600..]);
+            }
+            2 => {
+                add(1, ACK | PSH, 1600, &hello[600..]);
+                add(2, ACK, 1000, &hello[..600]);
+            }
+            _ => {
+                add(1, ACK, 1000, &hello[..3]);
+                add(2, ACK, 1600, &hello[600..]);
+                add(3, ACK | PSH, 1003, &hello[3..600]);
+            }
+        }
+        add(4, RST, 3000, &[]);
+    }
+    frames
+}
+
 /// A pcapng file of Ethernet frames.
 pub(crate) fn pcapng(frames: &[Frame]) -> Vec<u8> {
     pcapng_of(&[LinkType::ETHERNET], frames.iter().map(|frame| (0, frame)))
