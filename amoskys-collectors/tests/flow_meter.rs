@@ -6,7 +6,8 @@ mod common;
 
 use std::time::Duration;
 
-use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter, MeterStats};
+use amoskys_collectors::capture::CaptureReader;
+use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter, MeterStats, meter_in_parallel};
 use amoskys_core::Timestamp;
 use amoskys_core::event::{ArpRecord, DnsRecord, FlowEnd, FlowPhase, FlowRecord, TcpState};
 use common::*;
@@ -623,5 +624,56 @@ struct Ended(Vec<FlowRecord>);
 impl FlowHandler for Ended {
     fn flow(&mut self, _: Timestamp, record: &FlowRecord) {
         self.0.push(record.clone());
+    }
+}
+
+/// Keeps the records of ends, without what several meters number and order in their own way.
+#[derive(Default)]
+struct Unordered(Vec<String>);
+
+impl FlowHandler for Unordered {
+    fn flow(&mut self, time: Timestamp, record: &FlowRecord) {
+        let record = FlowRecord {
+            flow: 0,
+            ..record.clone()
+        };
+        self.0.push(format!("{time:?} {record:?}"));
+    }
+}
+
+/// Disorder, damaged times and leaps included.
+#[test]
+fn several_threads_give_the_records_of_one() {
+    let mut frames = traffic(40, 90);
+    frames.extend(openings(90));
+    frames.sort_by_key(|frame| frame.nanos);
+    for (n, frame) in frames.iter_mut().enumerate() {
+        frame.nanos += if n > 2000 { 5 * 3600 * SECOND } else { 0 };
+        frame.nanos += if n % 700 == 699 { 20 * 3600 * SECOND } else { 0 };
+        frame.nanos -= if n % 50 == 49 { SECOND / 2 } else { 0 };
+        frame.nanos = frame.nanos.max(0);
+    }
+    let file = pcapng(&frames);
+    let config = FlowConfig {
+        idle_timeout: Duration::from_secs(15),
+        ..FlowConfig::default()
+    };
+    let mut one = Unordered::default();
+    let mut meter = FlowMeter::new(config.clone()).unwrap();
+    let mut reader = CaptureReader::new(file.as_slice()).unwrap();
+    while let Some(packet) = reader.next_packet().unwrap() {
+        meter.push(&packet, &mut one);
+    }
+    meter.finish(&mut one);
+    one.0.sort();
+    for threads in 1..4 {
+        let handlers = (0..threads).map(|_| Unordered::default()).collect();
+        let mut reader = CaptureReader::new(file.as_slice()).unwrap();
+        let (handlers, stats) = meter_in_parallel(&mut reader, &config, handlers).unwrap();
+        assert_eq!(stats, meter.stats());
+        assert!(handlers.iter().all(|handler: &Unordered| handler.0.len() > 100));
+        let mut several: Vec<String> = handlers.into_iter().flat_map(|handler| handler.0).collect();
+        several.sort();
+        assert_eq!(several, one.0, "{threads} threads");
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use amoskys_collectors::capture::{LiveCapture, LiveConfig, LiveError};
@@ -194,6 +195,9 @@ async fn the_collector_reports_flows_while_they_last_and_ends_them_when_stopped(
     );
 }
 
+/// How many pairs were made, so that each has a name of its own.
+static PAIRS: AtomicU8 = AtomicU8::new(0);
+
 /// Two virtual interfaces, one of them in a network namespace of its own; removed when dropped.
 struct Pair {
     name: String,
@@ -202,7 +206,11 @@ struct Pair {
 impl Pair {
     fn new() -> Option<Self> {
         let pair = Self {
-            name: format!("amk{}", std::process::id() % 100_000),
+            name: format!(
+                "amk{}{}",
+                (b'a' + PAIRS.fetch_add(1, Ordering::Relaxed) % 26) as char,
+                std::process::id() % 100_000
+            ),
         };
         let name = &pair.name;
         let made = [
@@ -212,6 +220,30 @@ impl Pair {
             format!("ip -n {name} link set inside up"),
         ];
         made.iter().all(|line| run(line)).then_some(pair)
+    }
+
+    /// Gives the inside an address, and a neighbour to send to.
+    fn address(&self) -> bool {
+        let name = &self.name;
+        let made = [
+            format!("ip -n {name} addr add 198.18.7.1/24 dev inside"),
+            format!("ip -n {name} neigh add 198.18.7.2 lladdr 02:00:00:00:00:98 dev inside"),
+        ];
+        made.iter().all(|line| run(line))
+    }
+
+    /// Sends a datagram from each of these ports, so many times.
+    fn send(&self, ports: std::ops::Range<u16>, times: u32) {
+        let send = format!(
+            "for p in $(seq {} {}); do for n in $(seq {times}); do echo hello > /dev/udp/198.18.7.2/$p; done; done",
+            ports.start,
+            ports.end - 1
+        );
+        let sent = Command::new("ip")
+            .args(["netns", "exec", &self.name, "bash", "-c", &send])
+            .status()
+            .unwrap();
+        assert!(sent.success());
     }
 
     /// Adds an interface for VLAN 5 inside; false if the kernel cannot.
@@ -240,6 +272,102 @@ fn run(line: &str) -> bool {
         .args(words)
         .output()
         .is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn rings_share_the_packets_and_each_flow_stays_with_one() {
+    let Some(pair) = Pair::new().filter(Pair::address) else {
+        return skip("virtual interfaces cannot be made (needs root and the ip command)");
+    };
+    let mut rings = match LiveCapture::open_shared(&pair.name, &LiveConfig::default(), 3) {
+        Ok(rings) => rings,
+        Err(LiveError::Open { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
+            return skip("CAP_NET_RAW is missing");
+        }
+        Err(error) => panic!("{error:?}"),
+    };
+    pair.send(2000..2060, 3);
+    // Ports by ring and how often each was seen.
+    let mut seen: Vec<BTreeMap<u16, u32>> = vec![BTreeMap::new(); rings.len()];
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let all = |seen: &[BTreeMap<u16, u32>]| seen.iter().flat_map(BTreeMap::values).sum::<u32>();
+    while all(&seen) < 180 && Instant::now() < deadline {
+        for (ring, seen) in rings.iter_mut().zip(&mut seen) {
+            ring.wait(Duration::from_millis(20)).unwrap();
+            while let Some(packet) = ring.next_packet() {
+                if let Decoded::Ip(ip) = decode(&packet)
+                    && (2000..2060).contains(&ip.ports().1)
+                {
+                    *seen.entry(ip.ports().1).or_default() += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(all(&seen), 180, "each packet is seen once: {seen:?}");
+    // The source port is another one for each datagram, so that they are flows of their own; all rings have some.
+    assert!(seen.iter().all(|seen| !seen.is_empty()), "{seen:?}");
+    for ring in &mut rings {
+        assert_eq!(ring.take_drops().unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn several_threads_meter_an_interface_as_one() {
+    let Some(pair) = Pair::new().filter(Pair::address) else {
+        return skip("virtual interfaces cannot be made (needs root and the ip command)");
+    };
+    if open(&pair.name, &LiveConfig::default()).is_none() {
+        return;
+    }
+    let stop = Shutdown::new();
+    let mut flows = FlowCollector::from_interface(&pair.name, LiveConfig::default())
+        .with_threads(3)
+        .with_stop(stop.clone());
+    let mut ended = BTreeMap::new();
+    let mut numbers = std::collections::BTreeSet::new();
+    let (mut used, mut stated) = (0, None);
+    let (mut sent, deadline) = (false, Instant::now() + Duration::from_secs(20));
+    loop {
+        assert!(Instant::now() < deadline, "the collector did not end");
+        let next = tokio::time::timeout(Duration::from_millis(500), flows.next_batch()).await;
+        let Ok(batch) = next else {
+            // It is silent, so it captures.
+            if !sent {
+                pair.send(3000..3040, 2);
+                sent = true;
+            } else {
+                stop.trigger();
+            }
+            continue;
+        };
+        let Some(batch) = batch.unwrap() else { break };
+        used += batch.tally.used;
+        for event in batch.events {
+            match event.payload {
+                Payload::Flow(flow) if (3000..3040).contains(&flow.key.destination_port) => {
+                    if let FlowPhase::End(_) = flow.phase {
+                        *ended.entry(flow.key.destination_port).or_insert(0) += flow.packets();
+                        assert!(numbers.insert(flow.flow), "flow {} twice", flow.flow);
+                    }
+                }
+                Payload::Punctuation(_) => {
+                    assert!(stated.is_none_or(|stated| stated <= event.time), "time goes back");
+                    stated = Some(event.time);
+                    // Then it is captured, even if it says so all the time.
+                    if !sent {
+                        pair.send(3000..3040, 2);
+                        sent = true;
+                    } else if ended.is_empty() && used >= 80 {
+                        stop.trigger();
+                    }
+                }
+                Payload::Loss(loss) => panic!("{loss:?}"),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(ended, (3000..3040).map(|port| (port, 2)).collect());
+    assert!(used >= 80 && stated.is_some());
 }
 
 #[test]

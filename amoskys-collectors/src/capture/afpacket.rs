@@ -62,6 +62,32 @@ impl Drop for Mapping {
 }
 
 impl Ring {
+    /// One of several rings that share the packets of an interface: it has none before [`begin`](Self::begin).
+    pub(super) fn open_shared(
+        name: &str,
+        config: &LiveConfig,
+        group: &mut Option<u16>,
+    ) -> Result<Self, LiveError> {
+        let nothing = LiveConfig {
+            snap_bytes: 0,
+            ..config.clone()
+        };
+        let ring = Self::open(name, &nothing)?;
+        let joined = join_fanout(&ring.socket, *group).map_err(|source| LiveError::Open {
+            name: name.to_owned(),
+            step: "PACKET_FANOUT",
+            source,
+        })?;
+        *group = Some(joined);
+        Ok(ring)
+    }
+
+    /// Lets packets come, once all rings that share them are there: a ring that is alone gets all of them, and those
+    /// that its group has so far get them too.
+    pub(super) fn begin(&self, snap_bytes: u32) -> io::Result<()> {
+        limit_snap(&self.socket, snap_bytes)
+    }
+
     pub(super) fn open(name: &str, config: &LiveConfig) -> Result<Self, LiveError> {
         let failed = |step| {
             move |source| LiveError::Open {
@@ -366,6 +392,19 @@ fn join_promiscuous(socket: &OwnedFd, interface: u32) -> io::Result<()> {
         mr_address: [0; 8],
     };
     set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
+}
+
+/// Shares the packets of the interface with the sockets of a group, by addresses and ports, the same in both
+/// directions; without a group, begins one. Gives its number.
+fn join_fanout(socket: &OwnedFd, group: Option<u16>) -> io::Result<u16> {
+    let mode = match group {
+        Some(_) => libc::PACKET_FANOUT_HASH,
+        None => libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_UNIQUEID,
+    };
+    let mut value = u32::from(group.unwrap_or_default()) | mode << 16;
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_FANOUT, &value)?;
+    option(socket, libc::SOL_PACKET, libc::PACKET_FANOUT, &mut value)?;
+    Ok(value as u16)
 }
 
 fn set_option<T>(socket: &OwnedFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {

@@ -27,6 +27,19 @@ impl Default for LiveConfig {
     }
 }
 
+impl LiveConfig {
+    fn check(&self) -> Result<(), LiveError> {
+        let out_of_range = |key, value, range| Err(LiveError::Setting { key, value, range });
+        if !(512 << 10..=1 << 30).contains(&self.ring_bytes) {
+            return out_of_range("ring_bytes", self.ring_bytes, "512 KiB to 1 GiB");
+        }
+        if !(96..=65_535).contains(&self.snap_bytes) {
+            return out_of_range("snap_bytes", self.snap_bytes as usize, "96 to 65535");
+        }
+        Ok(())
+    }
+}
+
 /// Why live capture failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -85,16 +98,46 @@ impl LiveCapture {
     ///
     /// If there is no such interface, a setting is out of range, or the system refuses.
     pub fn open(interface: &str, config: &LiveConfig) -> Result<Self, LiveError> {
-        let out_of_range = |key, value, range| Err(LiveError::Setting { key, value, range });
-        if !(512 << 10..=1 << 30).contains(&config.ring_bytes) {
-            return out_of_range("ring_bytes", config.ring_bytes, "512 KiB to 1 GiB");
-        }
-        if !(96..=65_535).contains(&config.snap_bytes) {
-            return out_of_range("snap_bytes", config.snap_bytes as usize, "96 to 65535");
-        }
+        config.check()?;
         Ok(Self {
             ring: Ring::open(interface, config)?,
         })
+    }
+
+    /// Starts to capture on an interface with several rings, each of `ring_bytes`, for as many threads. The kernel
+    /// shares the packets among them by addresses and ports, the same in both directions (`PACKET_FANOUT_HASH`), so
+    /// that a flow stays with one ring. Needs Linux 4.12.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`open`](Self::open), and if `rings` is not 1 to 64.
+    pub fn open_shared(interface: &str, config: &LiveConfig, rings: usize) -> Result<Vec<Self>, LiveError> {
+        if rings == 1 {
+            return Ok(vec![Self::open(interface, config)?]);
+        }
+        if !(1..=64).contains(&rings) {
+            return Err(LiveError::Setting {
+                key: "rings",
+                value: rings,
+                range: "1 to 64",
+            });
+        }
+        config.check()?;
+        let mut group = None;
+        let opened =
+            (0..rings).map(|_| Ring::open_shared(interface, config, &mut group).map(|ring| Self { ring }));
+        let captures = opened.collect::<Result<Vec<_>, _>>()?;
+        for capture in &captures {
+            capture
+                .ring
+                .begin(config.snap_bytes)
+                .map_err(|source| LiveError::Open {
+                    name: interface.to_owned(),
+                    step: "SO_ATTACH_FILTER",
+                    source,
+                })?;
+        }
+        Ok(captures)
     }
 
     /// Waits until there are packets, at most for `timeout` (to the millisecond); says whether there are.

@@ -105,7 +105,11 @@ pub struct FlowCollector {
 #[derive(Debug)]
 enum Input {
     Files(Arc<[CaptureFile]>),
-    Interface { name: String, config: LiveConfig },
+    Interface {
+        name: String,
+        config: LiveConfig,
+        threads: usize,
+    },
 }
 
 /// A file that is a capture, or was when it was opened first.
@@ -153,7 +157,19 @@ impl FlowCollector {
         Self::new(Input::Interface {
             name: name.into(),
             config,
+            threads: 1,
         })
+    }
+
+    /// Meters a live interface with several threads, each with a ring of its own, among which the kernel shares the
+    /// packets by addresses and ports; 1 to 64. [`max_flows`](FlowConfig::max_flows) is divided among them. Files are
+    /// not affected. Default: 1.
+    #[must_use]
+    pub fn with_threads(mut self, count: usize) -> Self {
+        if let Input::Interface { threads, .. } = &mut self.input {
+            *threads = count;
+        }
+        self
     }
 
     fn new(input: Input) -> Self {
@@ -231,9 +247,19 @@ impl FlowCollector {
                 };
                 Box::new(move || run_files(&files, config, batcher, &stop))
             }
-            Input::Interface { name, config: live } => {
-                let (name, live) = (name.clone(), live.clone());
-                Box::new(move || super::worker::run_live(&name, &live, config, batcher, &stop, &progress))
+            Input::Interface {
+                name,
+                config: live,
+                threads,
+            } => {
+                let (name, live, threads) = (name.clone(), live.clone(), *threads);
+                if threads == 1 {
+                    Box::new(move || super::worker::run_live(&name, &live, config, batcher, &stop, &progress))
+                } else {
+                    Box::new(move || {
+                        super::fanout::run_rings(&name, &live, threads, &config, batcher, &stop, &progress)
+                    })
+                }
             }
         };
         let thread = std::thread::Builder::new().name("amoskys-flow".to_owned());

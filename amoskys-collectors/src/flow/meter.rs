@@ -114,6 +114,23 @@ impl FlowMeter {
         }
     }
 
+    /// Says that a packet came at `time` that another meter counts: this one's clock goes on as if it had come here.
+    #[inline]
+    pub(super) fn pass(&mut self, time: Timestamp, handler: &mut impl FlowHandler) {
+        if self.held.is_some() {
+            self.settle_held(time.nanos(), handler);
+        }
+        match self.clock.observe(time.nanos()) {
+            Observed::At(_) => self.follow_clock(handler),
+            Observed::FarAhead => self.held.put_foreign(time),
+        }
+    }
+
+    /// Numbers the flows from `first`, in steps.
+    pub(super) fn number_flows(&mut self, first: u64, step: u64) {
+        self.table.number_from(first, step);
+    }
+
     /// Says that it is `time` now, though no packet came: flows that are due are reported. For live sources, whose
     /// packets carry the same clock.
     pub fn advance(&mut self, time: Timestamp, handler: &mut impl FlowHandler) {
@@ -173,15 +190,17 @@ impl FlowMeter {
         } else {
             self.clock.correct()
         };
-        self.meter(&packet, time, handler);
+        if held.is_foreign() {
+            self.follow_clock(handler);
+        } else {
+            self.meter(&packet, time, handler);
+        }
         self.held.give_back(&mut held);
     }
 
     #[inline]
     fn meter(&mut self, packet: &Packet<'_>, time: i64, handler: &mut impl FlowHandler) {
-        if Tick::of(self.clock.now()) != self.tick {
-            self.run_timers(handler);
-        }
+        self.follow_clock(handler);
         match decode(packet) {
             Decoded::Ip(mut ip) => {
                 if ip.fragment && self.limits.follow_fragments {
@@ -199,6 +218,14 @@ impl FlowMeter {
                 handler.arp(Timestamp::from_nanos(time), &record);
             }
             Decoded::Skipped(reason) => self.stats.skip(reason),
+        }
+    }
+
+    /// Fires timers, if the clock has come to where one may be due.
+    #[inline]
+    fn follow_clock(&mut self, handler: &mut impl FlowHandler) {
+        if Tick::of(self.clock.now()) != self.tick {
+            self.run_timers(handler);
         }
     }
 

@@ -39,6 +39,22 @@ impl MeterStats {
         self.skipped.iter().sum()
     }
 
+    /// Adds the counts of another meter, which metered other packets of the same capture.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.metered += other.metered;
+        self.arp += other.arp;
+        self.dns += other.dns;
+        self.flows += other.flows;
+        self.evicted += other.evicted;
+        // Each of them sees all times.
+        self.times_corrected = self.times_corrected.max(other.times_corrected);
+        self.clock_set_back = self.clock_set_back.max(other.clock_set_back);
+        for (count, other) in self.skipped.iter_mut().zip(other.skipped) {
+            *count += other;
+        }
+    }
+
     #[inline]
     pub(super) fn skip(&mut self, reason: SkipReason) {
         self.skipped[reason as usize] += 1;

@@ -22,6 +22,7 @@ pub(super) struct Table {
     hasher: KeyHasher,
     index: FlowIndex,
     next_number: u64,
+    number_step: u64,
 }
 
 impl Table {
@@ -37,6 +38,7 @@ impl Table {
             hasher: KeyHasher::new(),
             index: FlowIndex::new(),
             next_number: 0,
+            number_step: 1,
         }
     }
 
@@ -131,8 +133,14 @@ impl Table {
         self.wheel.take_due(&mut self.flows, clock, due)
     }
 
+    /// Numbers flows from `first`, in steps.
+    pub(super) fn number_from(&mut self, first: u64, step: u64) {
+        (self.next_number, self.number_step) = (first, step);
+    }
+
     fn number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number - 1
+        let number = self.next_number;
+        self.next_number += self.number_step;
+        number
     }
 }

@@ -11,12 +11,12 @@ use super::collector::CaptureFile;
 use super::{FlowConfig, FlowError, FlowMeter, MeterStats, Progress};
 use crate::capture::{CaptureReader, LiveCapture, LiveConfig};
 
-type FlowBatcher = Batcher<MeterStats, FlowError>;
+pub(super) type FlowBatcher = Batcher<MeterStats, FlowError>;
 
 /// Packets between two looks at things that seldom change.
-const CHECK_PACKETS: u64 = 1024;
+pub(super) const CHECK_PACKETS: u64 = 1024;
 /// How long to wait for packets before looking at the clock. The kernel keeps packets for up to 50 ms.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The files of a collector.
 pub(super) struct Files {
