@@ -1,0 +1,227 @@
+//! Metric events become verdicts: the analyzer alone, by the conformance suite, and in a pipeline.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+#[path = "common/noise.rs"]
+mod noise;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use amoskys_analysis::series::{MetricDetection, MetricsConfig};
+use amoskys_core::event::{Class, Entity, Layer, Metric, MetricKind, Payload, Verdict};
+use amoskys_core::memory::{MemoryCollector, MemorySink, MemoryWal, PlainOpen, PlainSeal};
+use amoskys_core::pipeline::Pipeline;
+use amoskys_core::{
+    Analyzer, Event, EventId, LogParts, Observation, Recorded, Seq, Shutdown, StreamId, Timestamp,
+};
+use noise::Noise;
+
+/// Polls of two devices every minute: a gauge with a day, two that follow it, and a counter.
+fn polls(rounds: usize) -> Vec<Event> {
+    let mut noise = Noise::new(1);
+    let mut octets = [0.0; 2];
+    let mut events = Vec::new();
+    for n in 0..rounds {
+        for (device, octets) in ["router", "printer"].into_iter().zip(&mut octets) {
+            let load = 40.0 + 20.0 * (n as f64 * std::f64::consts::TAU / 288.0).sin() + 3.0 * noise.normal();
+            *octets += 60.0 * 1_000.0 * (load + noise.normal());
+            // The counter starts again sometimes.
+            if n % 1_111 == 1_110 {
+                *octets = 0.0;
+            }
+            let odd = device == "router";
+            let cpu = if odd && n == 2_400 {
+                400.0
+            } else {
+                load + noise.normal()
+            };
+            let fan = if odd && (3_000..3_200).contains(&n) {
+                2_900.0
+            } else {
+                1_500.0 + 35.0 * load
+            };
+            let gauges = [
+                ("cpu", cpu),
+                ("temperature", 20.0 + load / 2.0 + noise.normal() / 2.0),
+                ("fan", fan),
+            ];
+            let mut push = |name: &str, kind, value| {
+                let metric = Metric {
+                    name: name.to_owned(),
+                    kind,
+                    value,
+                    unit: String::new(),
+                    labels: vec![("index".to_owned(), "1".to_owned())],
+                };
+                events.push(Event {
+                    id: EventId {
+                        origin: 1,
+                        ordinal: events.len() as u64,
+                    },
+                    time: Timestamp::from_secs(1_700_000_000 + 60 * n as i64),
+                    device: device.into(),
+                    source: "snmp".into(),
+                    payload: Payload::Metric(Box::new(metric)),
+                    ..Event::default()
+                });
+            };
+            for (name, value) in gauges {
+                push(name, MetricKind::Gauge, value);
+            }
+            push("octets", MetricKind::Counter, *octets);
+        }
+    }
+    events
+}
+
+fn recorded(events: Vec<Event>) -> Vec<Recorded> {
+    let stream = Arc::new(StreamId {
+        agent: "agent".into(),
+        epoch: Default::default(),
+        class: Class::Telemetry,
+    });
+    let record = |(event, seq)| Recorded {
+        timeline: 0,
+        stream: Arc::clone(&stream),
+        seq: Seq(seq),
+        event,
+    };
+    events.into_iter().zip(0..).map(record).collect()
+}
+
+fn config() -> MetricsConfig {
+    let mut config = MetricsConfig::default();
+    config.series.horizon = NonZeroU32::new(300).unwrap();
+    config
+}
+
+fn observe(detection: &mut MetricDetection, events: &[Recorded]) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for event in events {
+        detection
+            .observe(Observation::Event(event), &mut verdicts)
+            .unwrap();
+    }
+    verdicts
+}
+
+#[test]
+fn a_spike_and_a_departure_become_verdicts() {
+    let mut detection = MetricDetection::new(config()).unwrap();
+    let verdicts = observe(&mut detection, &recorded(polls(3_600)));
+    let minute = |verdict: &Verdict| (verdict.time.nanos() / 1_000_000_000 - 1_700_000_000) / 60;
+    let spike = verdicts.iter().find(|verdict| minute(verdict) == 2_400).unwrap();
+    assert_eq!(spike.entity, Entity::Named("router/cpu{index=1}".into()));
+    assert_eq!(spike.peers, [Entity::Named("router".into())]);
+    assert!(spike.is_alert() && spike.layer == Layer::Temporal, "{spike:?}");
+    assert!(
+        spike
+            .title
+            .starts_with("cpu{index=1} of router: extreme value, 400.0000, where "),
+        "{}",
+        spike.title
+    );
+    assert_eq!(spike.evidence[0].feature.as_str(), "extreme");
+    let schema = MetricDetection::evidence_schema();
+    assert_eq!(spike.schema, schema.digest());
+    for verdict in &verdicts {
+        assert!(
+            verdict
+                .evidence
+                .iter()
+                .all(|evidence| schema.index_of(evidence.feature.as_str()).is_some())
+        );
+    }
+    let departure = verdicts.iter().find(|verdict| {
+        verdict.entity == Entity::Named("router".into()) && (3_000..3_100).contains(&minute(verdict))
+    });
+    let departure = departure.unwrap();
+    assert!(
+        departure
+            .title
+            .starts_with("fan{index=1} of router: 2900.0000, where the other metrics say"),
+        "{}",
+        departure.title
+    );
+    // A counter is a rate, and starting again is nothing.
+    let others: Vec<&Verdict> = verdicts
+        .iter()
+        .filter(|verdict| {
+            !(2_400..2_700).contains(&minute(verdict)) && !(3_000..3_500).contains(&minute(verdict))
+        })
+        .collect();
+    let titles: Vec<&str> = others.iter().map(|verdict| verdict.title.as_str()).collect();
+    eprintln!(
+        "{} other verdicts of 8 metrics in 12 days: {titles:#?}",
+        others.len()
+    );
+    assert!(others.len() <= 16 && others.iter().filter(|verdict| verdict.is_alert()).count() <= 2);
+}
+
+#[test]
+fn it_keeps_the_promises_of_an_analyzer() {
+    let mut config = config();
+    config.series.horizon = NonZeroU32::new(48).unwrap();
+    config.group.memory = 100;
+    let events = recorded(polls(900));
+    let mut eager = config;
+    eager.series.alarm = amoskys_analysis::series::AlarmRule::Threshold(0.4);
+    let verdicts = observe(&mut MetricDetection::new(eager).unwrap(), &events);
+    assert!(verdicts.len() > 10, "a suite without verdicts proves little");
+    amoskys_core::conformance::analyzer(|| MetricDetection::new(eager).unwrap(), &events);
+}
+
+#[test]
+fn metrics_without_end_are_forgotten_and_counted() {
+    let mut config = config();
+    (config.metrics, config.hosts, config.group_size) = (20, 3, 4);
+    let mut detection = MetricDetection::new(config).unwrap();
+    let mut events = polls(40);
+    for (n, event) in events.iter_mut().enumerate() {
+        event.device = format!("device {}", n % 37).into();
+        if let Payload::Metric(metric) = &mut event.payload {
+            metric.labels = vec![("index".to_owned(), "9".repeat(n))];
+        }
+    }
+    let count = events.len() as u64;
+    observe(&mut detection, &recorded(events));
+    assert!(detection.evicted() >= count - 20);
+    assert!(detection.snapshot().unwrap().len() < 20 * 120_000);
+    for (metrics, hosts, group_size) in [(0, 1, 4), (1, 0, 4), (1, 1, 65)] {
+        (config.metrics, config.hosts, config.group_size) = (metrics, hosts, group_size);
+        assert!(MetricDetection::new(config).is_err());
+    }
+}
+
+#[test]
+fn verdicts_come_out_of_a_pipeline() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let wal = MemoryWal::new(64 << 20);
+    let (sink, collected) = MemorySink::new("all");
+    let log = LogParts {
+        wal: Arc::new(wal.clone()),
+        seal: Box::new(PlainSeal::resume("agent", &wal).unwrap()),
+        open: Arc::new(PlainOpen),
+    };
+    let pipeline = Pipeline::builder()
+        .collector(MemoryCollector::new("snmp", polls(2_500)))
+        .log(log)
+        .analyzer(MetricDetection::new(config()).unwrap())
+        .sink(sink)
+        .build()
+        .unwrap();
+    let report = runtime.block_on(pipeline.run(Shutdown::new())).unwrap();
+    assert_eq!(report.ledger.unbalanced(), Vec::<&str>::new());
+    let events = collected.events();
+    let verdicts = events.iter().filter_map(|event| match &event.event.payload {
+        Payload::Verdict(verdict) => Some(verdict),
+        _ => None,
+    });
+    let spikes = verdicts
+        .filter(|verdict| verdict.title.contains("extreme value, 400.0000"))
+        .count();
+    assert_eq!(spikes, 1);
+}
