@@ -87,6 +87,7 @@ pub mod odds;
 pub mod report;
 pub mod review;
 pub mod sequence;
+pub mod series;
 mod sighting;
 mod snapshot;
 mod temporal;

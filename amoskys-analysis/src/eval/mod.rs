@@ -4,6 +4,7 @@
 //! lowest of all.
 
 mod alarms;
+pub mod nab;
 mod split;
 
 pub use self::alarms::{Alarms, false_positive_rate_at};
