@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-use super::CalibrateError;
+use super::interval::share_interval;
+use super::{CalibrateError, Interval};
 
 /// The highest share of the scores that the tail is fitted on.
 const TAIL_SHARE: f64 = 0.1;
@@ -94,7 +95,34 @@ impl Conformal {
     /// factor that a p-value p allows, 1 / (-e · p · ln p) for p below 1/e (Sellke, Bayarri and Berger, 2001).
     #[must_use]
     pub fn probability(&self, score: f64) -> f64 {
-        let p = self.tail_p_value(score);
+        self.probability_of(self.tail_p_value(score))
+    }
+
+    /// Between which bounds the share of normal rows lies that score as high, with a confidence between 0 and 1: so many normal
+    /// scores cannot tell it better. The lower bound is 0 beyond the highest of them.
+    #[must_use]
+    pub fn p_value_interval(&self, score: f64, confidence: f64) -> (f64, f64) {
+        let rows = self.scores.len() as f64;
+        // Of the p-value's count, one is the new score itself.
+        let at_least = self.p_value(score) * (rows + 1.0) - 1.0;
+        share_interval(at_least.round(), rows, confidence)
+    }
+
+    /// [`probability`](Self::probability), and its bounds with a confidence between 0 and 1: those that the bounds of the
+    /// p-value give. Beyond the highest normal scores the curve is trusted no further than they.
+    #[must_use]
+    pub fn interval(&self, score: f64, confidence: f64) -> Interval {
+        let probability = self.probability(score);
+        let (low, high) = self.p_value_interval(score, confidence);
+        let low = low.max(self.tail_p_value(f64::INFINITY).min(self.tail_p_value(score)));
+        Interval {
+            low: self.probability_of(high).min(probability),
+            probability,
+            high: self.probability_of(low).max(probability),
+        }
+    }
+
+    fn probability_of(&self, p: f64) -> f64 {
         let factor = if p < (-1.0_f64).exp() {
             1.0 / (-std::f64::consts::E * p * p.ln())
         } else {

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-use super::{CalibrateError, labelled};
+use super::interval::share_interval;
+use super::{CalibrateError, Interval, labelled};
 
 /// Isotonic regression: the rising curve nearest to the labels, found by pooling adjacent violators.
 ///
@@ -11,6 +12,8 @@ use super::{CalibrateError, labelled};
 pub struct Isotonic {
     /// Scores, rising, and the probability at each.
     points: Vec<(f64, f64)>,
+    /// Rows of the pool that each point belongs to.
+    rows: Vec<u32>,
     /// How near to 0 and 1 a probability may come.
     margin: f64,
 }
@@ -18,6 +21,7 @@ pub struct Isotonic {
 #[derive(Serialize, Deserialize)]
 struct Parts {
     points: Vec<(f64, f64)>,
+    rows: Vec<u32>,
     margin: f64,
 }
 
@@ -55,11 +59,13 @@ impl Isotonic {
             } else {
                 vec![pool.first]
             };
-            ends.into_iter().map(move |score| (score, probability))
+            let rows = pool.rows as u32;
+            ends.into_iter().map(move |score| ((score, probability), rows))
         };
-        let points = pools.into_iter().flat_map(ends).collect();
+        let (points, rows) = pools.into_iter().flat_map(ends).unzip();
         Ok(Self {
             points,
+            rows,
             margin: 1.0 / (pairs.len() as f64 + 2.0),
         })
     }
@@ -67,16 +73,37 @@ impl Isotonic {
     /// The probability that a row of this score is an anomaly.
     #[must_use]
     pub fn probability(&self, score: f64) -> f64 {
-        let after = self.points.partition_point(|point| point.0 <= score);
-        let before = after.checked_sub(1).map(|at| self.points[at]);
-        let probability = match (before, self.points.get(after)) {
-            (Some((left, low)), Some(&(right, high))) => {
-                low + (high - low) * ((score - left) / (right - left))
-            }
-            (Some((_, probability)), None) | (None, Some(&(_, probability))) => probability,
-            (None, None) => 0.5,
+        self.between(score, |at| self.points[at].1)
+            .clamp(self.margin, 1.0 - self.margin)
+    }
+
+    /// The probability, and its bounds with a confidence between 0 and 1: those of the share of anomalies in its pool.
+    #[must_use]
+    pub fn interval(&self, score: f64, confidence: f64) -> Interval {
+        let probability = self.probability(score);
+        let bounds = |at: usize| {
+            let rows = f64::from(self.rows[at]);
+            share_interval(self.points[at].1 * rows, rows, confidence)
         };
-        probability.clamp(self.margin, 1.0 - self.margin)
+        Interval {
+            low: self.between(score, |at| bounds(at).0).min(probability),
+            probability,
+            high: self.between(score, |at| bounds(at).1).max(probability),
+        }
+    }
+
+    /// What something has at a score that it has at each point: a straight line between two.
+    fn between(&self, score: f64, of: impl Fn(usize) -> f64) -> f64 {
+        let after = self.points.partition_point(|point| point.0 <= score);
+        match (after.checked_sub(1), self.points.get(after)) {
+            (Some(before), Some(right)) => {
+                let (left, low) = (self.points[before].0, of(before));
+                low + (of(after) - low) * ((score - left) / (right.0 - left))
+            }
+            (Some(before), None) => of(before),
+            (None, Some(_)) => of(after),
+            (None, None) => 0.5,
+        }
     }
 }
 
@@ -95,15 +122,15 @@ fn pool_violators(pools: &mut Vec<Pool>) {
 impl TryFrom<Parts> for Isotonic {
     type Error = &'static str;
 
-    fn try_from(Parts { points, margin }: Parts) -> Result<Self, Self::Error> {
+    fn try_from(Parts { points, rows, margin }: Parts) -> Result<Self, Self::Error> {
         let rising = points
             .windows(2)
             .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
         let finite = points
             .iter()
             .all(|point| point.0.is_finite() && (0.0..=1.0).contains(&point.1));
-        if rising && finite && margin > 0.0 && margin <= 0.5 {
-            Ok(Self { points, margin })
+        if rising && finite && margin > 0.0 && margin <= 0.5 && rows.len() == points.len() {
+            Ok(Self { points, rows, margin })
         } else {
             Err("not a rising curve")
         }
@@ -111,7 +138,7 @@ impl TryFrom<Parts> for Isotonic {
 }
 
 impl From<Isotonic> for Parts {
-    fn from(Isotonic { points, margin }: Isotonic) -> Self {
-        Self { points, margin }
+    fn from(Isotonic { points, rows, margin }: Isotonic) -> Self {
+        Self { points, rows, margin }
     }
 }

@@ -24,12 +24,14 @@
 //! ```
 
 mod conformal;
+mod interval;
 mod isotonic;
 mod platt;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::conformal::Conformal;
+pub use self::interval::{Interval, share_interval};
 pub use self::isotonic::Isotonic;
 pub use self::platt::Platt;
 
@@ -54,6 +56,17 @@ impl Calibration {
             Self::Isotonic(isotonic) => isotonic.probability(score),
             Self::Platt(platt) => platt.probability(score),
             Self::Conformal(conformal) => conformal.probability(score),
+        }
+    }
+
+    /// The probability, and between which bounds it lies with a confidence between 0 and 1, for the number of rows that the
+    /// calibration was fitted on. Bounds tell nothing of data that comes otherwise than those rows.
+    #[must_use]
+    pub fn interval(&self, score: f64, confidence: f64) -> Interval {
+        match self {
+            Self::Isotonic(isotonic) => isotonic.interval(score, confidence),
+            Self::Platt(platt) => platt.interval(score, confidence),
+            Self::Conformal(conformal) => conformal.interval(score, confidence),
         }
     }
 }

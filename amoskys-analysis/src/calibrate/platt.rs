@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-use super::{CalibrateError, labelled};
+use super::interval::deviations;
+use super::{CalibrateError, Interval, labelled};
 
 /// Newton's method needs a handful of steps; more than this means the data allow no better.
 const MAX_STEPS: usize = 100;
@@ -13,6 +14,9 @@ const MAX_STEPS: usize = 100;
 pub struct Platt {
     slope: f64,
     intercept: f64,
+    /// The score at which the curve is surest, and the variances of the log-odds there and of the slope; none of a prior.
+    center: f64,
+    variances: [f64; 2],
 }
 
 impl Platt {
@@ -27,6 +31,8 @@ impl Platt {
         Self {
             slope,
             intercept: if intercept.is_finite() { intercept } else { 0.0 },
+            center: 0.0,
+            variances: [0.0; 2],
         }
     }
 
@@ -38,7 +44,7 @@ impl Platt {
         let slope = (odds(high.1) - odds(low.1)) / (high.0 - low.0);
         let intercept = odds(low.1) - slope * low.0;
         let rises = low.0 < high.0 && low.1 < high.1;
-        (rises && slope.is_finite() && intercept.is_finite()).then_some(Self { slope, intercept })
+        (rises && slope.is_finite() && intercept.is_finite()).then(|| Self::new(slope, intercept))
     }
 
     /// Fits it on labelled scores. Scores that are not finite are left out. If higher scores have fewer anomalies, the
@@ -76,10 +82,39 @@ impl Platt {
             .collect();
         let base = (0.0, ((anomalies + 1.0) / (others + 1.0)).ln());
         let (slope, intercept) = maximise(&data, base);
-        if slope <= 0.0 {
-            return Ok(Self::new(0.0, base.1));
+        let (slope, intercept) = if slope <= 0.0 { base } else { (slope, intercept) };
+        let [middle, variances] = uncertainty(&data, slope, intercept);
+        Ok(Self {
+            center: center + spread * middle[0],
+            variances: [
+                variances[0],
+                if slope > 0.0 {
+                    variances[1] / (spread * spread)
+                } else {
+                    0.0
+                },
+            ],
+            ..Self::new(slope / spread, intercept - slope * center / spread)
+        })
+    }
+
+    /// The probability, and its bounds with a confidence between 0 and 1, as the labels it was fitted on leave it open; a curve of
+    /// one's own is taken as sure.
+    #[must_use]
+    pub fn interval(&self, score: f64, confidence: f64) -> Interval {
+        let probability = self.probability(score);
+        let away = if score.is_finite() {
+            score - self.center
+        } else {
+            0.0
+        };
+        let reach = deviations(confidence) * (self.variances[0] + self.variances[1] * away * away).sqrt();
+        let odds = (probability / (1.0 - probability)).ln();
+        Interval {
+            low: logistic(odds - reach).min(probability),
+            probability,
+            high: logistic(odds + reach).max(probability),
         }
-        Ok(Self::new(slope / spread, intercept - slope * center / spread))
     }
 
     /// The probability that a row of this score is an anomaly.
@@ -137,6 +172,26 @@ fn maximise(data: &[(f64, f64)], start: (f64, f64)) -> (f64, f64) {
         loss = next_loss;
     }
     (slope, intercept)
+}
+
+/// The place where the log-odds vary least, and the variances there of the log-odds and of the slope: the inverse of the second
+/// derivatives of the loss, which has no mixed part at the weighted mean of the scores.
+fn uncertainty(data: &[(f64, f64)], slope: f64, intercept: f64) -> [[f64; 2]; 2] {
+    let weight = |score: f64| {
+        let p = logistic(slope * score + intercept);
+        p * (1.0 - p)
+    };
+    let total: f64 = data
+        .iter()
+        .map(|&(score, _)| weight(score))
+        .sum::<f64>()
+        .max(1e-12);
+    let middle = data.iter().map(|&(score, _)| score * weight(score)).sum::<f64>() / total;
+    let spread: f64 = data
+        .iter()
+        .map(|&(score, _)| weight(score) * (score - middle).powi(2))
+        .sum();
+    [[middle, 0.0], [1.0 / total, 1.0 / spread.max(1e-12)]]
 }
 
 fn cross_entropy(data: &[(f64, f64)], slope: f64, intercept: f64) -> f64 {

@@ -164,3 +164,66 @@ fn bad_input_is_refused() {
     let falling = postcard::to_allocvec(&(vec![(0.0, 0.9), (1.0, 0.1)], 0.1)).unwrap();
     assert!(postcard::from_bytes::<Isotonic>(&falling).is_err());
 }
+
+#[test]
+fn intervals_hold_the_truth_as_often_as_they_say() {
+    // Curves fitted on many samples of few rows: how often is the true probability between the bounds?
+    let truth = |s: f64| 1.0 / (1.0 + (-(8.0 * s - 4.0)).exp());
+    let mut state = 1_u64;
+    let mut even = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    let (mut held, mut asked, mut p_held, mut width) = (0, 0, 0, 0.0);
+    for _ in 0..200 {
+        let scores: Vec<f64> = (0..300).map(|_| even()).collect();
+        let labels: Vec<bool> = scores.iter().map(|&score| even() < truth(score)).collect();
+        let platt = Calibration::from(Platt::fit(&scores, &labels).unwrap());
+        let conformal = Conformal::fit(&scores, 0.01).unwrap();
+        for score in [0.1, 0.3, 0.5, 0.7, 0.9] {
+            let interval = platt.interval(score, 0.9);
+            asked += 1;
+            held += i32::from((interval.low..=interval.high).contains(&truth(score)));
+            width += interval.high - interval.low;
+            // Even scores: a share of 1 - s is as high.
+            let (low, high) = conformal.p_value_interval(score, 0.9);
+            p_held += i32::from((low..=high).contains(&(1.0 - score)));
+        }
+    }
+    let share = |held| f64::from(held) / f64::from(asked);
+    assert!((0.86..0.95).contains(&share(held)), "{}", share(held));
+    assert!((0.86..0.95).contains(&share(p_held)), "{}", share(p_held));
+    assert!(width / f64::from(asked) < 0.2, "{width}");
+}
+
+#[test]
+fn intervals_hold_their_probability_and_narrow_with_rows() {
+    let (few, many) = (sample(200, |s| s * s), sample(20_000, |s| s * s));
+    for score in [-1.0, 0.0, 0.2, 0.55, 0.99, 5.0, f64::NAN, f64::INFINITY] {
+        let widths = [&few, &many].map(|(scores, labels)| {
+            let kinds = [
+                Calibration::from(Isotonic::fit(scores, labels).unwrap()),
+                Platt::fit(scores, labels).unwrap().into(),
+                Conformal::fit(scores, 0.05).unwrap().into(),
+            ];
+            kinds.map(|calibration| {
+                let interval = stored(calibration.clone()).interval(score, 0.95);
+                assert_eq!(interval.probability, calibration.probability(score));
+                assert!(
+                    0.0 <= interval.low && interval.low <= interval.probability,
+                    "{calibration:?}: {interval:?}"
+                );
+                assert!(
+                    interval.probability <= interval.high && interval.high <= 1.0,
+                    "{interval:?}"
+                );
+                interval.high - interval.low
+            })
+        });
+        assert!(widths[1][1] < widths[0][1], "{score}: {widths:?}");
+    }
+    let prior = Platt::through((0.5, 0.01), (0.75, 0.95)).unwrap();
+    assert_eq!(prior.interval(0.6, 0.95), Interval::sure(prior.probability(0.6)));
+}

@@ -4,11 +4,14 @@
 //! lowest of all.
 
 mod alarms;
+mod curves;
 pub mod nab;
 mod split;
 
 pub use self::alarms::{Alarms, false_positive_rate_at};
+pub use self::curves::{precision_recall_curve, roc_curve};
 pub use self::split::stratified_split;
+use crate::calibrate::share_interval;
 
 /// Area under the ROC curve: the probability that an anomaly scores higher than another row, ties counting half. `None`
 /// if there are no anomalies, or nothing else.
@@ -85,6 +88,16 @@ pub struct ReliabilityBin {
     pub came_true: f64,
     /// How many they are.
     pub rows: usize,
+}
+
+impl ReliabilityBin {
+    /// Between which bounds the share that comes true lies, with a confidence between 0 and 1. A bin whose mean probability is
+    /// outside is calibrated badly, or was unlucky.
+    #[must_use]
+    pub fn interval(&self, confidence: f64) -> (f64, f64) {
+        let rows = self.rows as f64;
+        share_interval(self.came_true * rows, rows, confidence)
+    }
 }
 
 /// A reliability diagram: probabilities in so many bins of equal width, empty ones left out. Well calibrated
