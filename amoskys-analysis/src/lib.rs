@@ -46,7 +46,8 @@
 //! - [`AlertFile`], [`alert`]: alerts as lines of JSON.
 //! - [`Review`]: what a log amounts to, read back or drawn anew.
 //! - [`iforest`]: an isolation forest; `detectors` (feature `linfa`): other detectors for tables of numbers, and an automatic
-//!   ensemble; [`calibrate`]: from scores to probabilities; [`model`]: model files; [`eval`]: measures of quality.
+//!   ensemble; `boost` (feature `linfa`): boosted trees for data with labels; `explain` (same):
+//!   which features make a score; [`calibrate`]: from scores to probabilities; [`model`]: model files; [`eval`]: measures of quality.
 //! - `report` (feature): a self-contained HTML report.
 //!
 //! # Features
@@ -66,6 +67,9 @@
 pub mod alert;
 pub mod baseline;
 mod behavioral;
+#[cfg(feature = "linfa")]
+#[cfg_attr(docsrs, doc(cfg(feature = "linfa")))]
+pub mod boost;
 pub mod calibrate;
 pub mod config;
 mod detection;
@@ -74,6 +78,9 @@ mod detection;
 pub mod detectors;
 mod engine;
 pub mod eval;
+#[cfg(feature = "linfa")]
+#[cfg_attr(docsrs, doc(cfg(feature = "linfa")))]
+pub mod explain;
 mod finding;
 mod fusion;
 mod geometric;

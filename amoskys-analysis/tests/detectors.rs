@@ -6,10 +6,10 @@
 use std::num::NonZeroUsize;
 
 use amoskys_analysis::detectors::{
-    Copod, CopodParams, Detector, DetectorError, Ecod, EcodParams, Ensemble, EnsembleParams,
-    ExtendedIsolationForest, ExtendedIsolationForestParams, FitScore, Hbos, HbosParams, Knn, KnnDistance,
-    KnnParams, Loda, LodaParams, Lof, LofParams, NearestSample, NearestSampleParams, NoveltyParams, Pca,
-    PcaParams, PcaScore, StoredDetector,
+    AutoencoderEnsembleParams, Copod, CopodParams, Detector, DetectorError, Ecod, EcodParams, Ensemble,
+    EnsembleParams, ExtendedIsolationForest, ExtendedIsolationForestParams, FitScore, HalfSpaceTreesParams,
+    Hbos, HbosParams, Knn, KnnDistance, KnnParams, Loda, LodaParams, Lof, LofParams, NearestSample,
+    NearestSampleParams, NoveltyParams, Pca, PcaParams, PcaScore, RandomCutForestParams, StoredDetector,
 };
 use amoskys_analysis::model::{ModelFile, ModelFileError, Origin};
 use amoskys_core::FeatureSchema;
@@ -337,6 +337,9 @@ every_detector! {
     nearest_sample: NearestSampleParams, "nearest_sample";
     ensemble: EnsembleParams, "ensemble";
     novelty: NoveltyParams, "novelty";
+    half_space_trees: HalfSpaceTreesParams, "half_space_trees";
+    random_cut_forest: RandomCutForestParams, "random_cut_forest";
+    autoencoder_ensemble: AutoencoderEnsembleParams, "autoencoder_ensemble";
 }
 
 /// Detectors that draw no rows do not care about the order of rows, but for rounding.

@@ -32,6 +32,25 @@ pub enum DetectorError {
         /// How many there are.
         rows: usize,
     },
+    /// There is more than can be fitted on. Draw a sample.
+    #[error("{most} rows are allowed at most, and there are {rows}")]
+    TooMany {
+        /// How many are allowed.
+        most: usize,
+        /// How many there are.
+        rows: usize,
+    },
+    /// There are more rows than labels, or fewer.
+    #[error("{rows} rows have {labels} labels")]
+    Labels {
+        /// Number of rows.
+        rows: usize,
+        /// Number of labels.
+        labels: usize,
+    },
+    /// Only one of the two labels occurs.
+    #[error("anomalies and other rows are needed, and there is only one kind")]
+    OneKind,
     /// The matrix has no columns, or more than 65 535.
     #[error("a table has 1 to 65535 columns, not {columns}")]
     Shape {

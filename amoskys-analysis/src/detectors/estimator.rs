@@ -146,7 +146,7 @@ pub(super) fn score(
 }
 
 /// The rows in one piece of memory, copied only if they do not lie so, and all finite.
-fn with_rows<T>(
+pub(super) fn with_rows<T>(
     records: ArrayView2<'_, f64>,
     then: impl FnOnce(Rows<'_>) -> Result<T, DetectorError>,
 ) -> Result<T, DetectorError> {
@@ -167,8 +167,32 @@ fn with_rows<T>(
     then(Rows::new(values, columns).map_err(shape)?)
 }
 
+/// Refuses a table of no columns, or of too many.
+pub(super) const fn check_width(columns: usize) -> Result<(), DetectorError> {
+    if columns == 0 || columns > u16::MAX as usize {
+        return Err(DetectorError::Shape { columns });
+    }
+    Ok(())
+}
+
+/// Refuses a row of another width, or with a value that is not finite.
+pub(super) fn checked_row(row: &[f64], expected: usize) -> Result<(), DetectorError> {
+    let found = row.len();
+    if expected != found {
+        return Err(DetectorError::Columns { expected, found });
+    }
+    match row.iter().position(|value| !value.is_finite()) {
+        Some(column) => Err(DetectorError::NotFinite {
+            row: 0,
+            column,
+            value: row[column],
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Refuses a number outside a range.
-pub(super) fn check_range(
+pub(crate) fn check_range(
     parameter: &'static str,
     value: f64,
     allowed: std::ops::RangeInclusive<f64>,

@@ -17,6 +17,10 @@
 //! | [`ExtendedIsolationForest`] | rows that random cuts soon part | trees | trees of 256 rows | `trees * 8 * cut columns` |
 //! | [`NearestSample`] | rows far from large groups | samples | 400 rows | 400 distances |
 //! | [`Ensemble`] | what two of three global views see | none | its members | the sum of its members |
+//! | [`HalfSpaceTrees`] | rows where few came lately | trees, window | boxes' masses | `trees * height` |
+//! | [`RandomCutForest`] | rows that would disturb the last ones | trees, window | the last rows, trees | `trees * depth * columns` |
+//! | [`AutoencoderEnsemble`] | rows unlike those trained on | group, rows | weights | `1.5 * columns * group` |
+//! | [`Stacking`] | what several detectors say together | none | three numbers a detector | a logarithm a detector |
 //! | [`Novelty`] | rows unlike honest ones | none | all distinct rows | a search, and `columns^2` |
 //!
 //! Which one? Without knowledge of the data, [`Ensemble`], which scales columns itself. Where training rows are known to be honest,
@@ -67,31 +71,41 @@
               floats become places only where they were checked or saturate"
 )]
 
+mod autoencoder;
+mod autoencoders;
 mod copod;
+mod cut_forest;
+mod cut_tree;
 mod ecdf;
 mod ecod;
 mod eif;
 mod ensemble;
 mod error;
-mod estimator;
+pub(crate) mod estimator;
+mod half_space;
 mod hbos;
 mod knn;
 mod loda;
 mod lof;
 mod neighbours;
 mod novelty;
-mod parallel;
+pub(crate) mod parallel;
 mod pca;
 mod samples;
 mod scaling;
+mod stacking;
+mod streaming;
 mod symmetric;
 
+pub use self::autoencoders::{AutoencoderEnsemble, AutoencoderEnsembleParams};
 pub use self::copod::{Copod, CopodParams};
+pub use self::cut_forest::{RandomCutForest, RandomCutForestParams};
 pub use self::ecod::{Ecod, EcodParams};
 pub use self::eif::{ExtendedIsolationForest, ExtendedIsolationForestParams};
 pub use self::ensemble::{Ensemble, EnsembleParams};
 pub use self::error::DetectorError;
 pub use self::estimator::{Detector, FitScore, StoredDetector};
+pub use self::half_space::{HalfSpaceTrees, HalfSpaceTreesParams};
 pub use self::hbos::{Hbos, HbosParams};
 pub use self::knn::{Knn, KnnDistance, KnnParams};
 pub use self::loda::{Loda, LodaParams};
@@ -99,3 +113,5 @@ pub use self::lof::{Lof, LofParams};
 pub use self::novelty::{Novelty, NoveltyParams};
 pub use self::pca::{Pca, PcaParams, PcaScore};
 pub use self::samples::{NearestSample, NearestSampleParams};
+pub use self::stacking::{Stacking, StackingParams};
+pub use self::streaming::StreamingDetector;

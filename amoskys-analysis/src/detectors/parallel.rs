@@ -9,7 +9,7 @@ use crate::iforest::Rows;
 const WORTH_A_THREAD: usize = 64;
 
 /// Fills a number for each row. `fill` gets consecutive rows and their places.
-pub(super) fn fill_rows(
+pub(crate) fn fill_rows(
     rows: Rows<'_>,
     threads: NonZeroUsize,
     fill: impl Fn(Rows<'_>, &mut [f64]) + Sync,
@@ -30,7 +30,7 @@ pub(super) fn fill_rows(
 }
 
 /// Makes so many things in order; each thread makes a range of them.
-pub(super) fn in_parts<T: Send>(
+pub(crate) fn in_parts<T: Send>(
     count: usize,
     threads: NonZeroUsize,
     make: impl Fn(Range<usize>) -> Vec<T> + Sync,

@@ -1,13 +1,15 @@
 //! The forest as an estimator of linfa, on ndarray views.
 
 use std::borrow::Cow;
+use std::num::NonZeroUsize;
 
 use linfa::dataset::DatasetBase;
 use linfa::traits::{Fit, PredictInplace};
 use linfa::{ParamGuard, error};
-use ndarray::{Array1, ArrayBase, Data, Ix2};
+use ndarray::{Array1, ArrayBase, ArrayView2, Data, Ix2};
 
 use super::{IsolationForest, IsolationForestError, IsolationForestParams, IsolationForestValidParams, Rows};
+use crate::detectors::{Detector, DetectorError};
 
 impl ParamGuard for IsolationForestParams {
     type Checked = IsolationForestValidParams;
@@ -81,5 +83,29 @@ impl From<error::Error> for IsolationForestError {
         Self::Dataset {
             source: Box::new(error),
         }
+    }
+}
+
+/// The forest among other detectors. It takes missing and infinite values as well.
+impl Detector for IsolationForest {
+    fn columns(&self) -> usize {
+        Self::columns(self)
+    }
+
+    fn score_parallel(
+        &self,
+        records: ArrayView2<'_, f64>,
+        threads: NonZeroUsize,
+    ) -> Result<Array1<f64>, DetectorError> {
+        let (expected, found) = (Self::columns(self), records.ncols());
+        if expected != found {
+            return Err(DetectorError::Columns { expected, found });
+        }
+        let whole = values(&records);
+        let scores = Rows::new(&whole, found).and_then(|rows| Self::score_parallel(self, rows, threads));
+        scores.map(Array1::from).map_err(|source| DetectorError::Part {
+            part: "the isolation forest",
+            source: Box::new(source),
+        })
     }
 }
