@@ -12,8 +12,10 @@ use amoskys_analysis::series::{
 use amoskys_core::Timestamp;
 use noise::Noise;
 
+type Draw = Box<dyn FnMut() -> f64>;
+
 /// Draws of a kind of noise, by its name.
-fn noises() -> [(&'static str, Box<dyn FnMut() -> f64>); 5] {
+fn noises() -> [(&'static str, Draw); 5] {
     let (mut a, mut b, mut c, mut d, mut e) = (
         Noise::new(1),
         Noise::new(2),
@@ -109,7 +111,9 @@ fn changes_are_told_as_rarely_as_asked_for_and_found_soon() {
     let mut delays = Vec::new();
     for _ in 0..200 {
         let mut changes = ChangeDetector::new(10_000.0);
-        (0..300).for_each(|_| drop(changes.push(noise.normal())));
+        for _ in 0..300 {
+            changes.push(noise.normal());
+        }
         let delay = (1..200).find(|_| changes.push(noise.normal() + 1.5).is_some());
         delays.push(delay.unwrap_or(200));
     }

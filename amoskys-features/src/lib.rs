@@ -54,6 +54,7 @@
 //! | [`window`] | [`KeyedWindows`](window::KeyedWindows): sliding and tumbling windows for each of many entities; the [clock](window::StreamClock) of a stream |
 //! | [`aggregate`] | what is computed over a window: moments, distinct counts, entropies, regularity |
 //! | [`normalize`] | min-max, z-score, robust, quantile, logarithmic; fitted or streaming |
+//! | [`drift`] | whether a feature or a score is still what it was: PSI, Kolmogorov-Smirnov, ADWIN, Page-Hinkley |
 //! | [`encode`] | one-hot, hashing, frequency, ordinal, cyclic, time of week |
 //!
 //! # What it promises
@@ -79,6 +80,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aggregate;
+pub mod drift;
 pub mod encode;
 pub mod error;
 pub mod extract;

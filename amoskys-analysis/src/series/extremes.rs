@@ -45,7 +45,7 @@ impl Extremes {
         };
         self.current = (self.current.0.min(value), self.current.1.max(value));
         self.seen += 1;
-        if self.seen % self.span == 0 {
+        if self.seen.is_multiple_of(self.span) {
             self.previous = std::mem::replace(&mut self.current, NOTHING);
         }
         outside

@@ -90,7 +90,7 @@ impl Seasonality {
         if is_due(&self.fine_look, self.points.len().min(SAMPLES)) {
             let skip = self.points.len().saturating_sub(SAMPLES);
             let samples: Vec<f64> = self.points.iter().skip(skip).copied().collect();
-            self.fine_look.take(period(&samples), |lag| Some(lag));
+            self.fine_look.take(period(&samples), Some);
         }
     }
 
