@@ -6,6 +6,7 @@
 //! cargo run --release --example evaluate -- ids --train FILE --test FILE
 //! cargo run --release --example evaluate -- graph --data DIR|FILE
 //! cargo run --release --example evaluate -- adfa-ld --data DIR [--train FILE]
+//! cargo run --release --example evaluate -- nab --data DIR
 //! ```
 //!
 //! `DIR` is the folder that holds `adbench/`, `ids/` and so on, or one of these. Each protocol is a module beside this file;
@@ -19,6 +20,8 @@ mod adfa_ld;
 mod graph;
 #[path = "evaluate/ids.rs"]
 mod ids;
+#[path = "evaluate/nab.rs"]
+mod nab;
 #[path = "evaluate/output.rs"]
 mod output;
 #[path = "evaluate/table.rs"]
@@ -52,6 +55,8 @@ enum Protocol {
     Graph(graph::Options),
     /// Traces of system calls, after normal ones.
     AdfaLd(adfa_ld::Options),
+    /// Series with labelled windows, in one pass.
+    Nab(nab::Options),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
         Protocol::Ids(protocol) => ids::run(protocol, options.format),
         Protocol::Graph(protocol) => graph::run(protocol, options.format),
         Protocol::AdfaLd(protocol) => adfa_ld::run(protocol, options.format),
+        Protocol::Nab(protocol) => nab::run(protocol, options.format),
     };
     match run {
         Ok(()) => ExitCode::SUCCESS,

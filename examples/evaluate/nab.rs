@@ -1,0 +1,373 @@
+//! `nab`: series with labelled windows, one pass, one configuration. The horizon of the detector is the probation of a series, which the
+//! protocol tells every detector; nothing else is known beforehand.
+//!
+//! Rows of series have raw scores at the released threshold, beside those of ARTime, the best published detector. Totals are
+//! normalised, 0 for silence and 100 for perfection: at the released threshold; at the threshold best for each profile, as the protocol
+//! has it; and at the threshold best on one half of the series, measured on the other.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs::File;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use amoskys_analysis::eval::nab::{Labels, Profile, normalized, probation};
+use amoskys_analysis::series::{AlarmRule, Cause, SeriesConfig, SeriesDetector, alarms_at};
+use amoskys_core::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use crate::output::{Format, Metric, Outcome, Printer};
+use crate::table::{Csv, folder};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The folder with `nab/`, or that folder: `windows.json`, and a CSV for each series below `data/`.
+    #[arg(long)]
+    data: PathBuf,
+    /// A horizon for all series, in rows, instead of the probation of each.
+    #[arg(long)]
+    horizon: Option<NonZeroU32>,
+    /// The threshold of alarms.
+    #[arg(long, default_value = "1")]
+    threshold: f64,
+    /// Draws of random halves of the series.
+    #[arg(long, default_value = "200")]
+    halves: u64,
+}
+
+/// A detector whose published raw scores stand beside ours.
+const BESIDE: &str = "ARTime";
+const DETECTOR: &str = "SeriesDetector";
+/// Thresholds that are tried: 0.3 to 3.4, each 1 % above the one before.
+const TRIED: i32 = 245;
+
+pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error>> {
+    let folder = folder(&options.data, "nab");
+    let published = published(&folder)?;
+    let mut printer = Printer::new(format);
+    let mut results = Vec::new();
+    for series in read_all(&folder)? {
+        let result = detect(series, options)?;
+        printer.print(&result.outcome(published.get(&result.name).copied()));
+        results.push(result);
+    }
+    let reference = totals(&folder)?;
+    let best: [Option<f64>; 3] = std::array::from_fn(|profile| {
+        let scores = reference.iter().map(|(_, scores)| scores[profile]);
+        scores.max_by(f64::total_cmp)
+    });
+    let all: Vec<&Detected> = results.iter().collect();
+    let table = Table::new(&results);
+    let seconds = results.iter().map(|result| result.seconds).sum();
+    let total = |set: &str, scores: [Option<f64>; 3], counts: Option<(usize, usize)>| Outcome {
+        detector: DETECTOR.to_owned(),
+        set: set.to_owned(),
+        metrics: metrics(scores.map(|score| score.unwrap_or(f64::NAN)), best, counts),
+        seconds,
+    };
+    let fixed = std::array::from_fn(|profile| score(&all, Profile::ALL[profile], |result| &result.alarms));
+    printer.print(&total("total at fixed threshold", fixed, Some(count(&results))));
+    let every: Vec<usize> = (0..results.len()).collect();
+    let chosen = std::array::from_fn(|profile| table.score(table.best(&every, profile), &every, profile));
+    printer.print(&total("total at best threshold", chosen, None));
+    if options.halves > 0 {
+        printer.print(&total(
+            "threshold of other half",
+            table.halves(options.halves),
+            None,
+        ));
+    }
+    for (detector, scores) in reference {
+        printer.print(&Outcome {
+            detector,
+            set: "total at best threshold".to_owned(),
+            metrics: metrics(scores, [None; 3], None),
+            seconds: f64::NAN,
+        });
+    }
+    if format == Format::Table {
+        let rows: usize = results.iter().map(|result| result.labels.rows()).sum();
+        println!(
+            "thresholds: {} fixed; {} best",
+            options.threshold,
+            (0..3)
+                .map(|profile| format!("{:.2}", threshold(table.best(&every, profile))))
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+        println!("{:.1} µs a row, {rows} rows", seconds * 1e6 / rows as f64);
+    }
+    Ok(())
+}
+
+struct Series {
+    name: String,
+    points: Vec<(Timestamp, f64)>,
+    labels: Labels,
+}
+
+struct Detected {
+    name: String,
+    labels: Labels,
+    horizon: u32,
+    surprises: Vec<f64>,
+    alarms: Vec<usize>,
+    seconds: f64,
+}
+
+fn detect(series: Series, options: &Options) -> Result<Detected, Box<dyn Error>> {
+    let Series { name, points, labels } = series;
+    let mut config = SeriesConfig::default();
+    let rows = u32::try_from(probation(labels.rows()))?.max(16);
+    config.horizon = options
+        .horizon
+        .or(NonZeroU32::new(rows))
+        .unwrap_or(config.horizon);
+    config.alarm = AlarmRule::Threshold(options.threshold);
+    let mut detector = SeriesDetector::new(config)?;
+    let (mut surprises, mut alarms) = (Vec::with_capacity(points.len()), Vec::new());
+    let start = Instant::now();
+    for (row, &(time, value)) in points.iter().enumerate() {
+        let reading = detector.push(time, value);
+        surprises.push(reading.surprise);
+        // The benchmark is about values; gaps in time are no anomaly in it.
+        if reading.alarm.is_some_and(|cause| cause != Cause::Silence) {
+            alarms.push(row);
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(Detected {
+        name,
+        labels,
+        horizon: config.horizon.get(),
+        surprises,
+        alarms,
+        seconds,
+    })
+}
+
+impl Detected {
+    fn outcome(&self, published: Option<f64>) -> Outcome {
+        let raw = Profile::ALL.map(|profile| self.labels.score(&self.alarms, profile));
+        Outcome {
+            detector: DETECTOR.to_owned(),
+            set: self
+                .name
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches(".csv")
+                .to_owned(),
+            metrics: metrics(
+                raw,
+                [published, None, None],
+                Some(self.labels.count(&self.alarms)),
+            ),
+            seconds: self.seconds,
+        }
+    }
+}
+
+fn metrics(scores: [f64; 3], references: [Option<f64>; 3], counts: Option<(usize, usize)>) -> Vec<Metric> {
+    let mut metrics: Vec<Metric> = ["standard", "low_fp", "low_fn"]
+        .into_iter()
+        .zip(scores)
+        .zip(references)
+        .map(|((name, value), reference)| Metric {
+            name,
+            value,
+            reference,
+        })
+        .collect();
+    let [found, outside] = counts.map_or([f64::NAN; 2], |(found, outside)| [found as f64, outside as f64]);
+    for (name, value) in [("found", found), ("false", outside)] {
+        metrics.push(Metric {
+            name,
+            value,
+            reference: None,
+        });
+    }
+    metrics
+}
+
+fn score<'a>(
+    results: &[&'a Detected],
+    profile: Profile,
+    alarms: impl Fn(&'a Detected) -> &'a [usize],
+) -> Option<f64> {
+    let total = results
+        .iter()
+        .map(|result| result.labels.score(alarms(result), profile))
+        .sum();
+    let windows = results.iter().map(|result| result.labels.windows().len()).sum();
+    normalized(total, windows, profile)
+}
+
+fn count(results: &[Detected]) -> (usize, usize) {
+    let counts = results.iter().map(|result| result.labels.count(&result.alarms));
+    counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
+}
+
+/// The threshold of this number.
+fn threshold(number: usize) -> f64 {
+    0.3 * 1.01_f64.powf(number as f64)
+}
+
+/// Raw scores by threshold, series and profile.
+struct Table {
+    scores: Vec<Vec<[f64; 3]>>,
+    windows: Vec<usize>,
+}
+
+impl Table {
+    fn new(results: &[Detected]) -> Self {
+        let at = |threshold: f64| {
+            let scores = results.iter().map(|result| {
+                let alarms = alarms_at(&result.surprises, result.horizon, threshold);
+                Profile::ALL.map(|profile| result.labels.score(&alarms, profile))
+            });
+            scores.collect()
+        };
+        Self {
+            scores: (0..TRIED as usize).map(|number| at(threshold(number))).collect(),
+            windows: results
+                .iter()
+                .map(|result| result.labels.windows().len())
+                .collect(),
+        }
+    }
+
+    fn score(&self, threshold: usize, series: &[usize], profile: usize) -> Option<f64> {
+        let total = series
+            .iter()
+            .map(|&series| self.scores[threshold][series][profile])
+            .sum();
+        let windows = series.iter().map(|&series| self.windows[series]).sum();
+        normalized(total, windows, Profile::ALL[profile])
+    }
+
+    /// The threshold with the highest score on these series.
+    fn best(&self, series: &[usize], profile: usize) -> usize {
+        let score = |threshold| {
+            self.score(threshold, series, profile)
+                .unwrap_or(f64::NEG_INFINITY)
+        };
+        let best = (0..self.scores.len()).max_by(|&a, &b| score(a).total_cmp(&score(b)));
+        best.unwrap_or_default()
+    }
+
+    /// The mean score on one half of the series at the threshold that was best on the other, over so many random halves, both ways.
+    fn halves(&self, draws: u64) -> [Option<f64>; 3] {
+        let mut sums = [0.0; 3];
+        let mut count = 0.0;
+        for draw in 0..draws {
+            let mut series: Vec<usize> = (0..self.windows.len()).collect();
+            let mut state = draw;
+            for at in (1..series.len()).rev() {
+                series.swap(at, (split_mix(&mut state) % (at as u64 + 1)) as usize);
+            }
+            let (a, b) = series.split_at(series.len() / 2);
+            for (chosen_on, measured_on) in [(a, b), (b, a)] {
+                let scores: [Option<f64>; 3] = std::array::from_fn(|profile| {
+                    self.score(self.best(chosen_on, profile), measured_on, profile)
+                });
+                if let [Some(x), Some(y), Some(z)] = scores {
+                    sums = [sums[0] + x, sums[1] + y, sums[2] + z];
+                    count += 1.0;
+                }
+            }
+        }
+        sums.map(|sum| (count > 0.0).then(|| sum / count))
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+fn read_all(folder: &Path) -> Result<Vec<Series>, Box<dyn Error>> {
+    let path = folder.join("windows.json");
+    let file = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let windows: BTreeMap<String, Vec<[String; 2]>> = serde_json::from_reader(file)?;
+    windows
+        .into_iter()
+        .map(|(name, windows)| read(folder, name, &windows))
+        .collect()
+}
+
+fn read(folder: &Path, name: String, windows: &[[String; 2]]) -> Result<Series, Box<dyn Error>> {
+    let csv = Csv::read(&folder.join("data").join(&name))?;
+    let [time, value] = ["timestamp", "value"].map(|column| csv.column(column));
+    let (time, value) = (time?, value?);
+    let mut points = Vec::with_capacity(csv.lines.len());
+    for (number, line) in csv.lines.iter().enumerate() {
+        let fail = |error: Box<dyn Error>| format!("{name}: line {}: {error}", number + 2);
+        let moment = instant(&line[time]).map_err(fail)?;
+        let value = line[value].parse::<f64>().map_err(|error| fail(error.into()))?;
+        points.push((moment, value));
+    }
+    let place = |moment: &str, last: bool| -> Result<usize, Box<dyn Error>> {
+        let moment = instant(moment)?;
+        let is_it = |point: &(Timestamp, f64)| point.0 == moment;
+        let place = if last {
+            points.iter().rposition(is_it)
+        } else {
+            points.iter().position(is_it)
+        };
+        place.ok_or_else(|| format!("{name}: there is no row at a window's edge").into())
+    };
+    let mut rows = Vec::with_capacity(windows.len());
+    for [first, last] in windows {
+        rows.push((place(first, false)?, place(last, true)?));
+    }
+    let labels = Labels::new(points.len(), rows)?;
+    Ok(Series { name, points, labels })
+}
+
+fn instant(text: &str) -> Result<Timestamp, Box<dyn Error>> {
+    let moment: DateTime = text.parse()?;
+    let moment = moment.to_zoned(TimeZone::UTC)?.timestamp();
+    Ok(Timestamp::from_nanos(i64::try_from(moment.as_nanosecond())?))
+}
+
+/// Published raw scores in the standard profile, by series. Empty if there is no such file.
+fn published(folder: &Path) -> Result<BTreeMap<String, f64>, Box<dyn Error>> {
+    let path = folder.join("reference_per_series_standard.csv");
+    if !path.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let csv = Csv::read(&path)?;
+    let (detector, series) = (csv.column("detector")?, csv.column("series")?);
+    let score = csv.column("published_raw_score")?;
+    let of_it = csv.lines.iter().filter(|line| line[detector] == BESIDE);
+    let scores = of_it.filter_map(|line| Some((line[series].clone(), line[score].parse().ok()?)));
+    Ok(scores.collect())
+}
+
+/// Totals of the reference at its best threshold for these series, by detector. Empty if there is no such file.
+fn totals(folder: &Path) -> Result<Vec<(String, [f64; 3])>, Box<dyn Error>> {
+    let path = folder.join("reference_scores.csv");
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let csv = Csv::read(&path)?;
+    let (detector, profile) = (csv.column("detector")?, csv.column("profile")?);
+    let score = csv.column("score_this_split_best_threshold")?;
+    let mut totals: BTreeMap<String, [f64; 3]> = BTreeMap::new();
+    for line in &csv.lines {
+        let place = Profile::ALL.iter().position(|known| known.name == line[profile]);
+        if let (Some(place), Ok(score)) = (place, line[score].parse()) {
+            totals.entry(line[detector].clone()).or_insert([f64::NAN; 3])[place] = score;
+        }
+    }
+    let mut totals: Vec<(String, [f64; 3])> = totals.into_iter().collect();
+    totals.sort_by(|a, b| b.1[0].total_cmp(&a.1[0]));
+    Ok(totals)
+}
