@@ -50,6 +50,12 @@
 
 #[cfg(feature = "flow")]
 pub mod capture;
+#[cfg(all(any(feature = "ebpf", feature = "proc"), target_os = "linux"))]
+mod clock;
+#[cfg(all(any(feature = "ebpf", feature = "proc"), target_os = "linux"))]
+mod container;
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+pub mod ebpf;
 #[cfg(feature = "flow")]
 pub mod flow;
 #[cfg(feature = "netflow")]

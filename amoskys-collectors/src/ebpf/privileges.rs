@@ -1,0 +1,61 @@
+//! Whether the process may load programs into the kernel.
+
+use std::fs;
+
+use super::error::EbpfError;
+
+const CAP_SYS_ADMIN: u32 = 21;
+/// What each is for: loading and maps; reading the kernel's memory and attaching; listing tracepoints and paths.
+const NEEDED: [(&str, u32); 2] = [("CAP_BPF", 39), ("CAP_PERFMON", 38)];
+
+/// Says which capabilities are missing, before the kernel says only that something is not permitted.
+pub(super) fn check() -> Result<(), EbpfError> {
+    let Some(effective) = fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| effective(&status))
+    else {
+        // Without /proc the kernel itself has to say it.
+        return Ok(());
+    };
+    let missing = missing(effective);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(EbpfError::Privileges { missing })
+}
+
+fn effective(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+fn missing(effective: u64) -> Vec<&'static str> {
+    let has = |number: u32| effective >> number & 1 == 1;
+    if has(CAP_SYS_ADMIN) {
+        return Vec::new();
+    }
+    NEEDED
+        .into_iter()
+        .filter(|(_, number)| !has(*number))
+        .map(|(name, _)| name)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_capabilities_are_named() {
+        assert_eq!(missing(0), ["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(missing(1 << 39), ["CAP_PERFMON"]);
+        assert!(missing(1 << 39 | 1 << 38).is_empty());
+        assert!(missing(1 << CAP_SYS_ADMIN).is_empty());
+        assert_eq!(
+            effective("Name:\tsh\nCapEff:\t000001fffeffffff\n"),
+            Some(0x1ff_feff_ffff)
+        );
+        let error = EbpfError::Privileges { missing: missing(0) };
+        assert!(error.to_string().starts_with("missing CAP_BPF, CAP_PERFMON;"));
+    }
+}

@@ -1,0 +1,322 @@
+//! The programs in the kernel: loaded, attached, and their maps taken out to be read and written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::programs::tp_btf::BtfTracePointLinkId;
+use aya::programs::{BtfTracePoint, Iter, TracePoint};
+use aya::{Btf, Ebpf, EbpfLoader};
+
+use super::config::{CallStreams, EbpfConfig};
+use super::counters::{KernelCounts, KernelStats, WORDS};
+use super::error::EbpfError;
+use super::hooks::{HOOKS, Hook, Place};
+use super::offers::{OfferState, Offers};
+use super::record::{EventKind, PRESENT_BYTES, Present, read_present};
+use super::tracefs::Tracefs;
+use super::{enforce, perf, privileges};
+
+#[cfg(target_arch = "x86_64")]
+static EVENTS: &[u8] = aya::include_bytes_aligned!("../../bpf/events.x86_64.o");
+#[cfg(target_arch = "x86_64")]
+static CALLS: &[u8] = aya::include_bytes_aligned!("../../bpf/calls.x86_64.o");
+#[cfg(not(target_arch = "x86_64"))]
+static EVENTS: &[u8] = &[];
+#[cfg(not(target_arch = "x86_64"))]
+static CALLS: &[u8] = &[];
+
+/// Settings of the programs, as `struct settings`.
+pub(super) type SettingsBytes = [u8; 56];
+
+pub(super) type Counters = PerCpuArray<MapData, [u64; WORDS]>;
+
+/// The loaded programs. Dropping it detaches all of them.
+pub(super) struct Sensor {
+    events: Ebpf,
+    calls: Option<Calls>,
+    tracepoints: Vec<OwnedFd>,
+    btf: Btf,
+    pub(super) offers: Offers,
+}
+
+/// The programs that see every system call.
+struct Calls {
+    programs: Ebpf,
+    links: Option<[BtfTracePointLinkId; 2]>,
+}
+
+impl Sensor {
+    /// Loads the programs. They see nothing before [`attach`](Self::attach).
+    pub(super) fn load(config: &EbpfConfig) -> Result<Self, EbpfError> {
+        config.validate()?;
+        if EVENTS.is_empty() {
+            return Err(EbpfError::Architecture(std::env::consts::ARCH));
+        }
+        privileges::check()?;
+        let btf = Btf::from_sys_fs().map_err(|source| EbpfError::NoTypes(Box::new(source)))?;
+        let events = EbpfLoader::new()
+            .btf(Some(&btf))
+            .map_max_entries("EVENTS", config.event_ring_bytes)
+            .load(EVENTS)
+            .map_err(|source| EbpfError::load("the programs for events", source))?;
+        let mut offers = Offers::default();
+        let mut calls = None;
+        if config.streams == CallStreams::None {
+            offers.add(
+                "tracepoint sys_enter",
+                OfferState::Off("no sequences or histograms wanted"),
+            );
+        } else {
+            let programs = EbpfLoader::new()
+                .btf(Some(&btf))
+                .allow_unsupported_maps()
+                .map_max_entries("CALL_RING", config.call_ring_bytes)
+                .load(CALLS)
+                .map_err(|source| EbpfError::load("the programs for system calls", source))?;
+            let mut loaded = Calls {
+                programs,
+                links: None,
+            };
+            loaded.load(&btf)?;
+            offers.add("tracepoint sys_enter", OfferState::On);
+            calls = Some(loaded);
+        }
+        Ok(Self {
+            events,
+            calls,
+            tracepoints: Vec::new(),
+            btf,
+            offers,
+        })
+    }
+
+    /// Attaches the programs of the events that are wanted. What the kernel does not offer is noted.
+    pub(super) fn attach(&mut self, config: &EbpfConfig) -> Result<(), EbpfError> {
+        let wanted = &config.events;
+        let tracefs = Tracefs::open();
+        for hook in HOOKS {
+            let state = if hook.kinds.iter().any(|kind| wanted.contains(kind)) {
+                match self.attach_one(hook, &tracefs) {
+                    Ok(()) => OfferState::On,
+                    Err(why) => OfferState::Missing(why),
+                }
+            } else {
+                OfferState::Off("not wanted")
+            };
+            self.offers.add(hook.place.name(), state);
+        }
+        let denies = config.enforcement.cgroup.is_some();
+        enforce::attach(&mut self.events, &config.enforcement)?;
+        let state = if denies {
+            OfferState::On
+        } else {
+            OfferState::Off("nothing is denied")
+        };
+        self.offers.add("cgroup connect4, connect6", state);
+        let nothing = !wanted.is_empty()
+            && !self
+                .offers
+                .hooks
+                .iter()
+                .any(|offer| offer.state == OfferState::On);
+        if nothing {
+            let why = self.offers.to_string();
+            return Err(EbpfError::load("all programs", std::io::Error::other(why)));
+        }
+        Ok(())
+    }
+
+    fn attach_one(&mut self, hook: &Hook, tracefs: &std::io::Result<Tracefs>) -> Result<(), String> {
+        let program = self
+            .events
+            .program_mut(hook.program)
+            .ok_or("the object has no such program")?;
+        match hook.place {
+            Place::Tracepoint(name) => {
+                let program: &mut BtfTracePoint = program.try_into().map_err(chain)?;
+                program.load(name, &self.btf).map_err(chain)?;
+                program.attach().map_err(chain)?;
+            }
+            Place::Call(name) => {
+                let tracefs = tracefs.as_ref().map_err(|error| format!("no tracefs: {error}"))?;
+                let id = tracefs
+                    .id("syscalls", &format!("sys_exit_{name}"))
+                    .map_err(|error| error.to_string())?;
+                let program: &mut TracePoint = program.try_into().map_err(chain)?;
+                program.load().map_err(chain)?;
+                let program = program.fd().map_err(chain)?;
+                let attached = perf::attach(id, program).map_err(|error| error.to_string())?;
+                self.tracepoints.push(attached);
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches all programs of events. The maps stay.
+    pub(super) fn detach(&mut self) {
+        self.tracepoints.clear();
+        for hook in HOOKS {
+            if let Some(program) = self.events.program_mut(hook.program) {
+                // What was never loaded cannot be unloaded.
+                let _ = match hook.place {
+                    Place::Tracepoint(_) => {
+                        <&mut BtfTracePoint>::try_from(program).map(|p| p.unload().is_ok())
+                    }
+                    Place::Call(_) => <&mut TracePoint>::try_from(program).map(|p| p.unload().is_ok()),
+                };
+            }
+        }
+    }
+
+    /// Takes a map of the events' object.
+    pub(super) fn take(&mut self, name: &'static str) -> Result<aya::maps::Map, EbpfError> {
+        take(&mut self.events, name)
+    }
+
+    /// Takes a map of the calls' object, if that is loaded.
+    pub(super) fn take_of_calls(&mut self, name: &'static str) -> Option<Result<aya::maps::Map, EbpfError>> {
+        self.calls.as_mut().map(|calls| take(&mut calls.programs, name))
+    }
+
+    /// Attaches or detaches the programs that see every system call.
+    pub(super) fn set_calls(&mut self, on: bool) -> Result<(), EbpfError> {
+        match &mut self.calls {
+            Some(calls) => calls.set(on),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends what threads still have in their buffers. Nothing may write to these any more.
+    pub(super) fn flush_calls(&mut self) -> Result<(), EbpfError> {
+        match &mut self.calls {
+            Some(calls) => run_iterator(&mut calls.programs, "flush_calls", &self.btf).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Lists the processes there are.
+    pub(super) fn list(&mut self, mut each: impl FnMut(&Present<'_>)) -> Result<(), EbpfError> {
+        let bytes = run_iterator(&mut self.events, "list_processes", &self.btf)?;
+        for present in bytes.chunks_exact(PRESENT_BYTES) {
+            if let Ok(present) = read_present(present) {
+                each(&present);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Calls {
+    const PROGRAMS: [(&'static str, &'static str); 2] =
+        [("on_call", "sys_enter"), ("on_thread_exit", "sched_process_exit")];
+
+    fn load(&mut self, btf: &Btf) -> Result<(), EbpfError> {
+        for (name, tracepoint) in Self::PROGRAMS {
+            let failed = |source| EbpfError::load("the programs for system calls", source);
+            tracepoint_of(&mut self.programs, name)?
+                .load(tracepoint, btf)
+                .map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, on: bool) -> Result<(), EbpfError> {
+        let failed = |source| EbpfError::load("the programs for system calls", source);
+        if let Some(links) = self.links.take_if(|_| !on) {
+            for ((name, _), link) in Self::PROGRAMS.into_iter().zip(links) {
+                tracepoint_of(&mut self.programs, name)?
+                    .detach(link)
+                    .map_err(failed)?;
+            }
+        } else if on && self.links.is_none() {
+            let mut attach = |name| tracepoint_of(&mut self.programs, name)?.attach().map_err(failed);
+            let [(calls, _), (exits, _)] = Self::PROGRAMS;
+            // The end of threads first: what began while the other was attached is flushed.
+            let exits = attach(exits)?;
+            self.links = Some([attach(calls)?, exits]);
+        }
+        Ok(())
+    }
+}
+
+fn tracepoint_of<'a>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, EbpfError> {
+    let missing = || std::io::Error::other(format!("the object has no program {name}"));
+    let program = programs
+        .program_mut(name)
+        .ok_or_else(|| EbpfError::load("the programs for system calls", missing()))?;
+    program
+        .try_into()
+        .map_err(|source| EbpfError::load("the programs for system calls", source))
+}
+
+fn take(programs: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, EbpfError> {
+    programs.take_map(name).ok_or_else(|| EbpfError::Map {
+        what: name,
+        source: "the object has no such map".into(),
+    })
+}
+
+fn run_iterator(programs: &mut Ebpf, name: &'static str, btf: &Btf) -> Result<Vec<u8>, EbpfError> {
+    let failed = |source| EbpfError::load("the iterator over processes", source);
+    let missing = || EbpfError::load("the iterator over processes", std::io::Error::other(name));
+    let program = programs.program_mut(name).ok_or_else(missing)?;
+    let program: &mut Iter = program.try_into().map_err(failed)?;
+    if program.fd().is_err() {
+        program.load("task", btf).map_err(failed)?;
+    }
+    let link = program.attach().map_err(failed)?;
+    let link = program.take_link(link).map_err(failed)?;
+    let io_failed = |source| EbpfError::load("the iterator over processes", source);
+    let mut file: fs::File = link
+        .into_file()
+        .map_err(|source| EbpfError::load("the iterator over processes", source))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(io_failed)?;
+    Ok(bytes)
+}
+
+/// The whole chain of causes on one line: the verifier's last words are what matters.
+fn chain(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    match text.char_indices().nth(400) {
+        Some((end, _)) => text[..end].replace('\n', " "),
+        None => text.replace('\n', " "),
+    }
+}
+
+/// Adds what one object's programs counted.
+pub(super) fn add_counts(stats: &mut KernelStats, counters: &Counters) -> Result<(), EbpfError> {
+    for kind in EventKind::ALL {
+        let by_processor = counters
+            .get(&(kind as u32), 0)
+            .map_err(EbpfError::map("counters"))?;
+        if stats.processors.len() < by_processor.len() {
+            stats.processors.resize(by_processor.len(), BTreeMap::new());
+        }
+        for (words, sums) in by_processor.iter().zip(&mut stats.processors) {
+            let counts = KernelCounts::of_words(words);
+            if counts.seen > 0 {
+                sums.entry(kind).or_default().add(&counts);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A ring, ready to be read.
+pub(super) fn ring(map: aya::maps::Map) -> Result<RingBuf<MapData>, EbpfError> {
+    RingBuf::try_from(map).map_err(EbpfError::map("ring"))
+}
+
+/// The settings of one object's programs.
+pub(super) fn settings(map: aya::maps::Map) -> Result<Array<MapData, SettingsBytes>, EbpfError> {
+    Array::try_from(map).map_err(EbpfError::map("settings"))
+}
