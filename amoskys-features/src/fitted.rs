@@ -115,7 +115,7 @@ pub(crate) fn to_bytes(kind: &'static str, fitted: &impl Serialize) -> Result<Ve
     })
 }
 
-fn from_bytes<T: DeserializeOwned>(kind: &'static str, bytes: &[u8]) -> Result<T, LoadError> {
+pub(crate) fn from_bytes<T: DeserializeOwned>(kind: &'static str, bytes: &[u8]) -> Result<T, LoadError> {
     snapshot::decode(Digest::of(kind.as_bytes()), bytes).map_err(|error| {
         let reason = error.to_string();
         let source = if let DecodeError::Body(cause) = error {

@@ -10,22 +10,22 @@ const NONE: u32 = u32::MAX;
 
 /// A map of bounded size that forgets the entry unused for longest, or nearly, when it is full.
 ///
-/// An entry moves to the new end of the order when it is used, unless it has moved within the last quarter of the
-/// capacity: to move it at each use would touch four entries instead of one. So an entry is not forgotten before
-/// entries of at least three quarters of the capacity have been used after it.
+/// Using an entry only marks it: to move it to the end of an order each time would touch four entries instead of
+/// one. Who is to go is found in the order of coming: an entry that is marked loses its mark and goes to the end
+/// instead (the second chance of CLOCK, Corbató 1968). So what was used since the entries before it came is not
+/// forgotten before all of them had their turn.
 ///
 /// What it holds and forgets depends on the calls alone, never on the order of a hash table. Entries lie side by
 /// side, because closing windows goes over all of them, and stay where they are as long as they are kept.
 pub(crate) struct Lru<K, V> {
     capacity: usize,
-    index: HashMap<K, u32>,
+    /// By a hash that is quick, and different each time, for keys come from outside.
+    index: HashMap<K, u32, foldhash::quality::RandomState>,
     slots: Vec<Slot<K, V>>,
     /// Slots without an entry; the last is used next.
     free: Vec<u32>,
     oldest: u32,
     newest: u32,
-    /// Counts insertions and moves.
-    clock: u64,
 }
 
 struct Slot<K, V> {
@@ -33,25 +33,23 @@ struct Slot<K, V> {
     entry: Option<(K, V)>,
     older: u32,
     newer: u32,
-    /// When it was inserted or moved last.
-    moved: u64,
+    /// It was used since it came, or had its last turn.
+    used: bool,
 }
 
 /// An [`Lru`] in a form that can be stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LruState<K, V> {
-    /// Each entry with the time it moved last, in the order of being forgotten.
-    entries: Vec<(K, u64, V)>,
-    clock: u64,
+    /// Each entry and whether it was used, in the order of being forgotten.
+    entries: Vec<(K, bool, V)>,
 }
 
 impl<K, V> LruState<K, V> {
     /// The same entries with other values, unless one cannot be made.
     pub(crate) fn try_map<T, E>(self, mut make: impl FnMut(V) -> Result<T, E>) -> Result<LruState<K, T>, E> {
-        let entry = |(key, moved, value)| make(value).map(|value| (key, moved, value));
+        let entry = |(key, used, value)| make(value).map(|value| (key, used, value));
         Ok(LruState {
             entries: self.entries.into_iter().map(entry).collect::<Result<_, E>>()?,
-            clock: self.clock,
         })
     }
 }
@@ -69,35 +67,29 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         let capacity = capacity.clamp(1, NONE as usize - 1);
         Self {
             capacity,
-            index: HashMap::new(),
+            index: HashMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
             oldest: NONE,
             newest: NONE,
-            clock: 0,
         }
     }
 
     /// The entries as they are, each value in the form `store` gives it.
     pub(crate) fn state<T>(&self, mut store: impl FnMut(&K, &V) -> T) -> LruState<K, T> {
-        let entry = |(moved, (key, value)): (u64, &(K, V))| (key.clone(), moved, store(key, value));
+        let entry = |(used, (key, value)): (bool, &(K, V))| (key.clone(), used, store(key, value));
         LruState {
             entries: self.by_age().map(entry).collect(),
-            clock: self.clock,
         }
     }
 
     /// Goes on from a state. The capacity stays; what is above it is left out.
     pub(crate) fn restore(&mut self, state: LruState<K, V>) {
         self.clear();
-        for (key, moved, value) in state.entries {
-            self.clock = moved;
-            self.get_or_insert(&key, || value);
-            if let Some(slot) = self.slots.get_mut(self.newest as usize) {
-                slot.moved = moved;
-            }
+        for (key, used, value) in state.entries {
+            let (slot, _, _) = self.get_or_insert_at(&key, || value);
+            self.slots[slot as usize].used = used;
         }
-        self.clock = state.clock;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -107,7 +99,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     /// The entry, which is thereby used.
     pub(crate) fn get(&mut self, key: &K) -> Option<&mut V> {
         let slot = *self.index.get(key)?;
-        self.renew(slot);
+        self.slots[slot as usize].used = true;
         self.value(slot)
     }
 
@@ -159,22 +151,23 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
 
     /// Takes the entry unused for longest out.
     pub(crate) fn pop_oldest(&mut self) -> Option<(K, V)> {
-        let slot = self.oldest;
+        let slot = self.settle()?;
         let key = &self.slots.get(slot as usize)?.entry.as_ref()?.0;
         self.index.remove(key);
         self.take(slot)
     }
 
     /// The entry unused for longest, or nearly.
-    pub(crate) fn oldest(&self) -> Option<(&K, &V)> {
-        self.at(self.oldest)
+    pub(crate) fn oldest(&mut self) -> Option<(&K, &V)> {
+        let slot = self.settle()?;
+        self.at(slot)
     }
 
     pub(crate) fn clear(&mut self) {
         self.index.clear();
         self.slots.clear();
         self.free.clear();
-        (self.oldest, self.newest, self.clock) = (NONE, NONE, 0);
+        (self.oldest, self.newest) = (NONE, NONE);
     }
 
     /// All entries in an order without meaning, but always the same after the same calls.
@@ -198,7 +191,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     /// The slot of a key, which is thereby used; a free one if there is none, and the entry that had to go for it.
     fn slot_of(&mut self, key: &K) -> (u32, Option<(K, V)>) {
         if let Some(&slot) = self.index.get(key) {
-            self.renew(slot);
+            self.slots[slot as usize].used = true;
             return (slot, None);
         }
         let evicted = if self.index.len() >= self.capacity {
@@ -211,7 +204,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
                 entry: None,
                 older: NONE,
                 newer: NONE,
-                moved: 0,
+                used: false,
             });
             u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
         });
@@ -220,19 +213,24 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         (slot, evicted)
     }
 
-    /// Entries with the time they moved last, the one to be forgotten next first.
-    fn by_age(&self) -> impl Iterator<Item = (u64, &(K, V))> {
+    /// Entries and whether they were used, the one that has its turn next first.
+    fn by_age(&self) -> impl Iterator<Item = (bool, &(K, V))> {
         let mut at = self.oldest;
         std::iter::from_fn(move || {
             let slot = self.slots.get(at as usize)?;
             at = slot.newer;
-            Some((slot.moved, slot.entry.as_ref()?))
+            Some((slot.used, slot.entry.as_ref()?))
         })
     }
 
-    fn renew(&mut self, slot: u32) {
-        let recent = (self.capacity / 4) as u64;
-        if self.newest != slot && self.clock.wrapping_sub(self.slots[slot as usize].moved) >= recent {
+    /// Gives used entries their second chance, until the first in the order is one that was not.
+    fn settle(&mut self) -> Option<u32> {
+        loop {
+            let slot = self.oldest;
+            let place = self.slots.get_mut(slot as usize)?;
+            if !std::mem::take(&mut place.used) {
+                return Some(slot);
+            }
             self.unlink(slot);
             self.append(slot);
         }
@@ -240,9 +238,8 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
 
     fn append(&mut self, slot: u32) {
         let before = self.newest;
-        self.clock = self.clock.wrapping_add(1);
         let entry = &mut self.slots[slot as usize];
-        (entry.older, entry.newer, entry.moved) = (before, NONE, self.clock);
+        (entry.older, entry.newer) = (before, NONE);
         match self.slots.get_mut(before as usize) {
             Some(entry) => entry.newer = slot,
             None => self.oldest = slot,
@@ -265,7 +262,9 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     fn take(&mut self, slot: u32) -> Option<(K, V)> {
         self.unlink(slot);
         self.free.push(slot);
-        let taken = self.slots[slot as usize].entry.take();
+        let place = &mut self.slots[slot as usize];
+        place.used = false;
+        let taken = place.entry.take();
         if self.index.is_empty() {
             // Nobody holds a slot any more.
             self.slots.clear();
@@ -289,37 +288,34 @@ mod tests {
             calls in proptest::collection::vec((0_u8..4, 0_u8..18), 0..300),
         ) {
             let mut map = Lru::new(capacity);
-            let (mut list, mut clock): (Vec<(u8, u32, u64)>, u64) = (Vec::new(), 0);
+            let mut list: Vec<(u8, u32, bool)> = Vec::new();
             for (number, (call, key)) in calls.into_iter().enumerate() {
                 let number = u32::try_from(number).unwrap();
                 let at = list.iter().position(|entry| entry.0 == key);
-                let mut using = |list: &mut Vec<(u8, u32, u64)>, at: usize| {
-                    let last = at + 1 == list.len();
-                    if !last && clock - list[at].2 >= capacity as u64 / 4 {
-                        clock += 1;
-                        let entry = list.remove(at);
-                        list.push((entry.0, entry.1, clock));
-                    }
-                };
                 match call {
                     0 => {
                         let (value, evicted) = map.get_or_insert(&key, || number);
                         let found = *value;
                         if let Some(at) = at {
                             prop_assert_eq!((found, evicted), (list[at].1, None));
-                            using(&mut list, at);
+                            list[at].2 = true;
                         } else {
-                            let gone = (list.len() == capacity).then(|| list.remove(0));
+                            let gone = (list.len() == capacity).then(|| {
+                                while list[0].2 {
+                                    let entry = list.remove(0);
+                                    list.push((entry.0, entry.1, false));
+                                }
+                                list.remove(0)
+                            });
                             prop_assert_eq!((found, evicted), (number, gone.map(|entry| (entry.0, entry.1))));
-                            clock += 1;
-                            list.push((key, number, clock));
+                            list.push((key, number, false));
                         }
                     }
                     1 => prop_assert_eq!(map.remove(&key), at.map(|at| list.remove(at).1)),
                     2 => {
                         prop_assert_eq!(map.get(&key).copied(), at.map(|at| list[at].1));
                         if let Some(at) = at {
-                            using(&mut list, at);
+                            list[at].2 = true;
                         }
                     }
                     _ => {
@@ -328,9 +324,11 @@ mod tests {
                         map.restore(state);
                     }
                 }
-                let by_age: Vec<_> = map.by_age().map(|(moved, &(key, value))| (key, value, moved)).collect();
+                let by_age: Vec<_> = map.by_age().map(|(used, &(key, value))| (key, value, used)).collect();
                 prop_assert_eq!(&by_age, &list);
-                prop_assert_eq!((map.len(), map.clock), (list.len(), clock));
+                prop_assert_eq!(map.len(), list.len());
+                let all: Vec<_> = map.iter_at().map(|(slot, key, _)| map.at(slot).map(|entry| entry.0) == Some(key)).collect();
+                prop_assert!(all.len() == list.len() && all.iter().all(|found| *found));
             }
         }
     }

@@ -38,12 +38,14 @@ impl Load {
             // Few hosts talk to many others; ports are of a few services and some at random.
             let host = below(hosts);
             let destinations = if host.is_multiple_of(100) { 10_000 } else { 20 };
+            let magnitude = below(20);
+            let ticks = below(2 << magnitude);
             let service = [53, 80, 123, 443, 445, 3389][below(6) as usize];
             Happening {
                 host: Entity::Host(Ipv4Addr::from(0x0a00_0000 + host).into()),
                 time: Timestamp::from_secs(1_700_000_000)
                     .plus(std::time::Duration::from_nanos(nanos.unsigned_abs())),
-                bytes: 40 + (1 << below(20)) + below(1000),
+                bytes: 40 + (1 << magnitude) + below(1000),
                 packets: 1 + below(50),
                 failed: below(10) == 0,
                 destination: below(destinations),
@@ -52,7 +54,7 @@ impl Load {
                 } else {
                     service
                 },
-                duration: f64::from(1 + below(1 << (1 + below(20)))) * 1e-4,
+                duration: f64::from(1 + ticks) * 1e-4,
                 service,
             }
         });

@@ -44,6 +44,10 @@ impl Distinct {
         match &mut self.0 {
             Form::Exact(keys) => {
                 if let Err(at) = keys.binary_search(&key) {
+                    if keys.len() == keys.capacity() {
+                        // Where a fourth key comes, more will.
+                        keys.reserve(keys.len().max(13));
+                    }
                     keys.insert(at, key);
                     self.sketch_if_large();
                 }

@@ -60,6 +60,10 @@ impl Frequencies {
             Form::Exact(keys) => match keys.binary_search_by_key(&key, |entry| entry.0) {
                 Ok(at) => keys[at].1 = keys[at].1.saturating_add(count),
                 Err(at) => {
+                    if keys.len() == keys.capacity() {
+                        // Where a third key comes, more will.
+                        keys.reserve(keys.len().max(6));
+                    }
                     keys.insert(at, (key, count));
                     self.sketch_if_large();
                 }

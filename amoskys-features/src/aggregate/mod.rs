@@ -9,7 +9,7 @@
 //! | [`Moments`] | count, sum, mean, standard deviation, extremes | 48 bytes | exact up to rounding |
 //! | [`Distinct`] | number of distinct keys | ≤ 512 bytes, then 1 KiB | exact up to 64 keys, then 3.3 % (standard error) |
 //! | [`Frequencies`] | entropy, share of the commonest key, distinct keys | ≤ 1 KiB, then 3 KiB | exact up to 64 keys |
-//! | [`Quantiles`] | quantiles | 64 bytes, then 8 a bin, ≤ 4 KiB | 1 % of the value, 2 % or more beyond 256 bins |
+//! | [`Quantiles`] | quantiles | 96 bytes, then 8 a bin, ≤ 4 KiB | 1 % of the value, 2 % or more beyond 256 bins |
 //! | [`Damped`] | sums in which the past counts less | 32 bytes | exact up to rounding |
 //! | [`StartTimes`] | how regularly things happen | ≤ 512 bytes a pane | exact up to 64 times a pane |
 //! | [`Groups`] | distinct members per group, largest group | ≤ 32 groups | small groups beyond 32 are forgotten |
@@ -25,6 +25,7 @@ mod start_times;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::damped::decay;
 pub use self::damped::{Damped, DampedSums};
 pub use self::distinct::Distinct;
 pub use self::frequencies::Frequencies;

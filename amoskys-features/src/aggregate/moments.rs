@@ -37,6 +37,22 @@ impl Moments {
         self.max = if first { value } else { self.max.max(value) };
     }
 
+    /// The same of all numbers plus a constant.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a count of numbers stays far below 2^53"
+    )]
+    pub(crate) fn shifted(mut self, by: f64) -> Self {
+        if self.count > 0 {
+            self.sum += by * self.count as f64;
+            self.mean += by;
+            self.min += by;
+            self.max += by;
+        }
+        self
+    }
+
     /// How many numbers.
     #[must_use]
     pub const fn count(&self) -> u64 {

@@ -27,13 +27,13 @@ const MOST_COLLAPSES: u8 = 18;
 /// than the smallest normal number counts as 0. The logarithm is a cubic polynomial on the bits of the number, so
 /// that every machine makes the same bins.
 ///
-/// Size: 64 bytes with up to four bins, then 8 bytes a bin, at most 4 KiB.
+/// Size: 96 bytes with up to eight bins, then 8 bytes a bin and at most 4 KiB.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Parts")]
 pub struct Quantiles {
     /// Each bin with its count, sorted. Positive keys hold positive numbers, negative ones their mirror images, and
     /// 0 zeros, so that the order of keys is the order of numbers.
-    bins: SmallVec<[(i32, u32); 4]>,
+    bins: SmallVec<[(i32, u32); 8]>,
     count: u64,
     /// How often neighbouring bins were joined.
     collapses: u8,
@@ -41,7 +41,7 @@ pub struct Quantiles {
 
 #[derive(Deserialize)]
 struct Parts {
-    bins: SmallVec<[(i32, u32); 4]>,
+    bins: SmallVec<[(i32, u32); 8]>,
     count: u64,
     collapses: u8,
 }
@@ -85,6 +85,20 @@ impl Quantiles {
             .map_or(f64::NAN, |bin| middle(bin.0, self.collapses))
     }
 
+    /// The share of the numbers below this one, those in its own bin counting half: 0 to 1. NaN if there are none.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
+    pub fn share_below(&self, value: f64) -> f64 {
+        if self.count == 0 || value.is_nan() {
+            return f64::NAN;
+        }
+        let key = collapsed(key_of(value.clamp(f64::MIN, f64::MAX)), self.collapses);
+        let below = self.bins.iter().take_while(|bin| bin.0 < key);
+        let below: u64 = below.map(|bin| u64::from(bin.1)).sum();
+        let level = self.bins.iter().find(|bin| bin.0 == key).map_or(0, |bin| bin.1);
+        ((below as f64 + f64::from(level) / 2.0) / self.count as f64).min(1.0)
+    }
+
     /// How far a quantile may be from the number it stands for, relative to that: 0.01 at first.
     #[must_use]
     pub fn relative_error(&self) -> f64 {
@@ -96,6 +110,10 @@ impl Quantiles {
         match self.bins.binary_search_by_key(&key, |bin| bin.0) {
             Ok(at) => self.bins[at].1 = self.bins[at].1.saturating_add(count),
             Err(at) => {
+                if self.bins.len() == self.bins.capacity() {
+                    // Where a ninth bin is needed, more will be.
+                    self.bins.reserve(self.bins.len().max(8));
+                }
                 self.bins.insert(at, (key, count));
                 while self.bins.len() > BINS {
                     self.collapse();
@@ -107,7 +125,7 @@ impl Quantiles {
     /// Joins neighbouring bins two by two.
     fn collapse(&mut self) {
         self.collapses += 1;
-        let mut joined: SmallVec<[(i32, u32); 4]> = SmallVec::with_capacity(self.bins.len());
+        let mut joined: SmallVec<[(i32, u32); 8]> = SmallVec::with_capacity(self.bins.len());
         for &(key, count) in &self.bins {
             let key = collapsed(key, 1);
             match joined.last_mut() {
@@ -206,26 +224,28 @@ fn middle(key: i32, collapses: u8) -> f64 {
     };
     let (low, high) = (edge(size), edge(size + 1));
     // Written so that it cannot overflow at the largest numbers.
-    let middle = low * (2.0 / (1.0 + low / high));
+    let middle = (low * (2.0 / (1.0 + low / high))).min(f64::MAX);
     if key < 0 { -middle } else { middle }
 }
 
-/// The inverse of [`position`], by bisection: it is asked once for a quantile.
-#[expect(clippy::cast_possible_truncation, reason = "clamped to exponents")]
+/// The inverse of [`position`], by Newton's method: the polynomial is so nearly straight that each step doubles the digits
+/// from the first on.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to exponents"
+)]
 fn value_at(position: f64) -> f64 {
     let exponent = position.floor().clamp(-1022.0, 1023.0);
     let wanted = position - exponent;
-    let (mut low, mut high) = (0.0_f64, 1.0_f64);
-    for _ in 0..52 {
-        let part = 0.5 * (low + high);
-        if cubic(part) < wanted {
-            low = part;
-        } else {
-            high = part;
-        }
+    let mut part = wanted;
+    for _ in 0..5 {
+        let slope = (18.0 / 35.0 * part - 6.0 / 5.0) * part + 10.0 / 7.0;
+        part -= (cubic(part) - wanted) / slope;
     }
     let power = f64::from_bits(((exponent as i64 + 1023) as u64) << 52);
-    (1.0 + low) * power
+    // The last bin reaches beyond the largest number.
+    ((1.0 + part.clamp(0.0, 1.0)) * power).min(f64::MAX)
 }
 
 #[cfg(test)]
@@ -295,6 +315,11 @@ mod tests {
         assert!((of(&[1.0]).relative_error() - 0.01).abs() < 1e-12);
         assert!(Quantiles::default().quantile(0.5).is_nan());
         assert_eq!(of(&[f64::NAN, f64::INFINITY]).count(), 0);
+        assert!((sketch.share_below(5050.0) - 0.5).abs() < 0.02);
+        assert_eq!(
+            (sketch.share_below(-1.0), sketch.share_below(f64::INFINITY)),
+            (0.0, 1.0)
+        );
         // The constant is what its definition says.
         assert!(
             (PER_DOUBLING - 7.0 / (10.0 * GAMMA.ln())).abs() < 1e-9,

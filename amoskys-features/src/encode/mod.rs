@@ -11,11 +11,12 @@
 //! | [`Ordinal`](Encoder::Ordinal) | `f~ordinal`: its place among the fitted categories, from 0 | -1 | NaN |
 //! | [`Cyclic`](Encoder::Cyclic) | `f~sin`, `f~cos`: its place on a circle | — | NaN |
 //!
-//! [`TimeOfWeek`] adds the time of day and week at which a window ends.
+//! [`StreamingEncoder`] learns shares or numbers of categories as they come. [`TimeOfWeek`] adds the time of day and week at which a window ends.
 //!
 //! Features that are not encoded pass through in place.
 
 mod code;
+mod streaming;
 mod time_of_week;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use amoskys_core::{FeatureDef, FeatureSchema, FeatureVector, Outcome, Transform,
 use serde::{Deserialize, Serialize};
 
 use self::code::Code;
+pub use self::streaming::{StreamingCode, StreamingEncoder};
 pub use self::time_of_week::TimeOfWeek;
 use crate::error::{FitError, LoadError};
 use crate::fitted::{self, FittedTransform};

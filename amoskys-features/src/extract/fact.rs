@@ -1,5 +1,7 @@
-use amoskys_core::Timestamp;
-use amoskys_core::event::{ArpRecord, DnsRecord, FlowEnd, FlowKey, FlowRecord};
+use amoskys_core::event::{
+    ArpRecord, DnsRecord, FlowEnd, FlowKey, FlowRecord, Metric, ProcessEvent, SyscallEvent,
+};
+use amoskys_core::{Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What an event adds to what is known: flow records with cumulative counters, taken apart so that nothing is
@@ -44,6 +46,88 @@ pub enum Fact<'a> {
     },
     /// An ARP message.
     Arp(&'a ArpRecord),
+    /// A process started, ended or changed.
+    Process {
+        /// The device it runs on.
+        device: &'a Name,
+        /// What happened.
+        record: &'a ProcessEvent,
+        /// Where it comes from.
+        ancestry: &'a Ancestry,
+    },
+    /// System calls of a process.
+    Syscalls {
+        /// The device it runs on.
+        device: &'a Name,
+        /// The calls.
+        record: &'a SyscallEvent,
+        /// How usual they are.
+        calls: &'a Calls,
+    },
+    /// A measured number.
+    Metric {
+        /// The series it belongs to: device, name and labels.
+        series: &'a Name,
+        /// The number.
+        metric: &'a Metric,
+        /// How it compares with those before.
+        sample: &'a Sample,
+    },
+}
+
+/// Where a process comes from, within the memory of the extractor.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that do not depend on each other"
+)]
+pub struct Ancestry {
+    /// The parent was seen.
+    pub is_parent_known: bool,
+    /// The parent is a command line.
+    pub is_parent_shell: bool,
+    /// Steps to the oldest ancestor that was seen.
+    pub depth: u32,
+    /// Children of the parent so far, this one included; 0 unless it was just created.
+    pub siblings: u64,
+    /// The device had not started this program before.
+    pub is_new_executable: bool,
+    /// The program it was started from had not started it before.
+    pub is_new_pair: bool,
+    /// Its user was another, and is 0 now.
+    pub became_root: bool,
+    /// How long it lived, in seconds, if it has ended and its start is known.
+    pub lifetime: Option<f64>,
+}
+
+/// How usual system calls are for their program, within the memory of the extractor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Calls {
+    /// For each call that follows another of its thread: -log2 of its probability after that one, by what the program
+    /// did before.
+    pub surprises: Vec<f64>,
+    /// Calls that end a sequence of three that the program had not made before.
+    pub new_trigrams: u64,
+}
+
+/// How a measured number compares with those before it in its series.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// When it was measured.
+    pub time: Timestamp,
+    /// The value of a gauge; the increase a second of a counter, if there was a sample before.
+    pub level: Option<f64>,
+    /// The level before.
+    pub before: Option<f64>,
+    /// Seconds since the sample before.
+    pub gap: Option<f64>,
+    /// A counter began again.
+    pub is_reset: bool,
+    /// Distance of the level from the damped mean before it, in damped deviations, at λ = 0.01 a second. `None` if there
+    /// was too little before it, or it never changed.
+    pub fast: Option<f64>,
+    /// The same at λ = 0.001 a second.
+    pub slow: Option<f64>,
 }
 
 /// When something is counted, and which event it rests on.

@@ -57,7 +57,7 @@ impl Catalog for Hosts {
             Fact::Arp(arp) => {
                 (!arp.sender_ip.is_unspecified()).then_some(Entity::Host(IpAddr::V4(arp.sender_ip)))
             }
-            Fact::Dns { .. } => None,
+            _ => None,
         }
     }
 

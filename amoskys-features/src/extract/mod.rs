@@ -10,25 +10,49 @@
 //! | [`Services`] | a server's port | `service.10s`, `service.60s` | flows |
 //! | [`DnsClients`] | a host that asks for names | `dns_client.10s`, `dns_client.60s` | DNS |
 
+mod calls;
 mod catalog;
+mod contents;
 mod dns_clients;
 mod domain;
 mod fact;
+mod flow;
 mod hosts;
+mod image;
 mod network;
 mod pairs;
 mod parts;
+mod process_tracker;
+mod processes;
+mod reference;
 mod seen;
+mod series;
+mod series_tracker;
 mod services;
+mod shapes;
+mod syscalls;
+mod targets;
 mod tracker;
 mod window_set;
 
-pub use self::catalog::{Catalog, Feature, View, schema_of};
+pub use self::catalog::{Catalog, Feature, Kind, Reads, View, schema_of};
+pub use self::contents::{ContentAggregate, Contents};
 pub use self::dns_clients::{DnsAggregate, DnsClients};
 pub use self::domain::{byte_entropy, registered_domain, subdomain};
-pub use self::fact::{AttemptOutcome, Fact, Half, Novelty, Traffic};
+pub use self::fact::{Ancestry, AttemptOutcome, Calls, Fact, Half, Novelty, Sample, Traffic};
+pub use self::flow::{FlowExtractor, flow_features};
 pub use self::hosts::{HostAggregate, Hosts};
+pub use self::image::{
+    AfterImage, AfterImageState, ImageConfig, ImageExtractor, ImageFeature, RATES_HZ, Sighting,
+    image_features,
+};
 pub use self::network::{ExtractConfig, ExtractCounters, NetworkExtractor};
 pub use self::pairs::{PairAggregate, Pairs};
+pub use self::processes::{ProcessAggregate, Processes};
+pub use self::reference::{CatalogReference, FeatureReference, reference};
+pub use self::series::{SeriesAggregate, SeriesCatalog};
 pub use self::services::{ServiceAggregate, Services};
+pub use self::shapes::{ShapeAggregate, Shapes};
+pub use self::syscalls::{SyscallAggregate, Syscalls};
+pub use self::targets::{TargetAggregate, Targets};
 pub use self::tracker::{TrackerConfig, TrackerCounters};

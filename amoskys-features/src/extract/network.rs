@@ -7,12 +7,20 @@ use amoskys_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Reads};
+use super::contents::Contents;
 use super::dns_clients::DnsClients;
 use super::fact::{At, Fact};
 use super::hosts::Hosts;
 use super::pairs::Pairs;
+use super::process_tracker::{ProcessState, ProcessTracker};
+use super::processes::Processes;
+use super::series::SeriesCatalog;
+use super::series_tracker::{SeriesState, SeriesTracker};
 use super::services::Services;
+use super::shapes::Shapes;
+use super::syscalls::Syscalls;
+use super::targets::Targets;
 use super::tracker::{FlowTracker, TrackerConfig, TrackerCounters, TrackerState};
 use super::window_set::{CatalogPlan, Plan, WindowSet};
 use crate::lru::{Lru, LruState};
@@ -47,7 +55,7 @@ impl Default for ExtractConfig {
 }
 
 /// Features of hosts, pairs of hosts, services and DNS clients over windows of event time, from flow, DNS and
-/// ARP events.
+/// ARP events; and, where such catalogs are added, of processes and measurements from theirs.
 ///
 /// Flow records carry counters from the beginning of their flow; each packet is counted once, in the window of
 /// the record that first told of it. Each stream has a clock and windows of its own, so that one sensor's clock
@@ -107,6 +115,9 @@ pub struct ExtractCounters {
 struct Stream {
     clock: StreamClock,
     tracker: FlowTracker,
+    /// Boxed, for most streams tell of none.
+    processes: Option<Box<ProcessTracker>>,
+    series: Option<Box<SeriesTracker>>,
     sets: Vec<Box<dyn WindowSet>>,
     /// The watermark the windows have been closed by.
     closed: Timestamp,
@@ -116,6 +127,8 @@ struct Stream {
 struct StreamState {
     clock: StreamClock,
     tracker: TrackerState,
+    processes: Option<ProcessState>,
+    series: Option<SeriesState>,
     sets: Vec<Vec<u8>>,
     closed: Timestamp,
 }
@@ -156,6 +169,40 @@ impl NetworkExtractor {
             Err(_) => extractor,
         };
         windows.into_iter().fold(Self::new(config), with_all)
+    }
+
+    /// Every catalog of this crate over windows: those of the network over 10 s, 60 s and 300 s, those of processes and
+    /// system calls over 10 s and 60 s, that of measurements over 300 s and 3600 s, each ending six times as often or
+    /// so.
+    #[must_use]
+    pub fn full(config: ExtractConfig) -> Self {
+        let window = |length: u64, slide: u64| {
+            WindowSpec::sliding(Duration::from_secs(length), Duration::from_secs(slide)).ok()
+        };
+        let mut extractor = Self::standard(config);
+        if let Some(long) = window(300, 60) {
+            extractor = extractor
+                .with::<Hosts>(long)
+                .with::<Pairs>(long)
+                .with::<Services>(long)
+                .with::<DnsClients>(long);
+        }
+        for spec in [window(10, 1), window(60, 10), window(300, 60)]
+            .into_iter()
+            .flatten()
+        {
+            extractor = extractor
+                .with::<Targets>(spec)
+                .with::<Shapes>(spec)
+                .with::<Contents>(spec);
+        }
+        for spec in [window(10, 1), window(60, 10)].into_iter().flatten() {
+            extractor = extractor.with::<Processes>(spec).with::<Syscalls>(spec);
+        }
+        for spec in [window(300, 60), window(3600, 600)].into_iter().flatten() {
+            extractor = extractor.with::<SeriesCatalog>(spec);
+        }
+        extractor
     }
 
     /// Adds a catalog over windows of this specification. Adding the same catalog with windows of another length
@@ -203,7 +250,7 @@ impl NetworkExtractor {
     /// What a state must agree about to be continued here.
     fn identity(&self) -> Result<Digest, AnalyzerError> {
         let config = postcard::to_allocvec(&self.config).map_err(unwritten)?;
-        let mut parts = vec![b"network extractor 1".to_vec(), config];
+        let mut parts = vec![b"network extractor 2".to_vec(), config];
         for plan in &self.plans {
             parts.push(plan.schema().digest().0.to_vec());
             parts.push(plan.spec().slide().as_nanos().to_le_bytes().to_vec());
@@ -211,10 +258,25 @@ impl NetworkExtractor {
         Ok(Digest::of_parts(parts.iter().map(Vec::as_slice)))
     }
 
+    /// Whether any catalog needs such events; all need the clock.
+    fn reads(&self, payload: &Payload) -> bool {
+        let reads = match payload {
+            Payload::Punctuation(_) => return true,
+            Payload::Flow(_) | Payload::Dns(_) | Payload::Arp(_) => Reads::Network,
+            Payload::Process(_) => Reads::Processes,
+            Payload::Syscall(_) => Reads::Syscalls,
+            Payload::Metric(_) => Reads::Metrics,
+            _ => return false,
+        };
+        self.plans.iter().any(|plan| plan.reads() == reads)
+    }
+
     fn new_stream(config: &ExtractConfig, plans: &[Box<dyn Plan>]) -> Stream {
         Stream {
             clock: StreamClock::new(config.clock),
             tracker: FlowTracker::new(config.tracker),
+            processes: None,
+            series: None,
             sets: plans.iter().map(|plan| plan.start(config.limits)).collect(),
             closed: Timestamp::MIN,
         }
@@ -223,7 +285,7 @@ impl NetworkExtractor {
 
 impl Extractor for NetworkExtractor {
     fn observe(&mut self, event: &Recorded, features: &mut Vec<FeatureVector>) {
-        if !is_read(&event.event.payload) {
+        if !self.reads(&event.event.payload) {
             return;
         }
         let Self {
@@ -292,12 +354,27 @@ impl Stream {
             Tick::Reset { since } => self.finish(id, features, Some(since)),
         }
         let at = At { time, seq: event.seq };
-        let Self { tracker, sets, .. } = self;
+        let Self {
+            tracker,
+            processes,
+            series,
+            sets,
+            ..
+        } = self;
         let mut tell = |at: At, fact: Fact<'_>| sets.iter_mut().for_each(|set| set.add(at, &fact));
         match &event.event.payload {
             Payload::Flow(record) => tracker.flow(event.event.id, record, at, &mut tell),
             Payload::Dns(record) => tracker.dns(record, at, &mut tell),
             Payload::Arp(record) => tell(at, Fact::Arp(record)),
+            Payload::Process(record) => processes
+                .get_or_insert_with(|| Box::new(ProcessTracker::new()))
+                .process(&event.event, record, at, &mut tell),
+            Payload::Syscall(record) => processes
+                .get_or_insert_with(|| Box::new(ProcessTracker::new()))
+                .syscalls(&event.event, record, at, &mut tell),
+            Payload::Metric(metric) => series
+                .get_or_insert_with(|| Box::new(SeriesTracker::new()))
+                .metric(&event.event, metric, at, &mut tell),
             _ => {}
         }
         self.advance(id, features);
@@ -346,6 +423,8 @@ impl Stream {
         Ok(StreamState {
             clock: self.clock.clone(),
             tracker: self.tracker.state(),
+            processes: self.processes.as_ref().map(|processes| processes.state()),
+            series: self.series.as_ref().map(|series| series.state()),
             sets: self.sets.iter().map(|set| set.save()).collect::<Result<_, _>>()?,
             closed: self.closed,
         })
@@ -363,6 +442,16 @@ impl Stream {
         }
         self.clock = state.clock;
         self.tracker.restore(state.tracker);
+        self.processes = state.processes.map(|state| {
+            let mut processes = Box::new(ProcessTracker::new());
+            processes.restore(state);
+            processes
+        });
+        self.series = state.series.map(|state| {
+            let mut series = Box::new(SeriesTracker::new());
+            series.restore(state);
+            series
+        });
         self.closed = state.closed;
         Ok(())
     }
@@ -376,13 +465,6 @@ impl ExtractCounters {
             windows: self.windows.and(&other.windows),
         }
     }
-}
-
-const fn is_read(payload: &Payload) -> bool {
-    matches!(
-        payload,
-        Payload::Flow(_) | Payload::Dns(_) | Payload::Arp(_) | Payload::Punctuation(_)
-    )
 }
 
 /// Orders vectors of several catalogs, each in order, by the end of their windows. The sort is stable, so that

@@ -41,7 +41,7 @@ impl Catalog for Pairs {
             Fact::Traffic { key, .. } | Fact::Attempt { key, .. } => {
                 Some(Entity::Pair(key.source, key.destination))
             }
-            Fact::Dns { .. } | Fact::Arp(_) => None,
+            _ => None,
         }
     }
 

@@ -192,7 +192,7 @@ impl Volume {
                 "bytes (IP total length) to the openers of flows",
                 |w| count(w.as_ref().backward.bytes),
             ),
-            Feature::new(
+            Feature::<A>::new(
                 "byte_balance",
                 "",
                 "(forward_bytes - backward_bytes) / (forward_bytes + backward_bytes): 1 is all sent, -1 all received; 0 without traffic",
@@ -205,7 +205,8 @@ impl Volume {
                         0.0
                     }
                 },
-            ),
+            )
+            .within(-1.0, 1.0),
             Feature::new(
                 "forward_packet_size",
                 "By",
@@ -425,12 +426,13 @@ pub(super) fn regularity_features<A>() -> Vec<Feature<A>> {
             "median distance of the times between starts from their median, in units of it: near 0 for a clock, 0.5 and above for chance; NaN for fewer than three starts",
             |w| w.regularity.map_or(f64::NAN, |r| r.spread),
         ),
-        Feature::new(
+        Feature::<A>::new(
             "start_gap_skew",
             "",
             "Bowley's skewness of the times between starts, -1 to 1: near 0 for a clock with jitter; NaN for fewer than three starts",
             |w| w.regularity.map_or(f64::NAN, |r| r.skew),
-        ),
+        )
+        .within(-1.0, 1.0),
     ]
 }
 

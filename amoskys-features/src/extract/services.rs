@@ -36,7 +36,7 @@ impl Catalog for Services {
         match fact {
             Fact::Opened { record, .. } | Fact::Closed { record, .. } => Some(service(&record.key)),
             Fact::Traffic { key, .. } | Fact::Attempt { key, .. } => Some(service(key)),
-            Fact::Dns { .. } | Fact::Arp(_) => None,
+            _ => None,
         }
     }
 

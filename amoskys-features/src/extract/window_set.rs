@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amoskys_core::event::{Entity, EventRange};
 use amoskys_core::{AnalyzerError, FeatureSchema, FeatureVector, StreamId, Timestamp};
 
-use super::catalog::{Catalog, Feature, View, schema_of};
+use super::catalog::{Catalog, Feature, Reads, View, schema_of};
 use super::fact::{At, Fact};
 use crate::window::{Closed, KeyedWindows, Limits, WindowCounters, WindowSpec, WindowState};
 
@@ -13,6 +13,7 @@ use crate::window::{Closed, KeyedWindows, Limits, WindowCounters, WindowSpec, Wi
 pub(crate) trait Plan: Send {
     fn schema(&self) -> &Arc<FeatureSchema>;
     fn spec(&self) -> WindowSpec;
+    fn reads(&self) -> Reads;
     fn start(&self, limits: Limits) -> Box<dyn WindowSet>;
 }
 
@@ -50,6 +51,10 @@ impl<C: Catalog> Plan for CatalogPlan<C> {
 
     fn spec(&self) -> WindowSpec {
         self.spec
+    }
+
+    fn reads(&self) -> Reads {
+        C::READS
     }
 
     fn start(&self, limits: Limits) -> Box<dyn WindowSet> {

@@ -203,3 +203,51 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn streaming_scales_come_to_what_fitting_comes_to() {
+    let schema = schema(&["x"]);
+    let values: Vec<f64> = (0..2000).map(|n| f64::from(n * 7919 % 2000) + 100.0).collect();
+    let data: Vec<FeatureVector> = values.iter().map(|&value| vector(&schema, &[value])).collect();
+    for (scale, normalizer, within) in [
+        (StreamingScale::MinMax, Normalizer::MinMax { clip: false }, 1e-9),
+        (StreamingScale::ZScore, Normalizer::ZScore, 0.01),
+        (StreamingScale::Robust, Normalizer::Robust, 0.04),
+        (
+            StreamingScale::Quantile,
+            Normalizer::Quantile {
+                points: 1000,
+                normal: false,
+            },
+            0.03,
+        ),
+        (StreamingScale::SignedLog, Normalizer::SignedLog, 1e-12),
+    ] {
+        let fitted = normalizer.fit(&data).unwrap();
+        let mut streaming = StreamingNormalizer::new(scale, &schema);
+        for value in &values {
+            streaming.transform(&mut vector(&schema, &[*value])).unwrap();
+        }
+        let bytes = streaming.to_bytes().unwrap();
+        let mut again = StreamingNormalizer::from_bytes(&schema, &bytes).unwrap();
+        for value in [100.0, 700.0, 1500.0, 2099.0] {
+            let (mut a, mut b) = (vector(&schema, &[value]), vector(&schema, &[value]));
+            streaming.transform(&mut a).unwrap();
+            again.transform(&mut b).unwrap();
+            assert_eq!(a.values[0].to_bits(), b.values[0].to_bits());
+            let expected = fitted.values(&vector(&schema, &[value]))[0];
+            assert!(
+                (a.values[0] - expected).abs() <= within,
+                "{scale:?} of {value}: {} for {expected}",
+                a.values[0]
+            );
+        }
+        let mut missing = vector(&schema, &[f64::NAN]);
+        streaming.transform(&mut missing).unwrap();
+        assert!(missing.values[0].is_nan());
+        let mut endless = vector(&schema, &[f64::INFINITY]);
+        streaming.transform(&mut endless).unwrap();
+        assert!(scale == StreamingScale::SignedLog || endless.values[0].is_finite());
+        assert!(StreamingNormalizer::from_bytes(&crate::testing::schema(&["y"]), &bytes).is_err());
+    }
+}

@@ -27,8 +27,8 @@ pub(super) struct Panes<A> {
     split: i64,
     /// Sums from a pane to the end of the older part, the last pane's first.
     sums: Vec<Sum<A>>,
-    /// The newer part, as far as it has closed.
-    newer: Option<Sum<A>>,
+    /// The newer part, as far as it has closed. Boxed, because most entities are idle at any time.
+    newer: Option<Box<Sum<A>>>,
     /// The last pane in it.
     summed: i64,
 }
@@ -142,7 +142,7 @@ impl<A: Aggregate> Panes<A> {
         if all > FEW_PANES {
             match &mut self.newer {
                 Some(newer) => newer.append(pane),
-                None => self.newer = Some(Sum::of(pane)),
+                None => self.newer = Some(Box::new(Sum::of(pane))),
             }
             self.summed = index;
         }
@@ -187,7 +187,7 @@ impl<A: Aggregate> Panes<A> {
         };
         let single = self.panes.iter().take_while(covered);
         single.for_each(|pane| append(&pane.aggregate, pane.first, pane.last));
-        for sum in self.sums.last().into_iter().chain(&self.newer) {
+        for sum in self.sums.last().into_iter().chain(self.newer.as_deref()) {
             append(&sum.aggregate, sum.first, sum.last);
         }
         parts
@@ -213,7 +213,7 @@ impl<A: Aggregate> Panes<A> {
             restored.sum_older(all);
             let closed = |pane: &&Pane<A>| (split..=summed).contains(&pane.index);
             let mut newer = restored.panes.iter().filter(closed);
-            restored.newer = newer.next().map(Sum::of);
+            restored.newer = newer.next().map(Sum::of).map(Box::new);
             if let Some(sum) = &mut restored.newer {
                 newer.for_each(|pane| sum.append(pane));
             }
