@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use amoskys_benches::rounds::{is_quick, median, option, print_ratio, print_skip};
 
-use self::meters::{METER, Meter, NfStream, Ours, Softflowd};
+use self::meters::{METER, METER_IN_PARALLEL, Meter, NfStream, Ours, Softflowd};
 use self::repeat::Source;
 
 /// A meter with the file it reads and what came of it.
@@ -49,7 +49,15 @@ impl Entry {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == METER) {
+    let first = arguments.next().unwrap_or_default();
+    if first == METER_IN_PARALLEL {
+        let capture = PathBuf::from(arguments.next().ok_or("which capture?")?);
+        let threads = arguments.next().ok_or("how many threads?")?;
+        let threads = threads.to_str().ok_or("a number")?.parse()?;
+        println!("{}", Ours::meter_in_parallel(&capture, threads)?);
+        return Ok(());
+    }
+    if first == METER {
         let capture = PathBuf::from(arguments.next().ok_or("which capture?")?);
         println!(
             "{}",
@@ -75,7 +83,13 @@ fn compare() -> Result<(), Box<dyn Error>> {
     };
     let large = repeated("large.pcap", packets)?;
 
-    let mut entries = vec![Entry::new(Ours { csv: None }, &large)];
+    let mut entries = vec![Entry::new(
+        Ours {
+            csv: None,
+            threads: 1,
+        },
+        &large,
+    )];
     let mut missing = Vec::new();
     match Softflowd::find() {
         Some(meter) => entries.push(Entry::new(meter, &large)),
@@ -91,9 +105,20 @@ fn compare() -> Result<(), Box<dyn Error>> {
     entries.push(Entry::new(
         Ours {
             csv: Some(scratch.path().join("flows.csv")),
+            threads: 1,
         },
         &large,
     ));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores > 1 {
+        entries.push(Entry::new(
+            Ours {
+                csv: None,
+                threads: 2,
+            },
+            &large,
+        ));
+    }
 
     // One round more than counted: the first warms the page cache.
     for round in 0..=rounds {
@@ -126,6 +151,10 @@ fn compare() -> Result<(), Box<dyn Error>> {
     for peer in &entries[peers] {
         let ratio = entries[0].packets_per_second() / peer.packets_per_second();
         print_ratio(entries[0].meter.name(), peer.meter.name(), ratio);
+    }
+    if let Some(parallel) = entries.last().filter(|_| cores > 1) {
+        let ratio = parallel.packets_per_second() / entries[0].packets_per_second();
+        print_ratio(parallel.meter.name(), entries[0].meter.name(), ratio);
     }
     missing.into_iter().for_each(print_skip);
     Ok(())

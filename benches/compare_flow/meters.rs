@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use amoskys_collectors::capture::CaptureReader;
-use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter};
+use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter, meter_in_parallel};
 use amoskys_core::Timestamp;
 use amoskys_core::event::FlowRecord;
 
@@ -36,21 +36,19 @@ pub(crate) trait Meter {
 pub(crate) struct Ours {
     /// Write the records as CSV to this file; without, they are counted and dropped, as the peers do.
     pub(crate) csv: Option<PathBuf>,
+    /// Meter with so many threads, on as many cores.
+    pub(crate) threads: usize,
 }
 
 /// First argument of the process that meters, which is this program.
 pub(crate) const METER: &str = "--meter";
+/// The same for one that meters with several threads.
+pub(crate) const METER_IN_PARALLEL: &str = "--meter-in-parallel";
 
 impl Ours {
     /// What the process does: meters the file of its second argument, and writes to that of its third.
     pub(crate) fn meter(capture: &Path, csv: Option<&Path>) -> Result<u64, Box<dyn Error>> {
-        // One record for each flow, when it ends.
-        let config = FlowConfig {
-            start_records: false,
-            update_interval: None,
-            ..FlowConfig::default()
-        };
-        let mut meter = FlowMeter::new(config)?;
+        let mut meter = FlowMeter::new(ends_only())?;
         let writer = csv.map(|path| RowWriter::new(BufWriter::new(File::create(path)?), RowFormat::Csv));
         let mut flows = Flows {
             count: 0,
@@ -66,11 +64,34 @@ impl Ours {
         flows.writer.map(RowWriter::into_inner).transpose()?;
         Ok(flows.count)
     }
+
+    /// The same with several threads.
+    pub(crate) fn meter_in_parallel(capture: &Path, threads: usize) -> Result<u64, Box<dyn Error>> {
+        let handlers = (0..threads).map(|_| Flows {
+            count: 0,
+            writer: None,
+            result: Ok(()),
+        });
+        let mut reader = CaptureReader::new(File::open(capture)?)?;
+        let (handlers, _) = meter_in_parallel(&mut reader, &ends_only(), handlers.collect())?;
+        Ok(handlers.iter().map(|flows| flows.count).sum())
+    }
+}
+
+/// One record for each flow, when it ends.
+fn ends_only() -> FlowConfig {
+    FlowConfig {
+        start_records: false,
+        update_interval: None,
+        ..FlowConfig::default()
+    }
 }
 
 impl Meter for Ours {
     fn name(&self) -> &'static str {
-        if self.csv.is_some() {
+        if self.threads > 1 {
+            "flow_2_cores"
+        } else if self.csv.is_some() {
             "flow, as CSV"
         } else {
             "flow"
@@ -78,7 +99,9 @@ impl Meter for Ours {
     }
 
     fn does(&self) -> &'static str {
-        if self.csv.is_some() {
+        if self.threads > 1 {
+            "the same with two threads, on two cores"
+        } else if self.csv.is_some() {
             "all statistics, a row of text for each flow"
         } else {
             "all statistics, a record for each flow"
@@ -86,8 +109,19 @@ impl Meter for Ours {
     }
 
     fn run(&self, capture: &Path) -> Result<Run, Box<dyn Error>> {
-        let mut command = on_one_core(&std::env::current_exe()?);
-        command.arg(METER).arg(capture).args(&self.csv);
+        let program = std::env::current_exe()?;
+        let mut command = if self.threads > 1 {
+            let mut command = Command::new(program);
+            command
+                .arg(METER_IN_PARALLEL)
+                .arg(capture)
+                .arg(self.threads.to_string());
+            command
+        } else {
+            let mut command = on_one_core(&program);
+            command.arg(METER).arg(capture).args(&self.csv);
+            command
+        };
         let started = Instant::now();
         let printed = output_of(&mut command)?;
         let time = started.elapsed();

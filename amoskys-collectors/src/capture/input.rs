@@ -14,6 +14,8 @@ pub(super) struct Input<R> {
     ended: bool,
 }
 
+/// Bytes asked for at a time. They are still in the core's own cache when they are looked at.
+const READ_BYTES: usize = 128 << 10;
 /// Room for two of the largest records, so that most records are found whole.
 const BUFFER_BYTES: usize = 2 * (super::MAX_PACKET_BYTES + 4096);
 
@@ -74,7 +76,8 @@ impl<R: Read> Input<R> {
         self.end -= self.start;
         self.start = 0;
         while self.end < bytes && !self.ended {
-            match self.reader.read(&mut self.buffer[self.end..]) {
+            let most = self.buffer.len().min(self.end + READ_BYTES);
+            match self.reader.read(&mut self.buffer[self.end..most]) {
                 Ok(0) => self.ended = true,
                 Ok(read) => self.end += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

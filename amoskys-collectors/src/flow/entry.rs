@@ -148,53 +148,48 @@ impl Side {
 
 impl Entry {
     /// A place without a flow.
-    pub(super) fn vacant() -> Self {
-        Self {
-            key: Key::default(),
-            timer: Timer::OFF,
-            descending: false,
-            dormant: false,
-            dirty: false,
-            read: super::payloads::NOTHING_READ,
-            counted: 0,
-            sampled: 0,
-            ending: None,
-            first: 0,
-            last: 0,
-            touched: 0,
-            reported: 0,
-            active_since: 0,
-            gaps: Periods::NONE,
-            bulk: BulkRun::NONE,
-            breaks: 0,
-            sides: [Side::NEW, Side::NEW],
-            tcp: TcpTrack::NEW,
-            extra: NONE,
-            learned: NONE,
-            tunnel: NONE,
-            histogram: NONE,
-            gather: NONE,
-            number: 0,
-            interface: 0,
-            sample_directions: 0,
-            sample_gaps: [0; SEQUENCE],
-            sample_lengths: [0; SEQUENCE],
-            macs: [None; 2],
-            vlans: Vlans::default(),
-        }
-    }
+    pub(super) const VACANT: Self = Self {
+        key: Key::NONE,
+        timer: Timer::OFF,
+        descending: false,
+        dormant: false,
+        dirty: false,
+        read: super::payloads::NOTHING_READ,
+        counted: 0,
+        sampled: 0,
+        ending: None,
+        first: 0,
+        last: 0,
+        touched: 0,
+        reported: 0,
+        active_since: 0,
+        gaps: Periods::NONE,
+        bulk: BulkRun::NONE,
+        breaks: 0,
+        sides: [Side::NEW, Side::NEW],
+        tcp: TcpTrack::NEW,
+        extra: NONE,
+        learned: NONE,
+        tunnel: NONE,
+        histogram: NONE,
+        gather: NONE,
+        number: 0,
+        interface: 0,
+        sample_directions: 0,
+        sample_gaps: [0; SEQUENCE],
+        sample_lengths: [0; SEQUENCE],
+        macs: [None; 2],
+        vlans: Vlans::UNTAGGED,
+    };
 
     /// Begins a flow here.
     pub(super) fn begin(&mut self, number: u64, key: Key, descending: bool, time: i64) {
-        *self = Self {
-            key,
-            descending,
-            number,
-            first: time,
-            last: time,
-            active_since: time,
-            ..Self::vacant()
-        };
+        // As a whole from where it lies, not put together elsewhere first.
+        *self = Self::VACANT;
+        self.key = key;
+        self.descending = descending;
+        self.number = number;
+        (self.first, self.last, self.active_since) = (time, time, time);
     }
 
     /// Ends the flow here.
@@ -218,7 +213,7 @@ impl Entry {
             touched: self.touched,
             number: self.number,
             tcp: self.tcp.suspended(),
-            ..Self::vacant()
+            ..Self::VACANT
         };
     }
 

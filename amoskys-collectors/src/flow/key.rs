@@ -16,19 +16,42 @@ pub(super) struct Key {
 }
 
 impl Key {
+    pub(super) const NONE: Self = Self {
+        addresses: [0; 4],
+        rest: 0,
+    };
+
     /// The key of a packet, and whether the packet goes from the high end to the low one.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the halves of an address")]
     pub(super) fn of(packet: &IpPacket<'_>) -> (Self, bool) {
         let [source_port, destination_port] = packet.ports;
-        let descending = (packet.source, source_port) > (packet.destination, destination_port);
+        // By halves: loads of all 16 bytes would wait for the two stores of 8 that wrote them.
+        let halves = |address: u128| [(address >> 64) as u64, address as u64];
+        let [source_1, source_0] = halves(packet.source);
+        let [destination_1, destination_0] = halves(packet.destination);
+        let descending = source_1
+            .cmp(&destination_1)
+            .then(source_0.cmp(&destination_0))
+            .then(source_port.cmp(&destination_port))
+            .is_gt();
         let (low, high, low_port, high_port) = if descending {
-            (packet.destination, packet.source, destination_port, source_port)
+            (
+                [destination_1, destination_0],
+                [source_1, source_0],
+                destination_port,
+                source_port,
+            )
         } else {
-            (packet.source, packet.destination, source_port, destination_port)
+            (
+                [source_1, source_0],
+                [destination_1, destination_0],
+                source_port,
+                destination_port,
+            )
         };
         let key = Self {
-            addresses: [(low >> 64) as u64, low as u64, (high >> 64) as u64, high as u64],
+            addresses: [low[0], low[1], high[0], high[1]],
             rest: u64::from(low_port) << 32
                 | u64::from(high_port) << 16
                 | u64::from(packet.protocol) << 8

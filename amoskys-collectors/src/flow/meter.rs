@@ -15,7 +15,7 @@ use super::wheel::Tick;
 use crate::capture::Packet;
 use crate::packet::dns::DnsDecoder;
 use crate::packet::tunnel::{Tunnel, innermost};
-use crate::packet::{Decoded, IpPacket, Transport, decode};
+use crate::packet::{IpPacket, Transport, decode_into};
 
 /// Receives what a [`FlowMeter`] finds. Records are lent; clone what is to be kept.
 ///
@@ -201,8 +201,9 @@ impl FlowMeter {
     #[inline]
     fn meter(&mut self, packet: &Packet<'_>, time: i64, handler: &mut impl FlowHandler) {
         self.follow_clock(handler);
-        match decode(packet) {
-            Decoded::Ip(mut ip) => {
+        let mut ip = IpPacket::NONE;
+        match decode_into(packet, &mut ip) {
+            Ok(None) => {
                 if ip.fragment && self.limits.follow_fragments {
                     self.fragments.follow(&mut ip, time);
                 }
@@ -213,11 +214,11 @@ impl FlowMeter {
                     self.count_inside(packet, &ip, time, handler);
                 }
             }
-            Decoded::Arp(record) => {
+            Ok(Some(record)) => {
                 self.stats.arp += 1;
                 handler.arp(Timestamp::from_nanos(time), &record);
             }
-            Decoded::Skipped(reason) => self.stats.skip(reason),
+            Err(reason) => self.stats.skip(reason),
         }
     }
 

@@ -92,12 +92,15 @@ fn summary(count: u64, sum: u64, min: u64, max: u64, squares: u128) -> Summary {
         return Summary::default();
     }
     // In whole numbers, so that two large terms that are nearly equal leave the right difference.
-    let mean_square = u128::from(sum) * u128::from(sum) / u128::from(count);
-    let deviations = squares.saturating_sub(mean_square);
+    let square = u128::from(sum) * u128::from(sum);
+    let count_128 = u128::from(count);
+    let (mean_square, rest) = (square / count_128, square % count_128);
     let std_dev = if count < 2 {
         0.0
     } else {
-        (deviations as f64 / (count - 1) as f64).sqrt()
+        // What the division leaves over counts: it is half of everything for two lengths that differ by one.
+        let deviations = squares.saturating_sub(mean_square) as f64 - rest as f64 / count as f64;
+        (deviations.max(0.0) / (count - 1) as f64).sqrt()
     };
     Summary {
         count,
@@ -122,6 +125,14 @@ mod tests {
         let summary = lengths.summary(8);
         assert_eq!((summary.min, summary.max, summary.sum), (2, 9, 40));
         assert!((summary.std_dev - (32.0_f64 / 7.0).sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_a_division_leaves_over_counts() {
+        let mut lengths = Lengths::NONE;
+        lengths.add(100);
+        lengths.add(101);
+        assert!((lengths.summary(2).std_dev - 0.5_f64.sqrt()).abs() < 1e-12);
     }
 
     #[test]

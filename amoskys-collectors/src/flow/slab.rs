@@ -36,7 +36,7 @@ impl Slab {
         }
         let index = self.used;
         if index as usize == self.chunks.len() * CHUNK {
-            self.chunks.push((0..CHUNK).map(|_| Entry::vacant()).collect());
+            self.chunks.push((0..CHUNK).map(|_| Entry::VACANT).collect());
             // So that giving places back never allocates.
             self.free.reserve(self.chunks.len() * CHUNK - self.free.len());
         }

@@ -8,7 +8,8 @@ use super::{be16, be32};
 
 /// Questions and addresses kept of one message.
 const MAX_KEPT: usize = 16;
-/// A name has at most 255 bytes (RFC 1035 section 2.3.4).
+/// Longest label of a name, and longest name (RFC 1035 section 2.3.4).
+const MAX_LABEL_BYTES: usize = 63;
 const MAX_NAME_BYTES: usize = 255;
 const HEADER_BYTES: usize = 12;
 /// Real names follow a handful; a message full of pointers could make us follow thousands.
@@ -174,16 +175,24 @@ fn read_name(bytes: &[u8], mut at: usize, name: &mut String) -> Option<()> {
 }
 
 fn push_label(label: &[u8], name: &mut String) {
-    for &byte in label {
-        match byte {
-            b'.' | b'\\' => name.extend(['\\', char::from(byte)]),
-            0x21..=0x7e => name.push(char::from(byte)),
-            _ => {
-                let digit = |unit: u8| char::from(b'0' + byte / unit % 10);
-                name.extend(['\\', digit(100), digit(10), digit(1)]);
-            }
+    // Put together elsewhere: each push to a string is a check of its own.
+    let mut text = [0; 4 * MAX_LABEL_BYTES + 4];
+    let mut length = 0;
+    for byte in label.iter().take(MAX_LABEL_BYTES) {
+        let digit = |unit: u8| b'0' + byte / unit % 10;
+        let (escaped, size) = match byte {
+            b'.' | b'\\' => ([b'\\', *byte, 0, 0], 2),
+            0x21..=0x7e => ([*byte, 0, 0, 0], 1),
+            _ => ([b'\\', digit(100), digit(10), digit(1)], 4),
+        };
+        // All four, of which the next byte overwrites what is too much.
+        if let Some(place) = text.get_mut(length..length + 4) {
+            place.copy_from_slice(&escaped);
         }
+        length += size;
     }
+    // It is ASCII.
+    name.push_str(std::str::from_utf8(&text[..length]).unwrap_or_default());
 }
 
 #[cfg(test)]

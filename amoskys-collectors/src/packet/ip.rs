@@ -1,4 +1,4 @@
-use super::{IpPacket, Link, SkipReason, TcpHeader, Transport, be16, be32};
+use super::{IpPacket, SkipReason, TcpHeader, Transport, be16, be32};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -31,19 +31,19 @@ pub(super) fn decode<'a>(
     bytes: &'a [u8],
     expected: Option<u8>,
     wire_rest: u32,
-    link: Link<'a>,
-) -> Result<IpPacket<'a>, SkipReason> {
+    out: &mut IpPacket<'a>,
+) -> Result<(), SkipReason> {
     let version = bytes.first().ok_or(SkipReason::Truncated)? >> 4;
     match version {
         _ if expected.is_some_and(|expected| expected != version) => Err(SkipReason::BadIpHeader),
-        4 => decode_v4(bytes, wire_rest, link),
-        6 => decode_v6(bytes, wire_rest, link),
+        4 => decode_v4(bytes, wire_rest, out),
+        6 => decode_v6(bytes, wire_rest, out),
         _ => Err(SkipReason::BadIpHeader),
     }
 }
 
 #[inline]
-fn decode_v4<'a>(bytes: &'a [u8], wire_rest: u32, link: Link<'a>) -> Result<IpPacket<'a>, SkipReason> {
+fn decode_v4<'a>(bytes: &'a [u8], wire_rest: u32, out: &mut IpPacket<'a>) -> Result<(), SkipReason> {
     let head: &[u8; 20] = bytes.first_chunk().ok_or(SkipReason::Truncated)?;
     let header_length = usize::from(head[0] & 0x0f) * 4;
     // A length of 0 means a segment larger than the field can say, captured before the network card cut it.
@@ -70,10 +70,11 @@ fn decode_v4<'a>(bytes: &'a [u8], wire_rest: u32, link: Link<'a>) -> Result<IpPa
     };
     let source = u128::from(u32::from_be_bytes([head[12], head[13], head[14], head[15]]));
     let destination = u128::from(u32::from_be_bytes([head[16], head[17], head[18], head[19]]));
-    Ok(transport(4, [source, destination], head[8], length, &inner, link))
+    transport(4, [source, destination], head[8], length, &inner, out);
+    Ok(())
 }
 
-fn decode_v6<'a>(bytes: &'a [u8], wire_rest: u32, link: Link<'a>) -> Result<IpPacket<'a>, SkipReason> {
+fn decode_v6<'a>(bytes: &'a [u8], wire_rest: u32, out: &mut IpPacket<'a>) -> Result<(), SkipReason> {
     let head: &[u8; 40] = bytes.first_chunk().ok_or(SkipReason::Truncated)?;
     let mut length = 40 + u32::from(u16::from_be_bytes([head[4], head[5]]));
     // As above; but a payload of 0 may also be true, with a few bytes of link padding behind it.
@@ -84,14 +85,8 @@ fn decode_v6<'a>(bytes: &'a [u8], wire_rest: u32, link: Link<'a>) -> Result<IpPa
     let inner = skip_extensions(head[6], bytes.get(40..end).unwrap_or_default());
     let (source, destination) = head[8..].split_at(16);
     let bits = |half: &[u8]| u128::from_be_bytes(half.try_into().unwrap_or_default());
-    Ok(transport(
-        6,
-        [bits(source), bits(destination)],
-        head[7],
-        length,
-        &inner,
-        link,
-    ))
+    transport(6, [bits(source), bits(destination)], head[7], length, &inner, out);
+    Ok(())
 }
 
 fn skip_extensions(first: u8, bytes: &[u8]) -> Inner<'_> {
@@ -139,11 +134,11 @@ fn transport<'a>(
     ttl: u8,
     length: u32,
     inner: &Inner<'a>,
-    link: Link<'a>,
-) -> IpPacket<'a> {
+    out: &mut IpPacket<'a>,
+) {
     let bytes = inner.bytes;
     let mut ports = [0, 0];
-    let mut transport = Transport::Other;
+    out.transport = Transport::Other;
     let mut skip = 0;
     if !inner.later_fragment {
         match inner.protocol {
@@ -151,17 +146,17 @@ fn transport<'a>(
                 ports = read_ports(bytes);
                 skip = 20;
                 if let Some((header, header_length)) = TcpHeader::decode(bytes) {
-                    transport = Transport::Tcp(header);
+                    out.transport = Transport::Tcp(header);
                     skip = header_length;
                 }
             }
             UDP => {
                 ports = read_ports(bytes);
-                transport = Transport::Udp;
+                out.transport = Transport::Udp;
                 skip = 8;
             }
             ICMP | ICMPV6 => {
-                transport = Transport::Icmp {
+                out.transport = Transport::Icmp {
                     kind: bytes.first().copied().unwrap_or_default(),
                     code: bytes.get(1).copied().unwrap_or_default(),
                     echo: be32(bytes, 4).unwrap_or_default(),
@@ -180,23 +175,19 @@ fn transport<'a>(
         }
     }
     let header_length = (inner.header_length + skip as u32).min(length);
-    IpPacket {
-        source,
-        destination,
-        ports,
-        version,
-        protocol: inner.protocol,
-        ttl,
-        fragment: inner.fragment,
-        later_fragment: inner.later_fragment,
-        fragment_id: inner.fragment_id,
-        length,
-        header_length,
-        payload_length: length - header_length,
-        payload: bytes.get(skip..).unwrap_or_default(),
-        transport,
-        link,
-    }
+    out.source = source;
+    out.destination = destination;
+    out.ports = ports;
+    out.version = version;
+    out.protocol = inner.protocol;
+    out.ttl = ttl;
+    out.fragment = inner.fragment;
+    out.later_fragment = inner.later_fragment;
+    out.fragment_id = inner.fragment_id;
+    out.length = length;
+    out.header_length = header_length;
+    out.payload_length = length - header_length;
+    out.payload = bytes.get(skip..).unwrap_or_default();
 }
 
 #[inline]

@@ -9,8 +9,6 @@ pub(super) enum Network<'a> {
     Arp(&'a [u8]),
 }
 
-type Found<'a> = Result<(Link<'a>, Network<'a>), SkipReason>;
-
 /// Headers within headers: no link nests deeper than a few.
 const MAX_LAYERS: usize = 24;
 
@@ -34,17 +32,24 @@ enum Next {
     Link(LinkType),
 }
 
-/// Finds what the link carries.
+/// Finds what the link carries, and writes what it says itself to `link`.
 #[inline]
-pub(super) fn decode(link_type: LinkType, bytes: &[u8]) -> Found<'_> {
+pub(super) fn decode<'a>(
+    link_type: LinkType,
+    bytes: &'a [u8],
+    link: &mut Link<'a>,
+) -> Result<Network<'a>, SkipReason> {
     // Nearly all packets there are.
     if link_type == LinkType::ETHERNET
         && let Some(head) = bytes.first_chunk::<14>()
         && let Some(version) = ip_version(u16::from_be_bytes([head[12], head[13]]))
     {
-        return Ok((ethernet_link(head), Network::Ip(&bytes[14..], Some(version))));
+        (link.destination, link.source) = (head.first_chunk(), head[6..].first_chunk());
+        link.vlans = Vlans::UNTAGGED;
+        return Ok(Network::Ip(&bytes[14..], Some(version)));
     }
-    walk(Next::Link(link_type), bytes)
+    *link = Link::default();
+    walk(Next::Link(link_type), bytes, link)
 }
 
 #[inline]
@@ -56,16 +61,6 @@ fn ip_version(ether_type: u16) -> Option<u8> {
     }
 }
 
-#[inline]
-fn ethernet_link(head: &[u8; 14]) -> Link<'_> {
-    let [destination, source] = [head.first_chunk(), head[6..].first_chunk()];
-    Link {
-        source,
-        destination,
-        vlans: Vlans::default(),
-    }
-}
-
 /// The address at a place, if it is there.
 fn address(bytes: &[u8], at: usize) -> Option<&[u8; 6]> {
     bytes.get(at..)?.first_chunk()
@@ -73,24 +68,21 @@ fn address(bytes: &[u8], at: usize) -> Option<&[u8; 6]> {
 
 /// What a tunnel carries as Ethernet frames. `None` if it is neither IP nor ARP.
 pub(super) fn carried_ethernet(bytes: &[u8]) -> Option<Network<'_>> {
-    walk(Next::Ethernet, bytes).ok().map(|(_, network)| network)
+    walk(Next::Ethernet, bytes, &mut Link::default()).ok()
 }
 
 /// What a tunnel carries, by its EtherType.
 pub(super) fn carried(kind: u16, bytes: &[u8]) -> Option<Network<'_>> {
-    walk(Next::EtherType(kind), bytes)
-        .ok()
-        .map(|(_, network)| network)
+    walk(Next::EtherType(kind), bytes, &mut Link::default()).ok()
 }
 
-fn walk(mut next: Next, mut bytes: &[u8]) -> Found<'_> {
-    let mut link = Link::default();
+fn walk<'a>(mut next: Next, mut bytes: &'a [u8], link: &mut Link<'a>) -> Result<Network<'a>, SkipReason> {
     for _ in 0..MAX_LAYERS {
         match next {
-            Next::Ip => return Ok((link, Network::Ip(bytes, None))),
-            Next::EtherType(kind @ (IPV4 | IPV6)) => return Ok((link, Network::Ip(bytes, ip_version(kind)))),
-            Next::EtherType(ARP) => return Ok((link, Network::Arp(bytes))),
-            _ => (next, bytes) = step(next, bytes, &mut link)?,
+            Next::Ip => return Ok(Network::Ip(bytes, None)),
+            Next::EtherType(kind @ (IPV4 | IPV6)) => return Ok(Network::Ip(bytes, ip_version(kind))),
+            Next::EtherType(ARP) => return Ok(Network::Arp(bytes)),
+            _ => (next, bytes) = step(next, bytes, link)?,
         }
     }
     Err(SkipReason::NonIp)
@@ -120,8 +112,7 @@ fn be16_or_cut(bytes: &[u8], at: usize) -> Result<u16, SkipReason> {
 
 fn ethernet<'a>(bytes: &'a [u8], link: &mut Link<'a>) -> Result<(Next, &'a [u8]), SkipReason> {
     let head = bytes.first_chunk::<14>().ok_or(SkipReason::Truncated)?;
-    let addresses = ethernet_link(head);
-    (link.source, link.destination) = (addresses.source, addresses.destination);
+    (link.destination, link.source) = (head.first_chunk(), head[6..].first_chunk());
     Ok((
         ether_type_or_length(u16::from_be_bytes([head[12], head[13]])),
         &bytes[14..],

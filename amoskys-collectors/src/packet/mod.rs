@@ -103,6 +103,29 @@ pub struct IpPacket<'a> {
 }
 
 impl IpPacket<'_> {
+    /// A place for a packet.
+    pub(crate) const NONE: Self = Self {
+        source: 0,
+        destination: 0,
+        ports: [0, 0],
+        version: 0,
+        protocol: 0,
+        ttl: 0,
+        fragment: false,
+        later_fragment: false,
+        fragment_id: 0,
+        length: 0,
+        header_length: 0,
+        payload_length: 0,
+        payload: &[],
+        transport: Transport::Other,
+        link: Link {
+            source: None,
+            destination: None,
+            vlans: Vlans::UNTAGGED,
+        },
+    };
+
     /// The sender's address.
     #[must_use]
     pub fn source(&self) -> IpAddr {
@@ -211,6 +234,11 @@ impl Vlans {
     /// No VLAN id: real ones have 12 bits.
     const NONE: u16 = u16::MAX;
 
+    pub(crate) const UNTAGGED: Self = Self {
+        outer: Self::NONE,
+        inner: Self::NONE,
+    };
+
     pub(crate) fn outer(self) -> Option<u16> {
         (self.outer != Self::NONE).then_some(self.outer)
     }
@@ -236,10 +264,7 @@ impl Vlans {
 
 impl Default for Vlans {
     fn default() -> Self {
-        Self {
-            outer: Self::NONE,
-            inner: Self::NONE,
-        }
+        Self::UNTAGGED
     }
 }
 
@@ -247,23 +272,35 @@ impl Default for Vlans {
 #[inline]
 #[must_use]
 pub fn decode<'a>(packet: &Packet<'a>) -> Decoded<'a> {
-    let (mut link, network) = match link::decode(packet.link, packet.data) {
-        Ok(found) => found,
-        Err(reason) => return Decoded::Skipped(reason),
-    };
-    if let Some(id) = packet.stripped_vlan {
-        link.vlans.push_outer(id);
+    let mut ip = IpPacket::NONE;
+    match decode_into(packet, &mut ip) {
+        Ok(None) => Decoded::Ip(ip),
+        Ok(Some(record)) => Decoded::Arp(record),
+        Err(reason) => Decoded::Skipped(reason),
     }
-    let decoded = match network {
+}
+
+/// The same, into the place of an IP packet, unless it is an ARP message: what is known of a packet is too much to be
+/// handed from function to function without cost.
+#[inline]
+pub(crate) fn decode_into<'a>(
+    packet: &Packet<'a>,
+    ip: &mut IpPacket<'a>,
+) -> Result<Option<ArpRecord>, SkipReason> {
+    let network = link::decode(packet.link, packet.data, &mut ip.link)?;
+    if let Some(id) = packet.stripped_vlan {
+        ip.link.vlans.push_outer(id);
+    }
+    match network {
         link::Network::Ip(bytes, version) => {
             // Bytes on the wire from here on, should the header not say.
             let before = (packet.data.len() - bytes.len()) as u64;
             let rest = u64::from(packet.wire_len).saturating_sub(before);
-            ip::decode(bytes, version, u32::try_from(rest).unwrap_or(u32::MAX), link).map(Decoded::Ip)
+            ip::decode(bytes, version, u32::try_from(rest).unwrap_or(u32::MAX), ip)?;
+            Ok(None)
         }
-        link::Network::Arp(bytes) => arp::decode(bytes, link).map(Decoded::Arp),
-    };
-    decoded.unwrap_or_else(Decoded::Skipped)
+        link::Network::Arp(bytes) => arp::decode(bytes, ip.link).map(Some),
+    }
 }
 
 /// A byte of a name that others chose, fit to be shown.

@@ -47,40 +47,46 @@ impl TcpHeader {
         if length < 20 {
             return None;
         }
-        let mut header = Self {
+        let flags = head[13];
+        let (mss, window_scale) = if flags & flags::SYN == 0 {
+            (0, Self::NO_SCALE)
+        } else {
+            read_options(bytes.get(20..length).or(bytes.get(20..)).unwrap_or_default())
+        };
+        let header = Self {
             seq: word(4),
             ack: word(8),
-            flags: head[13],
+            flags,
             window: u16::from_be_bytes([head[14], head[15]]),
-            mss: 0,
-            window_scale: Self::NO_SCALE,
+            mss,
+            window_scale,
         };
-        if header.flags & flags::SYN != 0 {
-            header.read_options(bytes.get(20..length).or(bytes.get(20..)).unwrap_or_default());
-        }
         Some((header, length))
     }
+}
 
-    fn read_options(&mut self, mut options: &[u8]) {
-        while let [kind, rest @ ..] = options {
-            options = match *kind {
-                0 => return,
-                1 => rest,
-                _ => {
-                    let Some(&length) = rest.first() else { return };
-                    let Some(option) = options.get(2..usize::from(length)) else {
-                        return;
-                    };
-                    match (*kind, option) {
-                        (2, [high, low]) => self.mss = u16::from_be_bytes([*high, *low]),
-                        (3, [shift]) => self.window_scale = *shift,
-                        _ => {}
-                    }
-                    &options[usize::from(length)..]
+/// Maximum segment size and window scale.
+fn read_options(mut options: &[u8]) -> (u16, u8) {
+    let (mut mss, mut window_scale) = (0, TcpHeader::NO_SCALE);
+    while let [kind, rest @ ..] = options {
+        options = match *kind {
+            0 => break,
+            1 => rest,
+            _ => {
+                let Some(&length) = rest.first() else { break };
+                let Some(option) = options.get(2..usize::from(length)) else {
+                    break;
+                };
+                match (*kind, option) {
+                    (2, [high, low]) => mss = u16::from_be_bytes([*high, *low]),
+                    (3, [shift]) => window_scale = *shift,
+                    _ => {}
                 }
-            };
-        }
+                &options[usize::from(length)..]
+            }
+        };
     }
+    (mss, window_scale)
 }
 
 #[cfg(test)]

@@ -87,7 +87,11 @@ fn unwrap<'a>(outer: &IpPacket<'a>) -> Option<(IpPacket<'a>, Tunnel)> {
     };
     let before = bytes.len() - packet.len();
     let rest = outer.payload_length.saturating_sub(u32::try_from(before).ok()?);
-    let inner = ip::decode(packet, version, rest, outer.link).ok()?;
+    let mut inner = IpPacket {
+        link: outer.link,
+        ..IpPacket::NONE
+    };
+    ip::decode(packet, version, rest, &mut inner).ok()?;
     let tunnel = Tunnel {
         kind,
         id,
