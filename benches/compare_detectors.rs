@@ -6,10 +6,11 @@
 //! whatever else the machine does only adds to it; the ratio of a detector is the geometric mean over the tables.
 //!
 //! ```text
-//! cargo bench -p amoskys-benches --bench compare_detectors -- [--quick] [--python PROGRAM] [--rounds N]
+//! cargo bench -p amoskys-benches --bench compare_detectors -- [--quick] [--python PROGRAM] [--rounds N] [--only DETECTOR,..]
 //! ```
 //!
-//! The tables are the sets of 2,000 rows or more below `$AMOSKYS_DATA/adbench`; without it, random ones of such shapes. `PROGRAM` is
+//! The tables are the sets of 2,000 rows or more below `$AMOSKYS_DATA/adbench`, and for boosting, with labels, those below
+//! `$AMOSKYS_DATA/ids` too; without it, random ones of such shapes. `PROGRAM` is
 //! `python3` unless said: that of a virtual environment with `scikit-learn` and `pyod` will do.
 
 #[path = "compare_detectors/peer.rs"]
@@ -21,15 +22,18 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Instant;
 
-use amoskys_analysis::detectors::{Copod, Ecod, FitScore, Hbos, Knn, Lof, Pca};
+use amoskys_analysis::boost::BoostedTrees;
+use amoskys_analysis::detectors::{Copod, Detector as _, Ecod, FitScore, Hbos, Knn, Lof, Pca};
 use amoskys_analysis::iforest::{IsolationForest, Rows};
 use amoskys_benches::rounds::{is_quick, option, print_ratio, print_skip};
+use linfa::DatasetBase;
+use linfa::traits::Fit as _;
 use ndarray::Array2;
 
 use self::peer::Python;
 use self::table::Table;
 
-type Fit = fn(&Array2<f64>) -> Result<f64, Box<dyn Error>>;
+type Fit = fn(&Table) -> Result<f64, Box<dyn Error>>;
 
 /// A detector, what the peer is called, and the peer's name in the ratio.
 struct Pair {
@@ -38,11 +42,12 @@ struct Pair {
     fit: Fit,
 }
 
-const PAIRS: [Pair; 7] = [
+const PAIRS: [Pair; 8] = [
     Pair {
         ours: "iforest",
         peer: "sklearn",
-        fit: |rows| {
+        fit: |table| {
+            let rows = &table.rows;
             let values = Rows::new(rows.as_slice().unwrap_or_default(), rows.ncols())?;
             let forest = IsolationForest::params().validate()?.fit_rows(values)?;
             Ok(forest.score(values)?.iter().sum())
@@ -51,34 +56,46 @@ const PAIRS: [Pair; 7] = [
     Pair {
         ours: "hbos",
         peer: "pyod",
-        fit: |rows| sum(&Hbos::params(), rows),
+        fit: |table| sum(&Hbos::params(), &table.rows),
     },
     Pair {
         ours: "ecod",
         peer: "pyod",
-        fit: |rows| sum(&Ecod::params(), rows),
+        fit: |table| sum(&Ecod::params(), &table.rows),
     },
     Pair {
         ours: "copod",
         peer: "pyod",
-        fit: |rows| sum(&Copod::params(), rows),
+        fit: |table| sum(&Copod::params(), &table.rows),
     },
     Pair {
         ours: "knn",
         peer: "pyod",
-        fit: |rows| sum(&Knn::params(), rows),
+        fit: |table| sum(&Knn::params(), &table.rows),
     },
     Pair {
         ours: "lof",
         peer: "pyod",
-        fit: |rows| sum(&Lof::params(), rows),
+        fit: |table| sum(&Lof::params(), &table.rows),
     },
     Pair {
         ours: "pca",
         peer: "pyod",
-        fit: |rows| sum(&Pca::params(), rows),
+        fit: |table| sum(&Pca::params(), &table.rows),
+    },
+    Pair {
+        ours: BOOSTING,
+        peer: "sklearn",
+        fit: |table| {
+            let dataset = DatasetBase::new(table.rows.view(), table.labels.view());
+            let model = BoostedTrees::params().fit(&dataset)?;
+            Ok(model.score(table.rows.view())?.sum())
+        },
     },
 ];
+
+/// The one that learns from labels.
+const BOOSTING: &str = "boosting";
 
 /// Fits and scores; the sum keeps the scores from being left out.
 fn sum(params: &impl FitScore, rows: &Array2<f64>) -> Result<f64, Box<dyn Error>> {
@@ -88,6 +105,8 @@ fn sum(params: &impl FitScore, rows: &Array2<f64>) -> Result<f64, Box<dyn Error>
 fn main() -> Result<(), Box<dyn Error>> {
     let rounds = if is_quick() { 2 } else { 5 };
     let rounds = option("--rounds").map_or(Ok(rounds), |number| number.parse())?;
+    let only = option("--only").unwrap_or_default();
+    let only: Vec<&str> = only.split(',').filter(|name| !name.is_empty()).collect();
     peer::stay_on_one_core()?;
     let python = option("--python").unwrap_or_else(|| "python3".to_owned());
     let Some(mut python) = Python::start(&python)? else {
@@ -104,22 +123,26 @@ fn main() -> Result<(), Box<dyn Error>> {
         "table", "rows", "cols", "detector", "ours s", "peer s", "ratio"
     );
     for table in table::tables(most_rows)? {
-        let Table { name, rows } = table;
+        let name = &table.name;
         let file = scratch.path().join("rows.f64");
-        python.load(&rows, &file)?;
+        python.load(&table, &file)?;
+        let only = |ours: &str| only.is_empty() || only.contains(&ours);
         for pair in &PAIRS {
+            if (table.is_supervised && pair.ours != BOOSTING) || !only(pair.ours) {
+                continue;
+            }
             let (mut ours, mut theirs) = (f64::INFINITY, f64::INFINITY);
             for _ in 0..rounds {
                 let start = Instant::now();
-                std::hint::black_box((pair.fit)(&rows)?);
+                std::hint::black_box((pair.fit)(&table)?);
                 ours = ours.min(start.elapsed().as_secs_f64());
                 theirs = theirs.min(python.fit(pair.ours)?);
             }
             let ratio = theirs / ours;
             println!(
                 "{name:<22} {:>8} {:>5}  {:<8} {ours:>12.5} {theirs:>12.5} {ratio:>8.2}",
-                rows.nrows(),
-                rows.ncols(),
+                table.rows.nrows(),
+                table.rows.ncols(),
                 pair.ours
             );
             logs.entry(pair.ours).or_default().push(ratio.ln());

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example evaluate -- adbench --data DIR [--format table|csv|json]
-//! cargo run --release --example evaluate -- ids --data DIR
+//! cargo run --release --example evaluate -- ids --data DIR [--open-set] [--report FILE.html]
 //! cargo run --release --example evaluate -- ids --train FILE --test FILE
 //! cargo run --release --example evaluate -- graph --data DIR|FILE
 //! cargo run --release --example evaluate -- adfa-ld --data DIR [--train FILE]
@@ -24,15 +24,19 @@ mod ids;
 mod nab;
 #[path = "evaluate/output.rs"]
 mod output;
+#[path = "evaluate/report.rs"]
+mod report;
 #[path = "evaluate/table.rs"]
 mod table;
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use self::output::Format;
+use self::report::Report;
 
 /// Scores detectors on labelled data, by fixed protocols.
 #[derive(Parser)]
@@ -43,6 +47,9 @@ struct Options {
     /// How results are printed.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// Also writes a page with tables, curves and differences to the reference (`adbench` and `ids`).
+    #[arg(long, global = true, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -61,23 +68,29 @@ enum Protocol {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    let mut page = Report::default();
     let run = match &options.protocol {
-        Protocol::Adbench(protocol) => adbench::run(protocol, options.format),
-        Protocol::Ids(protocol) => ids::run(protocol, options.format),
+        Protocol::Adbench(protocol) => adbench::run(protocol, options.format, &mut page),
+        Protocol::Ids(protocol) => ids::run(protocol, options.format, &mut page),
         Protocol::Graph(protocol) => graph::run(protocol, options.format),
         Protocol::AdfaLd(protocol) => adfa_ld::run(protocol, options.format),
         Protocol::Nab(protocol) => nab::run(protocol, options.format),
     };
+    let run = run.and_then(|()| {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let save = |path: &PathBuf| page.save(path, &format!("evaluate {}", arguments.join(" ")));
+        options.report.as_ref().map_or(Ok(()), save)
+    });
     match run {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(error.as_ref());
+            complain(error.as_ref());
             ExitCode::FAILURE
         }
     }
 }
 
-fn report(error: &(dyn Error + 'static)) {
+fn complain(error: &(dyn Error + 'static)) {
     eprintln!("evaluate: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {

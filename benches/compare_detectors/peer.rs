@@ -5,15 +5,16 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use ndarray::Array2;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Answers `load FILE ROWS COLUMNS` and `fit DETECTOR` with the seconds it took.
+use crate::table::Table;
+
+/// Answers `load FILE ROWS COLUMNS` (the last column being the label) and `fit DETECTOR` with the seconds it took.
 const PROGRAM: &str = "
 import sys, time, warnings
 warnings.filterwarnings('ignore')
 import numpy as np
-from sklearn.ensemble import IsolationForest
+from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest
 from pyod.models.copod import COPOD
 from pyod.models.ecod import ECOD
 from pyod.models.hbos import HBOS
@@ -26,18 +27,26 @@ class Forest:
         forest = IsolationForest(n_estimators=100, max_samples=256, random_state=0, n_jobs=1).fit(rows)
         return forest.score_samples(rows)
 
+class Boosting:
+    def fit(self, rows):
+        model = HistGradientBoostingClassifier(random_state=0).fit(rows, labels)
+        return model.decision_function(rows)
+
 made = {
+    'boosting': Boosting,
     'iforest': Forest, 'hbos': HBOS, 'ecod': ECOD, 'copod': COPOD,
     'knn': lambda: KNN(n_neighbors=5, n_jobs=1), 'lof': lambda: LOF(n_neighbors=20, n_jobs=1), 'pca': PCA,
 }
 small = np.random.default_rng(0).random((300, 4))
+labels = small[:, 0] > 0.5
 for make in made.values():
     make().fit(small)
 print('ready', flush=True)
 for line in sys.stdin:
     words = line.rstrip('\\n').split('\\t')
     if words[0] == 'load':
-        rows = np.fromfile(words[1]).reshape(int(words[2]), int(words[3]))
+        table = np.fromfile(words[1]).reshape(int(words[2]), int(words[3]))
+        rows, labels = np.ascontiguousarray(table[:, :-1]), table[:, -1] == 1.0
         seconds = 0.0
     else:
         started = time.perf_counter()
@@ -85,11 +94,15 @@ impl Python {
         Ok(Some(Self { child, input, output }))
     }
 
-    /// Hands over rows, through a file.
-    pub(crate) fn load(&mut self, rows: &Array2<f64>, file: &Path) -> Result<(), Box<dyn Error>> {
-        let bytes: Vec<u8> = rows.iter().flat_map(|value| value.to_ne_bytes()).collect();
+    /// Hands over rows and their labels, through a file.
+    pub(crate) fn load(&mut self, table: &Table, file: &Path) -> Result<(), Box<dyn Error>> {
+        let mut bytes: Vec<u8> = Vec::new();
+        for (row, label) in table.rows.outer_iter().zip(&table.labels) {
+            bytes.extend(row.iter().flat_map(|value| value.to_ne_bytes()));
+            bytes.extend(f64::from(u8::from(*label)).to_ne_bytes());
+        }
         std::fs::write(file, bytes)?;
-        let (path, height, width) = (file.display(), rows.nrows(), rows.ncols());
+        let (path, height, width) = (file.display(), table.rows.nrows(), table.rows.ncols() + 1);
         self.ask(&format!("load\t{path}\t{height}\t{width}")).map(drop)
     }
 

@@ -1,13 +1,16 @@
 //! The tables that detectors are timed on.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
-use ndarray::Array2;
+use ndarray::{Array1, Array2};
 
+/// Columns that tell the answer or where a row is from; `label` is read for itself.
+const NOT_FEATURES: [&str; 6] = ["attack", "attack_cat", "family", "difficulty", "id", "source"];
 /// Tables of fewer rows say more about start-up than about speed.
 const LEAST_ROWS: usize = 2000;
 /// Rows and columns of the tables that are made where there are no sets.
@@ -23,6 +26,10 @@ const SHAPES: [(usize, usize); 6] = [
 pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) rows: Array2<f64>,
+    /// Which rows are anomalies.
+    pub(crate) labels: Array1<bool>,
+    /// Whether it is for detectors that learn from labels alone.
+    pub(crate) is_supervised: bool,
 }
 
 /// The tables of up to so many rows, columns brought to 0..1.
@@ -35,46 +42,60 @@ pub(crate) fn tables(most_rows: usize) -> Result<Vec<Table>, Box<dyn Error>> {
             .map(|&(rows, columns)| random(rows, columns));
         return Ok(made.collect());
     };
-    let mut paths: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(Path::new(&data).join("adbench"))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "gz") {
-            paths.push(path);
-        }
-    }
-    paths.sort();
     let mut tables = Vec::new();
-    for path in paths {
-        let table = read(&path)?;
-        if wanted(table.rows.nrows()) {
-            tables.push(table);
+    for (folder, is_supervised) in [("adbench", false), ("ids", true)] {
+        let mut paths: Vec<PathBuf> = Vec::new();
+        for entry in std::fs::read_dir(Path::new(&data).join(folder))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "gz") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        for path in paths {
+            let table = read(&path, is_supervised)?;
+            if is_supervised || wanted(table.rows.nrows()) {
+                tables.push(table);
+            }
         }
     }
     Ok(tables)
 }
 
-/// A set: a header, then rows whose last field is the label.
-fn read(path: &Path) -> Result<Table, Box<dyn Error>> {
+/// A set: a header, then rows whose column `label` is 1 for anomalies.
+fn read(path: &Path, is_supervised: bool) -> Result<Table, Box<dyn Error>> {
     let mut text = String::new();
     MultiGzDecoder::new(File::open(path)?).read_to_string(&mut text)?;
-    let columns = text
-        .lines()
-        .next()
-        .map_or(0, |header| header.split(',').count())
-        .saturating_sub(1);
-    let (mut values, mut count) = (Vec::new(), 0);
-    for line in text.lines().skip(1) {
-        for field in line.split(',').take(columns) {
-            values.push(field.parse::<f64>()?);
+    let mut lines = text.lines();
+    let header: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
+    let known = |name: &str| NOT_FEATURES.contains(&name);
+    // Words are numbered as they come.
+    let mut words: BTreeMap<&str, f64> = BTreeMap::new();
+    let (mut values, mut labels) = (Vec::new(), Vec::new());
+    for line in lines {
+        for (name, field) in header.iter().zip(line.split(',')) {
+            if *name == "label" {
+                labels.push(field.parse::<f64>()? > 0.5);
+            } else if !known(name) {
+                let next = f64::from(u32::try_from(words.len())?);
+                let number = field
+                    .parse::<f64>()
+                    .unwrap_or_else(|_| *words.entry(field).or_insert(next));
+                values.push(if number.is_finite() { number } else { 0.0 });
+            }
         }
-        count += 1;
     }
-    let mut rows = Array2::from_shape_vec((count, columns), values)?;
-    scale(&mut rows);
+    let columns = header.iter().filter(|name| !known(name)).count() - 1;
+    let mut rows = Array2::from_shape_vec((labels.len(), columns), values)?;
+    if !is_supervised {
+        scale(&mut rows);
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(Table {
         name: name.trim_end_matches(".csv.gz").to_owned(),
         rows,
+        labels: labels.into(),
+        is_supervised,
     })
 }
 
@@ -102,8 +123,14 @@ fn random(count: usize, columns: usize) -> Table {
         last
     });
     scale(&mut rows);
+    // Something to learn: sums that are high, of neighbours that are not.
+    let is_anomaly =
+        |row: ndarray::ArrayView1<'_, f64>| row.sum() / row.len() as f64 > 0.55 && row[0] < row[1];
+    let labels = rows.outer_iter().map(is_anomaly).collect();
     Table {
         name: "random".to_owned(),
         rows,
+        labels,
+        is_supervised: false,
     }
 }

@@ -13,7 +13,8 @@ use amoskys_analysis::eval::{auroc, average_precision};
 use amoskys_analysis::iforest::{IsolationForest, Rows};
 use ndarray::{Array2, ArrayView2};
 
-use crate::output::{Format, Metric, Outcome, Printer, mean};
+use crate::output::{Format, Metric, Outcome, mean};
+use crate::report::{Drawn, Report, Results};
 use crate::table::{Csv, folder};
 
 #[derive(clap::Args)]
@@ -98,7 +99,7 @@ fn scores(params: &impl FitScore, rows: ArrayView2<'_, f64>) -> Scores {
     Ok(params.fit_score(rows)?.1.to_vec())
 }
 
-pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(options: &Options, format: Format, report: &mut Report) -> Result<(), Box<dyn Error>> {
     let folder = folder(&options.data, "adbench");
     for name in &options.detectors {
         if !ENTRIES.iter().any(|entry| entry.name == *name) {
@@ -109,26 +110,31 @@ pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error
     let chosen =
         |entry: &&Entry| options.detectors.is_empty() || options.detectors.iter().any(|n| n == entry.name);
     let reference = reference(&folder)?;
-    let mut printer = Printer::new(format);
+    let mut results = Results::new(format, report);
     let mut outcomes = Vec::new();
     for path in sets(&folder, &options.sets)? {
         let (name, rows, labels) = read(&path)?;
         for entry in ENTRIES.iter().filter(chosen) {
             let known = reference.get(&(name.clone(), entry.name.to_owned()));
-            let outcome = measure(entry, &name, &rows, &labels, options.threads, known)?;
-            printer.print(&outcome);
+            let (outcome, scores) = measure(entry, &name, &rows, &labels, options.threads, known)?;
+            let drawn = Drawn {
+                scores: &scores,
+                labels: &labels,
+                probabilities: None,
+            };
+            results.add(&outcome, Some(&drawn));
             outcomes.push(outcome);
         }
     }
     if format == Format::Table {
         for entry in ENTRIES.iter().filter(chosen) {
-            print_means(entry, &outcomes, &mut printer);
+            print_means(entry, &outcomes, &mut results);
         }
     }
     Ok(())
 }
 
-fn print_means(entry: &Entry, outcomes: &[Outcome], printer: &mut Printer) {
+fn print_means(entry: &Entry, outcomes: &[Outcome], results: &mut Results<'_>) {
     let of: Vec<&Outcome> = outcomes
         .iter()
         .filter(|outcome| outcome.detector == entry.name)
@@ -140,7 +146,9 @@ fn print_means(entry: &Entry, outcomes: &[Outcome], printer: &mut Printer) {
         .collect();
     if !compared.is_empty() && compared.len() < of.len() {
         let name = format!("mean of {} with reference", compared.len());
-        mean(&compared, &name).iter().for_each(|mean| printer.print(mean));
+        mean(&compared, &name)
+            .iter()
+            .for_each(|mean| results.add(mean, None));
     }
     // In order of their names without the number before: the halves by which a configuration is chosen and checked.
     let mut by_name = of.clone();
@@ -152,11 +160,11 @@ fn print_means(entry: &Entry, outcomes: &[Outcome], printer: &mut Printer) {
     });
     for (first, name) in [(0, "mean of half A"), (1, "mean of half B")] {
         let half: Vec<&Outcome> = by_name.iter().copied().skip(first).step_by(2).collect();
-        mean(&half, name).iter().for_each(|mean| printer.print(mean));
+        mean(&half, name).iter().for_each(|mean| results.add(mean, None));
     }
     mean(&of, &format!("mean of {}", of.len()))
         .iter()
-        .for_each(|mean| printer.print(mean));
+        .for_each(|mean| results.add(mean, None));
 }
 
 fn measure(
@@ -166,7 +174,7 @@ fn measure(
     labels: &[bool],
     threads: NonZeroUsize,
     reference: Option<&(f64, f64)>,
-) -> Result<Outcome, Box<dyn Error>> {
+) -> Result<(Outcome, Vec<f64>), Box<dyn Error>> {
     let (mut area, mut precision, n) = (0.0, 0.0, entry.seeds as f64);
     let start = Instant::now();
     let mut runs = Vec::new();
@@ -174,16 +182,16 @@ fn measure(
         runs.push((entry.run)(rows.view(), threads, seed)?);
     }
     let seconds = start.elapsed().as_secs_f64() / n;
-    for scores in runs {
-        area += auroc(&scores, labels).ok_or("both labels must occur")? / n;
-        precision += average_precision(&scores, labels).ok_or("anomalies must occur")? / n;
+    for scores in &runs {
+        area += auroc(scores, labels).ok_or("both labels must occur")? / n;
+        precision += average_precision(scores, labels).ok_or("anomalies must occur")? / n;
     }
     let metric = |name, value, reference| Metric {
         name,
         value,
         reference,
     };
-    Ok(Outcome {
+    let outcome = Outcome {
         detector: entry.name.to_owned(),
         set: set.to_owned(),
         metrics: vec![
@@ -191,7 +199,9 @@ fn measure(
             metric("ap", precision, reference.map(|reference| reference.1)),
         ],
         seconds,
-    })
+    };
+    // The curves drawn are those of the first seed.
+    Ok((outcome, runs.swap_remove(0)))
 }
 
 /// The sets of the folder in order of their names.

@@ -1,5 +1,11 @@
-//! `ids`: flow records with labels. Detectors see the honest rows of the training part only, alarm above the 95th percentile of their
-//! scores, and are measured on the test part. Without `--test`, 30 % of the training file, stratified by label, are the test.
+//! `ids`: flow records with labels. Detectors without labels see the honest rows of the training part only, and alarm above the 95th
+//! percentile of their scores; boosted trees see all rows of it with their labels, and alarm above one half. All are measured on the test
+//! part. Without `--test`, 30 % of the training file, stratified by label, are the test.
+
+#[path = "ids/encoding.rs"]
+mod encoding;
+#[path = "ids/open_set.rs"]
+mod open_set;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -7,12 +13,18 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use amoskys_analysis::boost::BoostedTrees;
 use amoskys_analysis::detectors::{Detector as _, Ensemble, FitScore, Novelty};
 use amoskys_analysis::eval::{Alarms, auroc, average_precision, false_positive_rate_at, stratified_split};
 use amoskys_analysis::iforest::{IsolationForest, Rows};
-use ndarray::Array2;
+use amoskys_analysis::odds::probability;
+use linfa::DatasetBase;
+use linfa::traits::Fit as _;
+use ndarray::{Array1, Array2};
 
-use crate::output::{Format, Metric, Outcome, Printer};
+use self::encoding::Encoding;
+use crate::output::{Format, Metric, Outcome};
+use crate::report::{Drawn, Report, Results};
 use crate::table::{Csv, folder};
 
 #[derive(clap::Args)]
@@ -26,6 +38,9 @@ pub(crate) struct Options {
     /// A file to test on.
     #[arg(long, value_name = "FILE", requires = "train")]
     test: Option<PathBuf>,
+    /// Leave each attack family in turn out of training, and measure how it is found.
+    #[arg(long)]
+    open_set: bool,
     /// Threads of each detector. No score depends on it.
     #[arg(long, default_value = "1")]
     threads: NonZeroUsize,
@@ -36,16 +51,6 @@ const SETS: [(&str, &str); 3] = [
     ("nsl_kdd_train20", "nsl_kdd:train20 70/30 internal"),
     ("unsw_nb15_part_a", "unsw_nb15:part_a 70/30 internal"),
     ("cic_ids2017_part_a", "cic_ids2017:part_a 70/30 internal"),
-];
-/// Columns that tell the answer, or where a row comes from.
-const NOT_FEATURES: [&str; 7] = [
-    "label",
-    "attack",
-    "attack_cat",
-    "family",
-    "difficulty",
-    "id",
-    "source",
 ];
 const SPLIT_SEED: u64 = 0;
 
@@ -110,8 +115,8 @@ fn scores(params: &impl FitScore, honest: &Array2<f64>, test: &Array2<f64>, thre
     ))
 }
 
-pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error>> {
-    let mut printer = Printer::new(format);
+pub(crate) fn run(options: &Options, format: Format, report: &mut Report) -> Result<(), Box<dyn Error>> {
+    let mut results = Results::new(format, report);
     if let Some(train) = &options.train {
         let name = train
             .file_stem()
@@ -127,8 +132,8 @@ pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error
             &train,
             test.as_ref(),
             &BTreeMap::new(),
-            options.threads,
-            &mut printer,
+            options,
+            &mut results,
         );
     }
     let data = options.data.as_deref().unwrap_or(Path::new("."));
@@ -137,7 +142,7 @@ pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error
     for (file, task) in SETS {
         let train = Csv::read(&folder.join(format!("{file}.csv.gz")))?;
         let of_task = reference.get(task).cloned().unwrap_or_default();
-        evaluate(file, &train, None, &of_task, options.threads, &mut printer)?;
+        evaluate(file, &train, None, &of_task, options, &mut results)?;
     }
     Ok(())
 }
@@ -150,9 +155,10 @@ fn evaluate(
     train: &Csv,
     test: Option<&Csv>,
     reference: &Reference,
-    threads: NonZeroUsize,
-    printer: &mut Printer,
+    options: &Options,
+    results: &mut Results<'_>,
 ) -> Result<(), Box<dyn Error>> {
+    let threads = options.threads;
     let labels = train.labels()?;
     let (train_lines, test_lines, test_labels): (Vec<usize>, Vec<usize>, Vec<bool>) = match test {
         Some(test) => (
@@ -166,33 +172,149 @@ fn evaluate(
             (kept, held, held_labels)
         }
     };
-    let honest: Vec<&[String]> = train_lines
-        .iter()
-        .filter(|&&at| !labels[at])
-        .map(|&at| train.lines[at].as_slice())
-        .collect();
+    if let Some(test) = test.filter(|test| test.header != train.header) {
+        return Err(format!("{}: other columns than in the training file", test.path.display()).into());
+    }
+    let seen: Vec<&[String]> = train_lines.iter().map(|&at| train.lines[at].as_slice()).collect();
+    let seen_labels: Vec<bool> = train_lines.iter().map(|&at| labels[at]).collect();
     let tested: Vec<&[String]> = test_lines
         .iter()
         .map(|&at| test.unwrap_or(train).lines[at].as_slice())
         .collect();
-    if let Some(test) = test.filter(|test| test.header != train.header) {
-        return Err(format!("{}: other columns than in the training file", test.path.display()).into());
+    if options.open_set {
+        let family = open_set::family_column(&train.header).ok_or_else(|| {
+            format!(
+                "{}: no column tells the family of an attack",
+                train.path.display()
+            )
+        })?;
+        let of = |lines: &[&'_ [String]], labels: &[bool]| {
+            let family = |line: &'_ [String], label: bool| {
+                if label {
+                    line[family].clone()
+                } else {
+                    String::new()
+                }
+            };
+            lines
+                .iter()
+                .zip(labels)
+                .map(|(line, label)| family(line, *label))
+                .collect::<Vec<_>>()
+        };
+        let families = [of(&seen, &seen_labels), of(&tested, &test_labels)];
+        let parts = open_set::Parts {
+            header: &train.header,
+            train: seen
+                .iter()
+                .copied()
+                .zip(families[0].iter().map(String::as_str))
+                .collect(),
+            test: tested
+                .iter()
+                .copied()
+                .zip(families[1].iter().map(String::as_str))
+                .collect(),
+            threads,
+        };
+        return print_open_set(name, &open_set::run(&parts)?, results);
     }
+    let (outcome, scores) = supervised(
+        name,
+        &train.header,
+        (&seen, &seen_labels),
+        (&tested, &test_labels),
+        threads,
+        reference.get("HistGradientBoosting"),
+    )?;
+    let probabilities: Vec<f64> = scores.iter().map(|&score| probability(score)).collect();
+    let drawn = Drawn {
+        scores: &scores,
+        labels: &test_labels,
+        probabilities: Some(&probabilities),
+    };
+    results.add(&outcome, Some(&drawn));
+    let honest: Vec<&[String]> = seen
+        .iter()
+        .zip(&seen_labels)
+        .filter(|(_, label)| !**label)
+        .map(|(line, _)| *line)
+        .collect();
     let encoding = Encoding::fit(&train.header, &honest);
     let (honest, tested) = (encoding.apply(&honest)?, encoding.apply(&tested)?);
     for entry in &ENTRIES {
         let known = entry.reference.and_then(|name| reference.get(name));
-        printer.print(&measure(
-            entry,
-            name,
-            &honest,
-            &tested,
-            &test_labels,
-            threads,
-            known,
-        )?);
+        let (outcome, scores) = measure(entry, name, &honest, &tested, &test_labels, threads, known)?;
+        let drawn = Drawn {
+            scores: &scores,
+            labels: &test_labels,
+            probabilities: None,
+        };
+        results.add(&outcome, Some(&drawn));
     }
     Ok(())
+}
+
+fn print_open_set(
+    name: &str,
+    found: &[open_set::Found],
+    results: &mut Results<'_>,
+) -> Result<(), Box<dyn Error>> {
+    type Column = fn(&open_set::Found) -> &[f64];
+    let columns: [(&str, Column); 3] = [
+        ("Boosting", |found| &found.supervised),
+        ("Novelty", |found| &found.unsupervised),
+        ("Stacking", |found| &found.fused),
+    ];
+    for (detector, scores) in columns {
+        let mut outcomes = Vec::new();
+        for family in found {
+            let (scores, labels) = (scores(family), &family.labels);
+            let mut honest: Vec<f64> = scores
+                .iter()
+                .zip(labels)
+                .filter(|(_, label)| !**label)
+                .map(|(score, _)| *score)
+                .collect();
+            honest.sort_by(f64::total_cmp);
+            // An alarm for one honest row in twenty.
+            let threshold = honest[(honest.len() * 95 / 100).min(honest.len() - 1)];
+            let set = format!("{name}/{}", family.family);
+            let outcome = outcome(detector, &set, scores, labels, threshold, 0.0, None)?;
+            let drawn = Drawn {
+                scores,
+                labels,
+                probabilities: None,
+            };
+            results.add(&outcome, Some(&drawn));
+            outcomes.push(outcome);
+        }
+        let all: Vec<&Outcome> = outcomes.iter().collect();
+        if let Some(mean) = crate::output::mean(&all, &format!("{name}: mean")) {
+            results.add(&mean, None);
+        }
+    }
+    Ok(())
+}
+
+/// Boosted trees on all training rows with their labels.
+fn supervised(
+    set: &str,
+    header: &[String],
+    (seen, seen_labels): (&[&[String]], &[bool]),
+    (tested, labels): (&[&[String]], &[bool]),
+    threads: NonZeroUsize,
+    reference: Option<&BTreeMap<String, f64>>,
+) -> Result<(Outcome, Vec<f64>), Box<dyn Error>> {
+    let encoding = Encoding::fit(header, seen);
+    let (seen, tested) = (encoding.apply(seen)?, encoding.apply(tested)?);
+    let start = Instant::now();
+    let dataset = DatasetBase::new(seen, Array1::from(seen_labels.to_vec()));
+    let model = BoostedTrees::params().threads(threads).fit(&dataset)?;
+    let scores = model.score_parallel(tested.view(), threads)?.to_vec();
+    let seconds = start.elapsed().as_secs_f64();
+    let outcome = outcome("Boosting", set, &scores, labels, 0.0, seconds, reference)?;
+    Ok((outcome, scores))
 }
 
 fn measure(
@@ -203,7 +325,7 @@ fn measure(
     labels: &[bool],
     threads: NonZeroUsize,
     reference: Option<&BTreeMap<String, f64>>,
-) -> Result<Outcome, Box<dyn Error>> {
+) -> Result<(Outcome, Vec<f64>), Box<dyn Error>> {
     let mut runs = Vec::new();
     let start = Instant::now();
     for seed in 0..entry.seeds {
@@ -213,88 +335,43 @@ fn measure(
     }
     let seconds = start.elapsed().as_secs_f64() / entry.seeds as f64;
     runs.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (area, mut trained, scores) = runs.swap_remove(runs.len() / 2);
+    let (_, mut trained, scores) = runs.swap_remove(runs.len() / 2);
     trained.sort_by(f64::total_cmp);
     let threshold = trained[(trained.len() * 95 / 100).min(trained.len() - 1)];
-    let alarms = Alarms::count(&scores, labels, threshold);
+    let outcome = outcome(entry.name, set, &scores, labels, threshold, seconds, reference)?;
+    Ok((outcome, scores))
+}
+
+/// The metrics of scores with alarms above a threshold.
+fn outcome(
+    detector: &str,
+    set: &str,
+    scores: &[f64],
+    labels: &[bool],
+    threshold: f64,
+    seconds: f64,
+    reference: Option<&BTreeMap<String, f64>>,
+) -> Result<Outcome, Box<dyn Error>> {
+    let area = auroc(scores, labels).ok_or("the test needs attacks and honest rows")?;
+    let alarms = Alarms::count(scores, labels, threshold);
     let metric = |name: &'static str, value: Option<f64>| Metric {
         name,
         value: value.unwrap_or(f64::NAN),
         reference: reference.and_then(|known| known.get(name).copied()),
     };
     Ok(Outcome {
-        detector: entry.name.to_owned(),
+        detector: detector.to_owned(),
         set: set.to_owned(),
         metrics: vec![
             metric("auroc", Some(area)),
-            metric("ap", average_precision(&scores, labels)),
+            metric("ap", average_precision(scores, labels)),
             metric("f1", alarms.f1()),
             metric("recall", alarms.recall()),
             metric("fpr", alarms.false_positive_rate()),
-            metric("fpr_at_95_recall", false_positive_rate_at(&scores, labels, 0.95)),
+            metric("fpr_at_95_recall", false_positive_rate_at(scores, labels, 0.95)),
         ],
         seconds,
     })
-}
-
-/// How the fields of a line become numbers.
-struct Encoding {
-    columns: Vec<Column>,
-}
-
-enum Column {
-    /// What the field says; if that is not finite, the last number.
-    Number(usize, f64),
-    /// 1 where the field is this category.
-    Category(usize, String),
-}
-
-impl Encoding {
-    /// From training lines: a column is a number if every field is one. A category the training lines lack is none of them.
-    fn fit(header: &[String], lines: &[&[String]]) -> Self {
-        let mut columns = Vec::new();
-        for (at, _) in header
-            .iter()
-            .enumerate()
-            .filter(|(_, name)| !NOT_FEATURES.contains(&name.as_str()))
-        {
-            let numbers: Option<Vec<f64>> = lines.iter().map(|line| line[at].parse().ok()).collect();
-            match numbers {
-                Some(numbers) => {
-                    let most = numbers
-                        .into_iter()
-                        .filter(|number| number.is_finite())
-                        .fold(0.0, f64::max);
-                    columns.push(Column::Number(at, most));
-                }
-                None => {
-                    let mut known: Vec<&String> = lines.iter().map(|line| &line[at]).collect();
-                    known.sort_unstable();
-                    known.dedup();
-                    columns.extend(known.into_iter().map(|known| Column::Category(at, known.clone())));
-                }
-            }
-        }
-        Self { columns }
-    }
-
-    fn apply(&self, lines: &[&[String]]) -> Result<Array2<f64>, Box<dyn Error>> {
-        let mut values = Vec::with_capacity(lines.len() * self.columns.len());
-        for line in lines {
-            for column in &self.columns {
-                values.push(match column {
-                    Column::Number(at, most) => match line[*at].parse::<f64>() {
-                        // An infinite rate is that of a flow without duration.
-                        Ok(number) if number.is_finite() => number,
-                        Ok(number) if number > 0.0 => *most,
-                        _ => 0.0,
-                    },
-                    Column::Category(at, category) => f64::from(u8::from(line[*at] == *category)),
-                });
-            }
-        }
-        Ok(Array2::from_shape_vec((lines.len(), self.columns.len()), values)?)
-    }
 }
 
 fn reference(folder: &Path) -> Result<BTreeMap<String, Reference>, Box<dyn Error>> {

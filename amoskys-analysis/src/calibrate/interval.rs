@@ -67,7 +67,7 @@ impl Interval {
 /// ```
 #[must_use]
 pub fn share_interval(found: f64, rows: f64, confidence: f64) -> (f64, f64) {
-    if !(rows > 0.0) {
+    if rows.is_nan() || rows <= 0.0 {
         return (0.0, 1.0);
     }
     let z = deviations(confidence);

@@ -1,0 +1,325 @@
+//! A page with what an evaluation found: one file of HTML that loads nothing.
+
+use std::error::Error;
+use std::path::Path;
+
+use amoskys_analysis::eval::{
+    ReliabilityBin, brier_score, calibration_error, precision_recall_curve, reliability, roc_curve,
+};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::output::{Format, Outcome, Printer};
+
+const STYLE: &str = include_str!("report.css");
+/// Points of a drawn curve at most.
+const MOST_POINTS: usize = 240;
+const BINS: usize = 10;
+/// Width and height of a drawing, and of the frame inside it.
+const SIZE: f64 = 300.0;
+const FRAME: (f64, f64) = (34.0, 8.0);
+const INNER: f64 = 252.0;
+
+/// Where results go: printed as they come, and kept for the page.
+pub(crate) struct Results<'a> {
+    printer: Printer,
+    report: &'a mut Report,
+}
+
+/// The scores behind a result, for its curves.
+pub(crate) struct Drawn<'a> {
+    pub(crate) scores: &'a [f64],
+    pub(crate) labels: &'a [bool],
+    /// Of detectors that give them.
+    pub(crate) probabilities: Option<&'a [f64]>,
+}
+
+impl<'a> Results<'a> {
+    pub(crate) const fn new(format: Format, report: &'a mut Report) -> Self {
+        let printer = Printer::new(format);
+        Self { printer, report }
+    }
+
+    pub(crate) fn add(&mut self, outcome: &Outcome, drawn: Option<&Drawn<'_>>) {
+        self.printer.print(outcome);
+        self.report.outcome(outcome);
+        if let Some(drawn) = drawn {
+            self.report.curves(outcome, drawn);
+        }
+    }
+}
+
+/// What was measured, in the order in which it was.
+#[derive(Default)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    curves: Vec<Curves>,
+}
+
+struct Row {
+    detector: String,
+    set: String,
+    metrics: Vec<(&'static str, f64, Option<f64>)>,
+    seconds: f64,
+}
+
+/// What a detector's scores look like on a set.
+struct Curves {
+    detector: String,
+    set: String,
+    roc: Vec<(f64, f64)>,
+    precision_recall: Vec<(f64, f64)>,
+    /// Bins, Brier score and calibration error.
+    reliability: Option<(Vec<ReliabilityBin>, f64, f64)>,
+}
+
+impl Report {
+    fn outcome(&mut self, outcome: &Outcome) {
+        let metric = |metric: &crate::output::Metric| (metric.name, metric.value, metric.reference);
+        self.rows.push(Row {
+            detector: outcome.detector.clone(),
+            set: outcome.set.clone(),
+            metrics: outcome.metrics.iter().map(metric).collect(),
+            seconds: outcome.seconds,
+        });
+    }
+
+    /// Keeps the curves of scores, and the reliability of probabilities where there are any.
+    fn curves(&mut self, outcome: &Outcome, drawn: &Drawn<'_>) {
+        let labels = drawn.labels;
+        let reliability = drawn.probabilities.and_then(|given| {
+            let bins = reliability(given, labels, BINS);
+            Some((
+                bins,
+                brier_score(given, labels)?,
+                calibration_error(given, labels, BINS)?,
+            ))
+        });
+        self.curves.push(Curves {
+            detector: outcome.detector.clone(),
+            set: outcome.set.clone(),
+            roc: thinned(&roc_curve(drawn.scores, labels)),
+            precision_recall: thinned(&precision_recall_curve(drawn.scores, labels)),
+            reliability,
+        });
+    }
+
+    /// Writes the page.
+    pub(crate) fn save(&self, path: &Path, command: &str) -> Result<(), Box<dyn Error>> {
+        if self.rows.is_empty() {
+            return Err("there is nothing to report".into());
+        }
+        let fail = |error| format!("{}: {error}", path.display());
+        Ok(std::fs::write(path, self.page(command).into_string()).map_err(fail)?)
+    }
+
+    fn page(&self, command: &str) -> Markup {
+        let mut sets: Vec<&str> = Vec::new();
+        for row in &self.rows {
+            if !sets.contains(&row.set.as_str()) {
+                sets.push(&row.set);
+            }
+        }
+        html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    title { "Evaluation \u{b7} Amoskys" }
+                    style { (PreEscaped(STYLE)) }
+                }
+                body {
+                    main {
+                        h1 { "Evaluation" }
+                        p.sub { code { (command) } " \u{b7} Amoskys " (env!("CARGO_PKG_VERSION")) }
+                        (self.differences())
+                        @for set in sets { (self.set(set)) }
+                    }
+                    footer { "This page holds everything it shows and loads nothing." }
+                }
+            }
+        }
+    }
+
+    /// How far the first metric is from the reference, set by set.
+    fn differences(&self) -> Markup {
+        let known: Vec<(&Row, f64)> = self
+            .rows
+            .iter()
+            .filter_map(|row| {
+                let (_, value, reference) = *row.metrics.first()?;
+                Some((row, value - reference?))
+            })
+            .collect();
+        let most = known.iter().fold(0.01_f64, |most, (_, by)| most.max(by.abs()));
+        let half = 150.0;
+        html! {
+            @if let Some((first, _)) = known.first() {
+                section {
+                    h2 { "Difference to the reference" }
+                    p.note { "In " (first.metrics[0].0) "; to the right, ours is higher. The scale ends at \u{b1}" (format!("{most:.3}")) "." }
+                    table.differences {
+                        @for (row, by) in &known {
+                            tr {
+                                td { (row.detector) } td { (row.set) }
+                                td {
+                                    svg.difference viewBox="0 0 300 12" role="img" aria-label=(format!("{by:+.4}")) {
+                                        line.axis x1="150" x2="150" y1="0" y2="12" {}
+                                        rect.(if *by < 0.0 { "below" } else { "above" })
+                                            x=(px(half + (by / most * half).min(0.0))) y="2" height="8"
+                                            width=(px((by / most * half).abs().max(0.5))) {}
+                                    }
+                                }
+                                td.number { (format!("{by:+.4}")) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn set(&self, set: &str) -> Markup {
+        let rows: Vec<&Row> = self.rows.iter().filter(|row| row.set == set).collect();
+        let curves: Vec<&Curves> = self.curves.iter().filter(|curves| curves.set == set).collect();
+        let names: Vec<&'static str> = rows.first().map_or_else(Vec::new, |row| {
+            row.metrics.iter().map(|metric| metric.0).collect()
+        });
+        html! {
+            section {
+                h2 { (set) }
+                table {
+                    tr { th { "detector" } @for name in &names { th.number { (name) } } th.number { "seconds" } }
+                    @for row in &rows {
+                        tr {
+                            td { (row.detector) }
+                            @for (_, value, reference) in &row.metrics {
+                                td.number {
+                                    (format!("{value:.4}"))
+                                    @if let Some(reference) = reference { span.by { (format!(" {:+.4}", value - reference)) } }
+                                }
+                            }
+                            td.number { (format!("{:.2}", row.seconds)) }
+                        }
+                    }
+                }
+                @if !curves.is_empty() {
+                    ul.legend {
+                        @for (at, curves) in curves.iter().enumerate() { li.(color(at)) { (curves.detector) } }
+                    }
+                    div.drawings {
+                        (drawing("ROC", "false-positive rate", "recall", &curves, |curves| &curves.roc, true))
+                        (drawing("Precision and recall", "recall", "precision", &curves, |curves| &curves.precision_recall, false))
+                        (reliability_drawing(&curves))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn drawing(
+    title: &str,
+    across: &str,
+    up: &str,
+    all: &[&Curves],
+    of: impl Fn(&Curves) -> &[(f64, f64)],
+    diagonal: bool,
+) -> Markup {
+    html! {
+        figure {
+            figcaption { (title) span.by { " \u{b7} " (up) " over " (across) } }
+            svg viewBox=(format!("0 0 {SIZE} {SIZE}")) role="img" aria-label=(title) {
+                (frame(across, diagonal))
+                @for (at, curves) in all.iter().enumerate() {
+                    polyline.(color(at)) points=(points(of(curves))) {}
+                }
+            }
+        }
+    }
+}
+
+/// Each bin with the bounds that its number of rows leaves open, at 95 % confidence.
+fn reliability_drawing(all: &[&Curves]) -> Markup {
+    let known = || {
+        let of = |(at, curves): (usize, &&Curves)| {
+            Some((at, curves.detector.clone(), curves.reliability.clone()?))
+        };
+        all.iter().enumerate().filter_map(of).collect::<Vec<_>>()
+    };
+    html! {
+        @if !known().is_empty() {
+            figure {
+                figcaption { "Reliability" span.by { " \u{b7} share that came true over given probability" } }
+                svg viewBox=(format!("0 0 {SIZE} {SIZE}")) role="img" aria-label="Reliability" {
+                    (frame("given probability", true))
+                    @for (at, _, (bins, _, _)) in known() {
+                        polyline.(color(at)) points=(points(&bins.iter().map(|bin| (bin.given, bin.came_true)).collect::<Vec<_>>())) {}
+                        @for bin in &bins {
+                            @let bounds = bin.interval(0.95);
+                            line.bounds.(color(at)) x1=(px(x(bin.given))) x2=(px(x(bin.given))) y1=(px(y(bounds.0))) y2=(px(y(bounds.1))) {}
+                            circle.(color(at)) cx=(px(x(bin.given))) cy=(px(y(bin.came_true))) r="3" {
+                                title { (bin.rows) " rows" }
+                            }
+                        }
+                    }
+                }
+                @for (_, detector, (_, brier, error)) in known() {
+                    p.note { (detector) ": Brier score " (format!("{brier:.4}")) ", calibration error " (format!("{error:.4}")) }
+                }
+            }
+        }
+    }
+}
+
+fn frame(across: &str, diagonal: bool) -> Markup {
+    html! {
+        @for level in [0.0, 0.25, 0.5, 0.75, 1.0] {
+            line.grid x1=(px(x(0.0))) x2=(px(x(1.0))) y1=(px(y(level))) y2=(px(y(level))) {}
+            line.grid x1=(px(x(level))) x2=(px(x(level))) y1=(px(y(0.0))) y2=(px(y(1.0))) {}
+            text.tick x=(px(x(0.0) - 4.0)) y=(px(y(level) + 4.0)) text-anchor="end" { (level) }
+            text.tick x=(px(x(level))) y=(px(y(0.0) + 14.0)) text-anchor="middle" { (level) }
+        }
+        @if diagonal { line.diagonal x1=(px(x(0.0))) x2=(px(x(1.0))) y1=(px(y(0.0))) y2=(px(y(1.0))) {} }
+        text.tick x=(px(x(0.5))) y=(px(y(0.0) + 30.0)) text-anchor="middle" { (across) }
+    }
+}
+
+fn x(share: f64) -> f64 {
+    FRAME.0 + INNER * share
+}
+
+fn y(share: f64) -> f64 {
+    FRAME.1 + INNER * (1.0 - share)
+}
+
+fn px(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+fn points(curve: &[(f64, f64)]) -> String {
+    let point = |&(across, up): &(f64, f64)| format!("{:.1},{:.1}", x(across), y(up));
+    curve.iter().map(point).collect::<Vec<_>>().join(" ")
+}
+
+/// The ends, and between them only points that are some way from the one before.
+fn thinned(curve: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let least = 2.0 / MOST_POINTS as f64;
+    let mut kept: Vec<(f64, f64)> = Vec::new();
+    for (at, &point) in curve.iter().enumerate() {
+        let far = kept
+            .last()
+            .is_none_or(|last| (point.0 - last.0).abs() + (point.1 - last.1).abs() >= least);
+        if far || at + 1 == curve.len() {
+            kept.push(point);
+        }
+    }
+    kept
+}
+
+fn color(at: usize) -> &'static str {
+    [
+        "c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9", "c10", "c11",
+    ][at % 12]
+}
