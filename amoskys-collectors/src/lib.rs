@@ -37,14 +37,15 @@
 //! |---|---|---|
 //! | `flow` | yes | [`capture`], [`packet`] and [`flow`]; uses the channel of tokio inside, which needs no reactor |
 //! | `netflow` | no | `netflow`, which reads captures with the above |
+//! | `ebpf` | no | `ebpf`, what processes do, by programs in the Linux kernel; uses aya. The programs come compiled |
 //!
 //! # Platforms and privileges
 //!
 //! Files are read anywhere. Live capture needs Linux and the capability `CAP_NET_RAW`; elsewhere opening an interface
 //! is an error. No C library is needed.
 //!
-//! All unsafe code is in two files: `src/capture/afpacket.rs`, the ring of memory shared with the kernel, and
-//! `src/netflow/socket.rs`, two options of UDP sockets.
+//! All unsafe code is in three files: `src/capture/afpacket.rs`, the ring of memory shared with the kernel,
+//! `src/netflow/socket.rs`, two options of UDP sockets, and `src/ebpf/perf.rs`, which attaches programs to tracepoints.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 

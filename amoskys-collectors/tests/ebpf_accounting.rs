@@ -11,8 +11,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
 
-use amoskys_collectors::ebpf::{CallStreams, DeniedPeer, DropCause, EbpfConfig, EventKind, Selection};
-use amoskys_core::event::{ActivityAction, Class, Payload, ProcessAction};
+use amoskys_collectors::ebpf::{
+    CallStreams, DeniedPeer, DropCause, EbpfCollector, EbpfConfig, EventKind, OfferState, Selection,
+};
+use amoskys_core::event::{ActivityAction, AlarmState, Class, Payload, ProcessAction};
 
 use self::ebpf_common::{Watch, open, skip};
 
@@ -312,4 +314,82 @@ fn connections_can_be_denied() {
     }
     std::thread::sleep(Duration::from_millis(50));
     let _ = fs::remove_dir(&group);
+}
+
+/// Nobody reads while calls are made, so the ring overflows; then the sensor steps down, and says so.
+#[test]
+fn under_overload_less_is_recorded_and_that_is_told() {
+    let mut config = EbpfConfig::default();
+    config.events = vec![EventKind::Exit];
+    config.streams = CallStreams::Sequences;
+    config.call_ring_bytes = 64 << 10;
+    let Some(mut watch) = open(config) else { return };
+    let status = Command::new("dd")
+        .args(["if=/dev/zero", "of=/dev/null", "bs=1", "count=100000"])
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    assert_eq!(watch.handle.streams(), CallStreams::Sequences);
+    let alarm = watch.find("alarm", |event| match &event.payload {
+        Payload::Alarm(alarm) => Some((event.class, (**alarm).clone())),
+        _ => None,
+    });
+    assert_eq!((alarm.0, alarm.1.code.as_str()), (Class::Alert, "ebpf_overload"));
+    assert_eq!(alarm.1.state, AlarmState::Raised);
+    assert_eq!(alarm.1.message, "recording histograms instead of sequences");
+    assert!(watch.handle.streams() < CallStreams::Sequences);
+    watch.finish();
+    assert!(watch.handle.stats().unwrap().total().dropped(DropCause::RingFull) > 50_000);
+    assert_conserved(&watch);
+}
+
+#[test]
+fn what_the_kernel_offers_is_a_table() {
+    let mut config = EbpfConfig::default();
+    config.events.retain(|kind| *kind != EventKind::Ptrace);
+    let Some(watch) = open(config) else { return };
+    let offers = watch.collector.offers();
+    assert_eq!(
+        offers.state("tracepoint sched_process_exec"),
+        Some(&OfferState::On)
+    );
+    assert_eq!(offers.state("call openat"), Some(&OfferState::On));
+    assert_eq!(offers.state("call ptrace"), Some(&OfferState::Off("not wanted")));
+    let table = offers.to_string();
+    assert_eq!(table.lines().count(), offers.hooks.len());
+    for offer in &offers.hooks {
+        if let OfferState::Missing(why) = &offer.state {
+            assert!(!why.is_empty(), "{}", offer.hook);
+        }
+    }
+}
+
+/// The test calls itself as a process without capabilities.
+#[test]
+fn without_privileges_the_error_names_what_is_missing() {
+    const INNER: &str = "AMOSKYS_TEST_WITHOUT_CAPABILITIES";
+    if std::env::var_os(INNER).is_some() {
+        let error = EbpfCollector::open(EbpfConfig::default()).unwrap_err();
+        println!("{error}");
+        return;
+    }
+    let output = Command::new("setpriv")
+        .args(["--bounding-set=-all", "--inh-caps=-all"])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "without_privileges_the_error_names_what_is_missing",
+            "--nocapture",
+        ])
+        .env(INNER, "1")
+        .output();
+    let Ok(output) = output else {
+        return skip("setpriv is missing");
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() && said.is_empty() {
+        return skip("capabilities cannot be given up here");
+    }
+    assert!(said.contains("missing CAP_BPF, CAP_PERFMON;"), "{said}");
 }

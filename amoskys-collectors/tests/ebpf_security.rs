@@ -259,8 +259,8 @@ if child == 0:
     time.sleep(20); os._exit(0)
 address = ctypes.cast(buffer, ctypes.c_void_p).value
 local = struct.pack('PP', address, 8); remote = struct.pack('PP', address, 8)
-assert libc.syscall(310, child, local, 1, remote, 1, 0) == 8
-assert libc.syscall(311, child, local, 1, remote, 1, 0) == 8
+assert libc.syscall(310, child, local, 1, remote, 1, ctypes.c_long(0)) == 8
+assert libc.syscall(311, child, local, 1, remote, 1, ctypes.c_long(0)) == 8
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
 assert libc.ptrace(16, child, None, None) == 0
 os.waitpid(child, 0); os.kill(child, 9); os.waitpid(child, 0)

@@ -421,3 +421,72 @@ pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever the bytes, reading them ends, and what is read lies inside of them.
+        #[test]
+        fn any_bytes_are_a_record_or_an_error(kind in 0..50u16, rest in prop::collection::vec(any::<u8>(), 0..3000)) {
+            let mut bytes = kind.to_ne_bytes().to_vec();
+            bytes.extend(rest);
+            match read(&bytes) {
+                Ok(record) => {
+                    prop_assert_eq!(record.header.kind as u16, kind);
+                    if let Body::Sequence(sequence) = record.body {
+                        prop_assert!(sequence.calls.len() <= 2 * SEQUENCE_CALLS);
+                    }
+                }
+                Err(BadRecord) => {}
+            }
+            let _ = read_present(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_record_of_an_activity_is_read_field_by_field() {
+        let mut bytes = Vec::new();
+        bytes.extend(18u16.to_ne_bytes());
+        bytes.extend(5u16.to_ne_bytes());
+        bytes.extend(3u32.to_ne_bytes());
+        bytes.extend(77u64.to_ne_bytes());
+        bytes.extend([10u32, 11].map(u32::to_ne_bytes).concat());
+        bytes.extend(12u64.to_ne_bytes());
+        bytes.extend([13u32, 14].map(u32::to_ne_bytes).concat());
+        bytes.extend(15u64.to_ne_bytes());
+        bytes.extend(*b"command\0\0\0\0\0\0\0\0\0");
+        assert_eq!(bytes.len(), 64);
+        bytes.extend((-13i64).to_ne_bytes());
+        bytes.extend([1u64, 2, 3, 4].map(u64::to_ne_bytes).concat());
+        bytes.extend([20u32, 21].map(u32::to_ne_bytes).concat());
+        bytes.extend(22u64.to_ne_bytes());
+        bytes.extend([1; 16]);
+        bytes.extend([2; 16]);
+        bytes.extend([4u16, 80, 81, 6, 1, 3, 2, 0].map(u16::to_ne_bytes).concat());
+        assert_eq!(bytes.len(), 64 + 104);
+        bytes.extend(b"abcde");
+        let record = read(&bytes).unwrap();
+        assert_eq!(
+            (record.header.time, record.header.pid, record.header.start),
+            (77, 10, 12)
+        );
+        let Body::Activity(activity) = record.body else {
+            panic!("{record:?}");
+        };
+        assert_eq!((activity.result, activity.arguments), (-13, [1, 2, 3, 4]));
+        assert_eq!(activity.texts, [b"abc".as_slice(), b"de", b""]);
+        assert_eq!(
+            (activity.remote_port, activity.local_port, activity.via),
+            (80, 81, 1)
+        );
+        // Lengths that lead outside.
+        bytes[64 + 98] = 200;
+        assert_eq!(read(&bytes).err(), Some(BadRecord));
+    }
+}
