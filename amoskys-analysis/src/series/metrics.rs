@@ -70,7 +70,7 @@ pub enum MetricsConfigError {
 ///
 /// A series is what one source reports of one device under one name and set of labels. A counter is watched by its rise per second. An alarm is a verdict
 /// of the temporal layer about the metric, with the device as peer, or about the device if one metric departs from the others.
-/// An alarm at the threshold has a probability of a third, one with three times the score 0.7.
+/// An alarm at the threshold has a probability of 0.31, one with twice the score 0.67.
 ///
 /// Other events are passed over. A metric that stops altogether is noticed when it comes back, or by points that are not finite.
 ///
