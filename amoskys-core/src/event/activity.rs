@@ -74,6 +74,9 @@ pub enum ActivityVia {
     IoUring,
     /// Where the kernel does it, whatever asked for it.
     Kernel,
+    /// Not as it happened: what there is was compared with what there was. Who did it is not known unless a process is
+    /// named, and several changes in between look like one.
+    Comparison,
 }
 
 /// What a process did.
@@ -139,11 +142,13 @@ pub enum ActivityAction {
     IoUring,
     /// A policy denied it a connection.
     ConnectDenied,
+    /// It changed what is in a file.
+    FileModify,
 }
 
 impl ActivityAction {
     /// All actions.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::FileOpen,
         Self::FileCreate,
         Self::FileUnlink,
@@ -173,6 +178,7 @@ impl ActivityAction {
         Self::Signal,
         Self::IoUring,
         Self::ConnectDenied,
+        Self::FileModify,
     ];
 
     /// The name used in configuration, metrics and file formats.
@@ -208,6 +214,7 @@ impl ActivityAction {
             Self::Signal => "signal",
             Self::IoUring => "io_uring",
             Self::ConnectDenied => "connect_denied",
+            Self::FileModify => "file_modify",
         }
     }
 }

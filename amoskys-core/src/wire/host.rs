@@ -8,7 +8,7 @@ use crate::event::{
 };
 
 enumeration! {
-    ActivityVia { Syscall = 0, IoUring = 1, Kernel = 2 }
+    ActivityVia { Syscall = 0, IoUring = 1, Kernel = 2, Comparison = 3 }
     ActivityAction {
         FileOpen = 0,
         FileCreate = 1,
@@ -39,6 +39,7 @@ enumeration! {
         Signal = 26,
         IoUring = 27,
         ConnectDenied = 28,
+        FileModify = 29,
     }
 }
 

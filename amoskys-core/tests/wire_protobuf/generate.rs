@@ -376,7 +376,12 @@ prop_compose! {
 prop_compose! {
     fn activity()(
         action in prop::sample::select(ActivityAction::ALL.to_vec()),
-        via in prop::sample::select(vec![ActivityVia::Syscall, ActivityVia::IoUring, ActivityVia::Kernel]),
+        via in prop::sample::select(vec![
+            ActivityVia::Syscall,
+            ActivityVia::IoUring,
+            ActivityVia::Kernel,
+            ActivityVia::Comparison,
+        ]),
         (pid, start, tid, uid, gid) in (n32(), time(), n32(), n32(), n32()),
         (command, executable, container, ancestors) in (text(), text(), text(), vec(ancestor(), 0..4)),
         (result, path, other_path, name) in (option::of(any::<i64>()), text(), text(), text()),

@@ -95,6 +95,7 @@ pub(crate) fn activity(activity: &ActivityEvent) -> Fields {
         ActivityVia::Syscall => 0,
         ActivityVia::IoUring => 1,
         ActivityVia::Kernel => 2,
+        ActivityVia::Comparison => 3,
         _ => unreachable!(),
     };
     let says = Says::default()
