@@ -13,11 +13,12 @@ use amoskys_collectors::flow::{FlowCollector, FlowConfig};
 use amoskys_core::Shutdown;
 use amoskys_core::config::{Config, ConfigErrors};
 use amoskys_core::error::Chain;
-use amoskys_core::pipeline::{BatchLimits, Pipeline};
+use amoskys_core::pipeline::{BatchLimits, Pipeline, PipelineBuilder};
 use amoskys_transport::bus::{ConnectOptions, Publisher, PublisherOptions};
 use amoskys_transport::check::{Checkup, Severity};
 use amoskys_transport::health::{Health, HealthServer};
 use amoskys_transport::identity::{Credentials, Reloader, Role};
+use amoskys_transport::protect::{Protection, Subject};
 use amoskys_transport::{Log, LogOptions};
 use clap::{ArgGroup, Parser};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -27,7 +28,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 /// With files, it ends when the bus has everything. Exit status: 0 if all went well; 1 if a part failed while the
 /// others went on, or --check found an error; 2 for wrong arguments or settings, or if it could not go on.
 #[derive(Parser)]
-#[command(version, group(ArgGroup::new("input").required(true).multiple(true).args(["read", "interface", "check"])))]
+#[command(version, group(ArgGroup::new("input").required(true).multiple(true).args(["read", "interface", "check", "forget"])))]
 struct Args {
     /// Read these capture files (pcap or pcapng), in this order.
     #[arg(long, value_name = "FILE", num_args = 1..)]
@@ -38,6 +39,10 @@ struct Args {
     /// Read settings from this YAML file; variables AMOSKYS_SECTION_KEY win over it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Forget the key of this subject in protect.key_file, so that nobody can read what was protected of it any more, and
+    /// print the entry for the audit log. The agent must be stopped.
+    #[arg(long, value_name = "SUBJECT")]
+    forget: Option<String>,
     /// Only look whether settings, certificates, keys, log and bus address are fit for use, and print all problems.
     #[arg(long)]
     check: bool,
@@ -69,6 +74,16 @@ async fn main() -> ExitCode {
 /// Does the work; says whether no part failed.
 async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let config = settings(args)?;
+    if let Some(subject) = &args.forget {
+        let protection = Protection::of_settings(&config.protect)?.ok_or("protect.rules is not set")?;
+        let erased = protection.keys().forget(&Subject::new(subject))?;
+        if erased.keys.is_empty() {
+            eprintln!("agent: there is no key of {subject}");
+            return Ok(false);
+        }
+        println!("{:#?}", erased.audit_entry(&config.agent.name, "agent --forget"));
+        return Ok(true);
+    }
     let problems = Checkup::new(&config, Role::Agent).run();
     problems.iter().for_each(|problem| eprintln!("agent: {problem}"));
     let closed = args
@@ -93,6 +108,7 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         // To the end of the process: it lives as long as it drains.
         tokio::spawn(server.serve(health.clone(), Shutdown::new()));
     }
+    let protection = Protection::of_settings(&config.protect)?;
     let stop = stop_on_signal(&health)?;
     loop {
         // Triggered if the bus finds that the log is a copy, or was restored: then it is opened again, and goes on in
@@ -101,7 +117,11 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         let shutdown = Shutdown::new();
         stop.also_trigger(&shutdown);
         fork.also_trigger(&shutdown);
-        let pipeline = pipeline(args, &config, &health, &fork, &shutdown)?;
+        let mut pipeline = pipeline(args, &config, &health, &fork, &shutdown)?;
+        if let Some(protection) = &protection {
+            pipeline = pipeline.transform(protection.transform());
+        }
+        let pipeline = pipeline.build()?;
         health.ready(true);
         let report = pipeline.run(shutdown).await?;
         health.ready(false);
@@ -123,7 +143,7 @@ fn pipeline(
     health: &Health,
     fork: &Shutdown,
     shutdown: &Shutdown,
-) -> Result<Pipeline, Box<dyn Error>> {
+) -> Result<PipelineBuilder, Box<dyn Error>> {
     let dir = config.bus.cert_dir.clone().unwrap_or_default();
     let files = Credentials::in_dir(dir, &config.agent.name);
     let log = Log::open(
@@ -159,8 +179,7 @@ fn pipeline(
         .limits(BatchLimits::from(&config.batch))
         .drain_timeout(drain)
         .log(log)
-        .record_sink(publisher)
-        .build()?)
+        .record_sink(publisher))
 }
 
 /// Defaults, then the file, then the environment.

@@ -13,7 +13,7 @@ use amoskys_core::config::{Config, ConfigErrors};
 use amoskys_core::error::Chain;
 use amoskys_transport::LogOptions;
 use amoskys_transport::audit::AuditLog;
-use amoskys_transport::bus::{Bus, BusOptions, Limits, Reconfigurer};
+use amoskys_transport::bus::{Bus, BusOptions, Limits, Reconfigurer, Retention};
 use amoskys_transport::check::{Checkup, Severity};
 use amoskys_transport::health::{Health, HealthServer};
 use amoskys_transport::identity::{Credentials, Reloader, Role};
@@ -98,10 +98,8 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         .watch(health.reporter("log"))
         .heads_interval(config.bus.heads_interval)
         .clock_ahead(config.bus.clock_ahead)
+        .retention(Retention::from(&config.bus))
         .log(LogOptions::from(&config).key_file(&files.signing_key));
-    if let Some(age) = config.bus.retention {
-        options = options.retain_age(age);
-    }
     if let Some(audit) = AuditLog::of_settings(&config.audit)? {
         options = options.audit(Arc::new(audit));
     }

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use amoskys_analysis::report::Report;
@@ -16,8 +17,10 @@ use amoskys_collectors::flow::{FlowCollector, FlowConfig, Progress};
 use amoskys_core::config::{Config, ConfigErrors};
 use amoskys_core::error::Chain;
 use amoskys_core::pipeline::{BatchLimits, Pipeline, Retention};
+use amoskys_core::seal::LogParts;
 use amoskys_core::{BoxExtractor, Class, Shutdown, read_log};
 use amoskys_features::extract::{ExtractConfig, NetworkExtractor};
+use amoskys_transport::protect::{Protection, RevealingOpener};
 use amoskys_transport::{Log, LogOptions};
 use clap::{ArgGroup, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -79,8 +82,13 @@ async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
     let temporary = tempfile::tempdir()?;
     let config = settings(args, temporary.path())?;
     let mut detection = detection(&config, &args.baseline).await?;
-    let log = Log::open(&config.log.path, LogOptions::from(&config))?;
-    let (wal, opener) = (log.wal.clone(), log.opener.clone());
+    let mut log = LogParts::from(Log::open(&config.log.path, LogOptions::from(&config))?);
+    let protection = Protection::of_settings(&config.protect)?;
+    if let Some(protection) = &protection {
+        // What is protected in the log is seen by the detection.
+        log.open = Arc::new(RevealingOpener::new(log.open, protection.reveal()));
+    }
+    let (wal, opener) = (log.wal.clone(), log.open.clone());
     let alerts = args.alerts.as_ref().map(AlertFile::open).transpose()?;
     let mut review = Review::new().with_report(report(args));
     let mut failures = Vec::new();
@@ -104,6 +112,9 @@ async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
             .log(log)
             .retention(Retention::UntilFull)
             .analyzer(detection);
+        if let Some(protection) = &protection {
+            pipeline = pipeline.transform(protection.transform());
+        }
         if let Some(file) = alerts {
             pipeline = pipeline.sink_of(Class::Alert, file);
         }

@@ -60,11 +60,14 @@ fn every_setting_can_be_set_in_a_file_and_in_the_environment() {
                 file
             }
             ("audit.dir", _) => format!("{dir}/audit"),
+            ("protect.key_file", _) => format!("{dir}/subjects"),
+            ("protect.rules" | "protect.keep_clear", _) => "device".to_owned(),
             ("log.retention" | "bus.turn_away_after", _) => "7d".to_owned(),
             ("bus.agent_rates", _) => "agent=1".to_owned(),
             ("metrics.port" | "health.port", _) => "9101".to_owned(),
             ("agent.name" | "bus.name", _) => "other".to_owned(),
             ("bus.retention", _) => "7d".to_owned(),
+            ("bus.retain_bytes", _) => "1MiB".to_owned(),
             ("log.path", _) => format!("{dir}/log"),
             ("bus.address", _) => "bus.example:1".to_owned(),
             (name, Some(default)) => {
@@ -85,7 +88,7 @@ fn every_setting_can_be_set_in_a_file_and_in_the_environment() {
             "log.when_full" => "shed".to_owned(),
             "bus.turn_away_after" => "7s".to_owned(),
             "bus.clock_ahead" => "7min".to_owned(),
-            "legacy.allow_unsigned" => "true".to_owned(),
+            "legacy.allow_unsigned" | "bus.keep_unread" => "true".to_owned(),
             "legacy.window" => "8d".to_owned(),
             "flow.max_flows" => "17".to_owned(),
             "flow.active_timeout" | "flow.idle_timeout" | "flow.update_interval" => "7".to_owned(),

@@ -117,13 +117,15 @@ async fn settings_come_into_use_as_a_whole_or_not_at_all() {
 
     let done = stage
         .change(
-            "  agent_rate: 5000\n  agent_rates: a=9000/10000000\n  retention: 7d\n  max_connections: 50\n",
+            "  agent_rate: 5000\n  agent_rates: a=9000/10000000\n  retention: 7d\n  retain_bytes: 500MiB\n  keep_unread: true\n  max_connections: 50\n",
         )
         .unwrap();
     for part in [
         "bus.agent_rate: 5000 instead of 0",
         "bus.agent_rates: a=9000/10000000 instead of not set",
         "bus.retention: 7d instead of not set",
+        "bus.retain_bytes: 500MiB instead of not set",
+        "bus.keep_unread: true instead of false",
         "bus.max_connections: 50 instead of 1024",
         "log.budget_bytes: 1GiB instead of 64MiB",
         "certificates as before",
@@ -136,6 +138,8 @@ async fn settings_come_into_use_as_a_whole_or_not_at_all() {
     };
     assert_eq!(stage.bus.limits().rate_of(&"a".into()), of_a);
     assert_eq!(stage.bus.retention().age, Some(Duration::from_secs(7 * 86_400)));
+    assert_eq!(stage.bus.retention().bytes, Some(500 << 20));
+    assert!(stage.bus.retention().keep_unread);
 
     // With anything wrong, nothing of it is taken.
     let (limits, retention) = (stage.bus.limits(), stage.bus.retention());
@@ -155,6 +159,10 @@ async fn settings_come_into_use_as_a_whole_or_not_at_all() {
     refuse("  no_such_key: 1\n", "no_such_key");
     refuse("  agent_rates: a\n", "AGENT=EVENTS");
     refuse("  soft_bytes: 1GiB\n", "bus.hard_bytes");
+    refuse(
+        "audit:\n  files: 3\n",
+        "audit.files can only be changed by a restart",
+    );
     let error = refuse("  server_port: 1234\nhealth:\n  port: 9100\n", "restart");
     assert!(matches!(
         &error,

@@ -5,12 +5,14 @@ mod support;
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use amoskys_core::RecordSource as _;
-use amoskys_transport::FileSigner;
+use amoskys_core::{Offset, Open as _, Payload, RecordSource as _, Wal as _};
 use amoskys_transport::bus::{ConnectOptions, SubscribeOptions, Subscription};
 use amoskys_transport::identity::Credentials;
+use amoskys_transport::protect::{FileSubjectKeys, Reveal};
+use amoskys_transport::{FileSigner, Log, LogOptions};
 use support::site::{Site, finish};
 use support::{data, fail, program, succeed};
 
@@ -161,7 +163,7 @@ async fn keys_change_certificates_are_revoked_and_no_secret_is_told() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
     // Of what came since, the hand-over, it knows nothing.
-    assert!(text.contains("ABSENT"), "{text}");
+    assert!(text.contains(": CUT OFF") && !text.contains("ABSENT"), "{text}");
     let heads = site.path("heads");
     let mut export = program("verify");
     export
@@ -183,7 +185,7 @@ async fn keys_change_certificates_are_revoked_and_no_secret_is_told() {
     assert_eq!(report["schema"], "amoskys.verify/1");
     let verdicts = report["seen"]["streams"].as_array().expect("streams");
     assert!(
-        verdicts.iter().any(|stream| stream["verdict"] == "absent"),
+        verdicts.iter().any(|stream| stream["verdict"] == "cut_off"),
         "{report}"
     );
     let (code, _) = fail(program("verify").arg(&early).arg("--anchors").arg(&heads));
@@ -231,4 +233,98 @@ async fn keys_change_certificates_are_revoked_and_no_secret_is_told() {
             "{name} was told"
         );
     }
+}
+
+/// What is in all flows of a log, as `revealed` and `protected`.
+fn flows(log: &Path, keys: Option<&Path>) -> (usize, usize) {
+    let log = Log::open(log, LogOptions::new().agent("sensor")).expect("the log");
+    let keys = keys.map(|path| Arc::new(FileSubjectKeys::open(path).expect("keys")));
+    let reveal = keys.map(|keys| Reveal::new(keys));
+    let (mut revealed, mut protected, mut from) = (0, 0, Offset(0));
+    loop {
+        let records = log.wal.read(from, 1 << 20).expect("records");
+        let Some((last, _)) = records.last() else {
+            return (revealed, protected);
+        };
+        from = last.next();
+        for (_, record) in &records {
+            for mut event in log.opener.open(record).expect("a record").events {
+                if let Some(reveal) = &reveal {
+                    reveal.reveal(&mut event);
+                }
+                match event.payload {
+                    Payload::Flow(_) => revealed += 1,
+                    Payload::Protected(_) => protected += 1,
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_known_of_an_address_is_erased_by_settings_and_a_command() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, keys) = (dir.path().join("data"), dir.path().join("subjects.keys"));
+    let with_rules = |name: &str| {
+        let mut command = program(name);
+        command
+            .env("AMOSKYS_PROTECT_RULES", "address:0.0.0.0/0, address:::/0")
+            .env("AMOSKYS_PROTECT_KEY_FILE", &keys)
+            .env("AMOSKYS_AGENT_NAME", "sensor")
+            .env("AMOSKYS_LOG_PATH", &data);
+        command
+    };
+    let mut sentinel = with_rules("sentinel");
+    let output = succeed(sentinel.arg("--read").arg(support::data("lab.pcap")));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    // What is said of it is the same as without.
+    let plain = succeed(program("sentinel").arg("--read").arg(support::data("lab.pcap")));
+    let plain = String::from_utf8_lossy(&plain.stdout).into_owned();
+    let alerts = |text: &str| text.matches("alert").count();
+    assert_eq!(alerts(&said), alerts(&plain), "{said}\n{plain}");
+    let (clear, protected) = flows(&data, None);
+    assert!(clear == 0 && protected > 50, "{clear} {protected}");
+    let (revealed, left) = flows(&data, Some(&keys));
+    assert!(revealed > 50 && left == 0, "{revealed} {left}");
+
+    let subjects = |keys: &Path| FileSubjectKeys::open(keys).expect("keys").subjects();
+    let before = subjects(&keys);
+    assert!(before > 1, "{before}");
+    // Of whom nothing is known nothing is erased.
+    let (code, _) = fail(with_rules("agent").args(["--forget", "address:192.0.2.254"]));
+    assert_eq!(code, Some(1));
+    let subject = first_source(&data, &keys);
+    let output = succeed(with_rules("agent").arg("--forget").arg(&subject));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        said.contains("subject.forget") && !said.contains(&subject["address:".len()..]),
+        "{said}"
+    );
+    assert_eq!(subjects(&keys), before - 1);
+    let (after, left) = flows(&data, Some(&keys));
+    assert!(
+        left > 0 && after < revealed && after + left == revealed,
+        "{after} {left} of {revealed}"
+    );
+    // The chain is as it was.
+    succeed(program("verify").arg(&data));
+}
+
+/// The subject of the first flow.
+fn first_source(log: &Path, keys: &Path) -> String {
+    let log = Log::open(log, LogOptions::new().agent("sensor")).expect("the log");
+    let reveal = Reveal::new(Arc::new(FileSubjectKeys::open(keys).expect("keys")));
+    let records = log.wal.read(Offset(0), 1 << 20).expect("records");
+    let events = records
+        .iter()
+        .flat_map(|(_, record)| log.opener.open(record).expect("a record").events);
+    let mut sources = events.filter_map(|mut event| {
+        reveal.reveal(&mut event);
+        match event.payload {
+            Payload::Flow(flow) => Some(flow.key.source),
+            _ => None,
+        }
+    });
+    format!("address:{}", sources.next().expect("a flow"))
 }

@@ -199,6 +199,13 @@ key_table! {
         "File with the keys the log is encrypted with: a line of 64 hexadecimal digits for each, the current one first; mode \
          0600. Not encrypted, if not set.";
 
+    protect.rules: Kind::Name { most_bytes: 64 << 10 },
+        "Whose data an event is, so that it is encrypted before it is sealed and can be erased by forgetting a key:          attribute:NAME, uid:LEAST, device, or address:NETWORK (as 10.0.0.0/8), with commas in between; the first that knows          decides. Nothing is protected, if not set.";
+    protect.key_file: Kind::NewFile,
+        "File with the keys of those whose data it is; made if it does not exist. Needed with protect.rules.";
+    protect.keep_clear: Kind::Name { most_bytes: 64 << 10 },
+        "Attributes of protected events that stay in the clear, with commas in between.";
+
     batch.max_events: Kind::Count { least: 1, most: MAX_EVENTS as u64 },
         "A batch is sealed when it has this many events.";
     batch.max_bytes ("IS_MAX_ENV_BYTES"): Kind::Bytes { least: 1, most: 16 << 20 },
@@ -223,6 +230,12 @@ key_table! {
     bus.retention: time(SECOND, Duration::from_secs(86_400 * 3650)),
         "How long the bus keeps records that its named readers have released; until the log's budget is used up, if not \
          set.";
+    bus.retain_bytes: Kind::Bytes { least: 64 << 10, most: 1 << 50 },
+        "Bytes of log the bus keeps: the oldest records beyond it are deleted once its named readers have released them. Nine \
+         tenths of the log's budget, if not set.";
+    bus.keep_unread: Kind::Switch,
+        "What happens when the log's budget is used up by records that a named reader has not released: the oldest are deleted \
+         and the reader is told, or, with true, agents wait.";
     bus.max_connections: Kind::Count { least: 1, most: 1_000_000 },
         "Connections to the bus at a time, of clients that have said who they are; more are refused.";
     bus.max_connections_each: Kind::Count { least: 1, most: 1_000_000 },

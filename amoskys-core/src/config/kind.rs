@@ -39,6 +39,8 @@ pub(super) enum Kind {
     NewDirectory,
     /// A file that must exist.
     File,
+    /// A file that is made if it does not exist.
+    NewFile,
     /// On or off.
     Switch,
 }
@@ -53,7 +55,9 @@ impl Kind {
             Self::Time { .. } => parse_time(text).map(Value::Time),
             Self::Number { .. } => text.parse().ok().map(Value::Number),
             Self::Name { .. } | Self::Choice(_) | Self::Address => Some(Value::Text(text.to_owned())),
-            Self::Directory | Self::NewDirectory | Self::File => Some(Value::Path(PathBuf::from(text))),
+            Self::Directory | Self::NewDirectory | Self::File | Self::NewFile => {
+                Some(Value::Path(PathBuf::from(text)))
+            }
             Self::Switch => match text {
                 "true" | "yes" => Some(Value::Switch(true)),
                 "false" | "no" => Some(Value::Switch(false)),
@@ -79,6 +83,9 @@ impl Kind {
             (Self::Directory, Value::Path(path)) => path.is_dir(),
             (Self::NewDirectory, Value::Path(path)) => may_be_directory(path),
             (Self::File, Value::Path(path)) => path.is_file(),
+            (Self::NewFile, Value::Path(path)) => {
+                path.file_name().is_some() && (path.is_file() || !path.exists())
+            }
             (Self::Switch, Value::Switch(_)) => true,
             _ => false,
         }
@@ -100,6 +107,7 @@ impl Kind {
             Self::Directory => "a directory that exists".to_owned(),
             Self::NewDirectory => "a directory, or a path where nothing is yet".to_owned(),
             Self::File => "a file that exists".to_owned(),
+            Self::NewFile => "a file, or a path where nothing is yet".to_owned(),
             Self::Switch => "true or false".to_owned(),
         }
     }

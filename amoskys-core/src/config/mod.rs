@@ -35,5 +35,5 @@ pub use self::keys::{Key, keys};
 pub use self::loader::{Loaded, Loader};
 pub use self::sections::{
     AgentSettings, AnalysisSettings, AuditSettings, BatchSettings, BusSettings, Config, FlowSettings,
-    HealthSettings, LegacySettings, LogSettings, MetricsSettings, WhenFull,
+    HealthSettings, LegacySettings, LogSettings, MetricsSettings, ProtectSettings, WhenFull,
 };

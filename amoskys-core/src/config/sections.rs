@@ -12,6 +12,8 @@ pub struct Config {
     pub agent: AgentSettings,
     /// The durable log.
     pub log: LogSettings,
+    /// What is encrypted before it is sealed, so that it can be erased.
+    pub protect: ProtectSettings,
     /// When events are sealed.
     pub batch: BatchSettings,
     /// The way to the bus, and the bus itself.
@@ -166,6 +168,10 @@ pub struct BusSettings {
     /// How long the bus keeps records that its named readers have released. Default none: until the log's budget is
     /// used up.
     pub retention: Option<Duration>,
+    /// Bytes of log the bus keeps. Default none: nine tenths of the log's budget.
+    pub retain_bytes: Option<u64>,
+    /// Whether agents wait if what its named readers have not read fills the log. Default no: the oldest is deleted.
+    pub keep_unread: bool,
     /// Connections at a time, of clients that have said who they are. Default 1024.
     pub max_connections: usize,
     /// The same of one client. Default 16.
@@ -205,6 +211,8 @@ impl Default for BusSettings {
             retry_timeout: Duration::from_secs(1),
             send_rate: 0,
             retention: None,
+            retain_bytes: None,
+            keep_unread: false,
             max_connections: 1024,
             max_connections_each: 16,
             max_strangers: 1024,
@@ -245,6 +253,18 @@ impl Default for AuditSettings {
             files: 8,
         }
     }
+}
+
+/// What is encrypted event by event before it is sealed, so that what is known of somebody can be erased.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProtectSettings {
+    /// Whose data an event is. Default none: nothing is protected.
+    pub rules: Option<String>,
+    /// File with the keys of those whose data it is. Default none.
+    pub key_file: Option<PathBuf>,
+    /// Attributes that stay in the clear. Default none.
+    pub keep_clear: Option<String>,
 }
 
 /// Agents of the predecessor, at the bus.

@@ -54,6 +54,14 @@ pub enum ProtectError {
         /// The limit.
         limit: usize,
     },
+    /// The settings cannot be used.
+    #[error("{setting}: {reason}")]
+    Settings {
+        /// Which of them.
+        setting: &'static str,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
     /// No random numbers could be drawn.
     #[error("no random numbers could be drawn")]
     Random,

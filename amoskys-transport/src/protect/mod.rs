@@ -6,7 +6,7 @@
 //! unreadable at once, wherever they are. Digests, signatures and the chain are over the encrypted form, and stay valid.
 //!
 //! - [`Protect`] is a transform for the sensor's pipeline. A rule says whose data an event is; [`by_attribute`],
-//!   [`by_device`], [`by_uid`] and [`any_of`] make usual ones.
+//!   [`by_address`], [`by_device`], [`by_uid`] and [`any_of`] make usual ones; [`Protection`] takes them from settings.
 //! - [`SubjectKeys`] keeps the keys. [`FileSubjectKeys`] keeps them in a file; a hospital's key management service is
 //!   another implementation.
 //! - [`Reveal`] is the way back, for whoever has the keys; [`RevealingOpener`] does it as records are opened.
@@ -72,6 +72,7 @@ mod keys;
 mod opener;
 mod reveal;
 mod rules;
+mod settings;
 mod slots;
 mod transform;
 
@@ -80,5 +81,6 @@ pub use self::file::FileSubjectKeys;
 pub use self::keys::{Erased, Subject, SubjectKey, SubjectKeys};
 pub use self::opener::RevealingOpener;
 pub use self::reveal::{Reveal, RevealCounts};
-pub use self::rules::{Rule, any_of, by_attribute, by_device, by_uid};
+pub use self::rules::{Rule, any_of, by_address, by_attribute, by_device, by_uid};
+pub use self::settings::Protection;
 pub use self::transform::Protect;

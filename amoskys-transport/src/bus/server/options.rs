@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amoskys_core::Name;
+use amoskys_core::config::BusSettings;
 
 use super::Intake;
 use crate::audit::AuditLog;
@@ -24,6 +25,17 @@ pub struct Retention {
     pub age: Option<Duration>,
     /// As [`BusOptions::keep_unread`].
     pub keep_unread: bool,
+}
+
+impl From<&BusSettings> for Retention {
+    /// What the section `bus` of a [`Config`](amoskys_core::config::Config) says.
+    fn from(settings: &BusSettings) -> Self {
+        Self {
+            bytes: settings.retain_bytes,
+            age: settings.retention,
+            keep_unread: settings.keep_unread,
+        }
+    }
 }
 
 /// Settings of a [`Bus`](super::Bus). The log's directory, TLS and the trusted keys must be given; the rest has
@@ -216,6 +228,14 @@ impl BusOptions {
     #[must_use]
     pub fn legacy(mut self, options: crate::legacy::LegacyOptions) -> Self {
         self.legacy = Some(options);
+        self
+    }
+
+    /// How long records are kept: in place of [`retain_bytes`](Self::retain_bytes), [`retain_age`](Self::retain_age) and
+    /// [`keep_unread`](Self::keep_unread).
+    #[must_use]
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
     }
 

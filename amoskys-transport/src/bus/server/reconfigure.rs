@@ -13,23 +13,25 @@ use crate::identity::{ReloadError, Reloaded, Reloader, Role};
 use crate::wal::segment::lock;
 
 /// Settings of a bus that are taken into use while it runs.
-const LIVE: [&str; 13] = [
+const LIVE: [&str; 15] = [
     "bus.agent_bytes",
     "bus.agent_rate",
     "bus.agent_rates",
     "bus.hard_bytes",
+    "bus.keep_unread",
     "bus.longest_penalty",
     "bus.max_connections",
     "bus.max_connections_each",
     "bus.max_strangers",
     "bus.max_strangers_each",
+    "bus.retain_bytes",
     "bus.retention",
     "bus.soft_bytes",
     "bus.turn_away_after",
     "log.budget_bytes",
 ];
 /// The sections a bus reads.
-const OF_A_BUS: [&str; 5] = ["bus.", "health.", "legacy.", "log.", "metrics."];
+const OF_A_BUS: [&str; 6] = ["audit.", "bus.", "health.", "legacy.", "log.", "metrics."];
 /// Of the section `bus`, what only clients of a bus use.
 const OF_CLIENTS: [&str; 4] = [
     "bus.address",
@@ -182,10 +184,10 @@ impl Reconfigurer {
         let credentials = self.credentials.reload()?;
         self.bus.set_limits(limits);
         self.bus.set_budget(new.log.budget_bytes);
-        self.bus.set_retention(Retention {
-            age: new.bus.retention,
-            ..self.bus.retention()
-        });
+        let (before, after) = (Retention::from(&current.bus), Retention::from(&new.bus));
+        if before != after {
+            self.bus.set_retention(after);
+        }
         *current = new;
         Ok(Reconfigured { changes, credentials })
     }
