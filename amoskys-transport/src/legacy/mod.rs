@@ -130,3 +130,14 @@ pub(crate) use self::{
 pub fn check_envelope(bytes: &[u8]) -> bool {
     envelope::check(bytes)
 }
+
+/// Opens a directory with files of idempotency keys, of an epoch of zeros, and says how many keys are known. For fuzzing; not
+/// part of what is promised.
+///
+/// # Errors
+///
+/// If a file is of a newer version, or cannot be used.
+#[doc(hidden)]
+pub fn check_index(dir: &std::path::Path) -> std::io::Result<usize> {
+    index::Index::open(dir, amoskys_core::Epoch::default(), 1 << 16).map(|index| index.len())
+}
