@@ -37,7 +37,7 @@ impl Shares {
             Some((source, destination, ports)) if !self.inner => self.hash(source, destination, ports),
             _ => self.slow(packet),
         };
-        (u128::from(hash) * u128::from(self.count) >> 64) as usize
+        ((u128::from(hash) * u128::from(self.count)) >> 64) as usize
     }
 
     fn slow(&self, packet: &Packet<'_>) -> u64 {
@@ -109,7 +109,7 @@ mod tests {
             }
             let shares = Shares::new(1 << 20, &FlowConfig { follow_fragments, ..FlowConfig::default() });
             let packet = |data| Packet { link: LinkType::ETHERNET, wire_len: 60, data, ..Packet::default() };
-            let slow = (u128::from(shares.slow(&packet(&data))) * (1 << 20) >> 64) as usize;
+            let slow = ((u128::from(shares.slow(&packet(&data))) * (1 << 20)) >> 64) as usize;
             prop_assert_eq!(shares.of(&packet(&data)), slow);
             if let Decoded::Ip(ip) = decode(&packet(&data)) {
                 let [from, to] = ip.ports;
@@ -129,7 +129,7 @@ mod tests {
         for host in 0..100_u64 {
             for port in 0..100_u16 {
                 let hash = shares.hash(0x0a00_0000 + host, 0x0a01_0001, [40_000 + port, 443]);
-                counts[(u128::from(hash) * 4 >> 64) as usize] += 1;
+                counts[((u128::from(hash) * 4) >> 64) as usize] += 1;
             }
         }
         assert!(
