@@ -1,9 +1,9 @@
-//! `nab`: series with labelled windows, one pass, one configuration. The horizon of the detector is the probation of a series, which the
-//! protocol tells every detector; nothing else is known beforehand.
+//! `nab`: series with labelled windows, one pass, one configuration. The horizon of the detector is the probation of a series,
+//! which the protocol tells every detector; nothing else is known beforehand.
 //!
 //! Rows of series have raw scores at the released threshold, beside those of ARTime, the best published detector. Totals are
-//! normalised, 0 for silence and 100 for perfection: at the released threshold; at the threshold best for each profile, as the protocol
-//! has it; and at the threshold best on one half of the series, measured on the other.
+//! normalised, 0 for silence and 100 for perfection: at the released threshold; at the threshold best for each profile, as the
+//! protocol has it; and at the threshold best on one half of the series, measured on the other.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -258,7 +258,8 @@ impl Table {
         best.unwrap_or_default()
     }
 
-    /// The mean score on one half of the series at the threshold that was best on the other, over so many random halves, both ways.
+    /// The mean score on one half of the series at the threshold that was best on the other, over so many random halves, both
+    /// ways.
     fn halves(&self, draws: u64) -> [Option<f64>; 3] {
         let mut sums = [0.0; 3];
         let mut count = 0.0;

@@ -1,8 +1,8 @@
 //! The scoring rules of the Numenta Anomaly Benchmark, version 1.1 (Lavin and Ahmad, "Evaluating real-time anomaly detection
 //! algorithms", 2015; Ahmad, Lavin, Purdy and Agha, 2017).
 //!
-//! A detection anywhere in a labelled window finds its anomaly, and the earlier the better; each detection outside costs, less so right
-//! after a window. What happens during probation, the first rows of a series, does not count.
+//! A detection anywhere in a labelled window finds its anomaly, and the earlier the better; each detection outside costs, less
+//! so right after a window. What happens during probation, the first rows of a series, does not count.
 //!
 //! ```
 //! use amoskys_analysis::eval::nab::{Labels, Profile, normalized};
@@ -223,8 +223,8 @@ impl<'a> Tally<'a> {
     }
 }
 
-/// The sum of the scores of several series with so many windows in all, so that 0 is what silence gets and 100 is one detection at the left
-/// edge of each window and none elsewhere. `None` if there are no windows.
+/// The sum of the scores of several series with so many windows in all, so that 0 is what silence gets and 100 is one detection
+/// at the left edge of each window and none elsewhere. `None` if there are no windows.
 #[must_use]
 pub fn normalized(total: f64, windows: usize, profile: Profile) -> Option<f64> {
     let silent = -profile.false_negative * windows as f64;
@@ -233,8 +233,8 @@ pub fn normalized(total: f64, windows: usize, profile: Profile) -> Option<f64> {
 }
 
 /// The threshold on the scores of several series that gives the highest sum, and that sum. A row is a detection if its score is
-/// the threshold or above; all scores are tried, and infinity, with which there are no detections. Scores that are not numbers are
-/// no detections.
+/// the threshold or above; all scores are tried, and infinity, with which there are no detections. Scores that are not numbers
+/// are no detections.
 ///
 /// # Panics
 ///

@@ -9,16 +9,17 @@ const MEMORY: u64 = 2_000;
 /// Surprises are cut here, in standard deviations: one outlier is no change.
 const LIMIT: f64 = 3.0;
 
-/// Tells when the level of a series has changed, and when that began: a two-sided cumulative sum (Page, 1954) of what is unforeseen.
+/// Tells when the level of a series has changed, and when that began: a two-sided cumulative sum (Page, 1954) of what is
+/// unforeseen.
 ///
-/// Each point is predicted from the one before by an autoregression learned since the last change, and its error is turned into a
-/// standard normal number by the t distribution (self-starting: Hawkins, 1987). The limit of the sums follows from the false-alarm
-/// rate that is asked for, by Siegmund's approximation (1985).
+/// Each point is predicted from the one before by an autoregression learned since the last change, and its error is turned into
+/// a standard normal number by the t distribution (self-starting: Hawkins, 1987). The limit of the sums follows from the
+/// false-alarm rate that is asked for, by Siegmund's approximation (1985).
 ///
-/// *Assumes* that between changes the series is a level with normal noise and short memory. On independent and on autoregressive noise (0.6) the
-/// mean time between false alarms was within a third and three times of the one asked for in the tests; heavy tails are cut. *Fails* on
-/// seasons, whose every turn is a change, and on slow drifts of less than half a standard deviation. *Costs* 0.1 µs a point and 150
-/// bytes.
+/// *Assumes* that between changes the series is a level with normal noise and short memory. On independent and on
+/// autoregressive noise (0.6) the mean time between false alarms was within a third and three times of the one asked for in the
+/// tests; heavy tails are cut. *Fails* on seasons, whose every turn is a change, and on slow drifts of less than half a
+/// standard deviation. *Costs* 0.1 µs a point and 150 bytes.
 ///
 /// ```
 /// use amoskys_analysis::series::ChangeDetector;

@@ -2,13 +2,14 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-/// Settings of a [`SeriesDetector`](super::SeriesDetector). The default is for a metric that is read every minute or every few minutes.
+/// Settings of a [`SeriesDetector`](super::SeriesDetector). The default is for a metric that is read every minute or every few
+/// minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct SeriesConfig {
-    /// Points of about the longest stretch that an anomaly is expected to take, at least 16; the detector looks at shapes of a tenth of it, and says
-    /// little before it is over. Default 600: two days of a metric read every five minutes.
+    /// Points of about the longest stretch that an anomaly is expected to take, at least 16; the detector looks at shapes of a
+    /// tenth of it, and says little before it is over. Default 600: two days of a metric read every five minutes.
     pub horizon: NonZeroU32,
     /// When a point is an alarm. Default [`AlarmRule::Threshold`] of 1.
     pub alarm: AlarmRule,
@@ -20,10 +21,11 @@ pub struct SeriesConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlarmRule {
-    /// At this score and above. It adapts to a series: each alarm makes the next one harder. Of the order of 1; lower for more alarms.
+    /// At this score and above. It adapts to a series: each alarm makes the next one harder. Of the order of 1; lower for more
+    /// alarms.
     Threshold(f64),
-    /// So many false alarms per horizon, as far as the recent past is like the future: what rarely happens is extrapolated by an extreme-value
-    /// distribution. Between 0.0001 and 5. Nothing is said before 1.5 horizons.
+    /// So many false alarms per horizon, as far as the recent past is like the future: what rarely happens is extrapolated by
+    /// an extreme-value distribution. Between 0.0001 and 5. Nothing is said before 1.5 horizons.
     Rate(f64),
 }
 

@@ -10,8 +10,8 @@ use super::novelty::Novelty;
 use super::presence::Presence;
 use super::tail::TailProbability;
 
-/// Blocks per horizon that shapes are looked at in, and blocks per shape. Several of both, because any one of them is lucky on some
-/// series and not on others.
+/// Blocks per horizon that shapes are looked at in, and blocks per shape. Several of both, because any one of them is lucky on
+/// some series and not on others.
 const SCALES: [u32; 3] = [60, 100, 160];
 const SHAPES: [usize; 3] = [4, 10, 16];
 /// The same for one shape of half a horizon, which notices what fails to happen, and what that is worth.
@@ -34,12 +34,13 @@ const CHANGE_HORIZONS: f64 = 20.0;
 
 /// Finds what is unlike anything before in one series of numbers, as they come.
 ///
-/// A point is surprising if the shape that ends with it was never seen before, on several scales of time, compared with how new shapes
-/// usually are in this series; or if its value lies outside everything before. Surprises that follow each other are one alarm, and a
-/// series that often alarms must surprise more. See the [module](super) for what it assumes, and when it fails.
+/// A point is surprising if the shape that ends with it was never seen before, on several scales of time, compared with how new
+/// shapes usually are in this series; or if its value lies outside everything before. Surprises that follow each other are one
+/// alarm, and a series that often alarms must surprise more. See the [module](super) for what it assumes, and when it fails.
 ///
-/// It is causal: a reading depends on the points up to its own. The state is bounded, and can be stored and read back with serde, in any format that keeps
-/// every bit of a float and infinities (postcard does, JSON does not): what follows is the same, bit for bit.
+/// It is causal: a reading depends on the points up to its own. The state is bounded, and can be stored and read back with
+/// serde, in any format that keeps every bit of a float and infinities (postcard does, JSON does not): what follows is the
+/// same, bit for bit.
 ///
 /// ```
 /// use amoskys_analysis::series::{SeriesConfig, SeriesDetector};
@@ -97,17 +98,18 @@ pub struct Reading {
     pub surprise: f64,
     /// What the surprise is made of.
     pub parts: SurpriseParts,
-    /// The probability that the most surprising point among `horizon / 160` is this surprising, learned from the last 1,000 such
-    /// stretches and extrapolated. `None` during the first 1.5 horizons.
+    /// The probability that the most surprising point among `horizon / 160` is this surprising, learned from the last 1,000
+    /// such stretches and extrapolated. `None` during the first 1.5 horizons.
     pub p_value: Option<f64>,
     /// Why it is an alarm, if it is one.
     pub alarm: Option<Cause>,
     /// What was predicted for it, from the points before. `None` at the start.
     pub predicted: Option<f64>,
-    /// Lowest and highest value expected, to cover [`SeriesConfig::coverage`] of all points in the long run. `None` while it cannot be said.
+    /// Lowest and highest value expected, to cover [`SeriesConfig::coverage`] of all points in the long run. `None` while it
+    /// cannot be said.
     pub expected: Option<(f64, f64)>,
-    /// A change of level that was found with this point. It may have begun earlier, and is not an alarm by itself. Seasons, once found, are no
-    /// changes.
+    /// A change of level that was found with this point. It may have begun earlier, and is not an alarm by itself. Seasons,
+    /// once found, are no changes.
     pub change: Option<Change>,
     /// Whether the point had no value: it was not finite.
     pub missing: bool,
@@ -191,8 +193,8 @@ impl SeriesDetector {
 
     /// Takes the next point, and says what it makes of it.
     ///
-    /// A value that is not finite is missing: it changes nothing but what is known about silence. Values beyond ±1e100 are taken as that.
-    /// Points are taken in the order they come; their times tell only about silence.
+    /// A value that is not finite is missing: it changes nothing but what is known about silence. Values beyond ±1e100 are
+    /// taken as that. Points are taken in the order they come; their times tell only about silence.
     pub fn push(&mut self, time: Timestamp, value: f64) -> Reading {
         let state = &mut self.state;
         let arrival = state.presence.push(time, value.is_finite());
@@ -363,8 +365,8 @@ impl From<SeriesDetector> for State {
     }
 }
 
-/// The points of which a detector with this horizon and [`AlarmRule::Threshold`] would have made alarms, from the surprise of each
-/// point of one series (0 for missing ones): another threshold is tried without going over the series again.
+/// The points of which a detector with this horizon and [`AlarmRule::Threshold`] would have made alarms, from the surprise of
+/// each point of one series (0 for missing ones): another threshold is tried without going over the series again.
 ///
 /// ```
 /// use amoskys_analysis::series::alarms_at;

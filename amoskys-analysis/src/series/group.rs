@@ -70,13 +70,14 @@ pub enum GroupError {
 
 /// Finds when one metric of a host departs from what its other metrics say it should be.
 ///
-/// The group learns how its series move together, as a covariance that forgets. Each value is predicted from the others of its row, and
-/// the error compared with what it usually is. So a load that moves all metrics is no departure, and a metric that stays within
-/// its usual range is one if the others have moved without it.
+/// The group learns how its series move together, as a covariance that forgets. Each value is predicted from the others of its
+/// row, and the error compared with what it usually is. So a load that moves all metrics is no departure, and a metric that
+/// stays within its usual range is one if the others have moved without it.
 ///
-/// *Assumes* that relations are about linear and without delay between rows. *Fails* with two series to say which of them departed
-/// (the one further from its own mean is named), on relations that only hold at the extremes, and while relations change for good, which
-/// takes about a memory to learn. *Costs* time as the square of the number of series (about 2 µs a row of 8), and 16 kB for each.
+/// *Assumes* that relations are about linear and without delay between rows. *Fails* with two series to say which of them
+/// departed (the one further from its own mean is named), on relations that only hold at the extremes, and while relations
+/// change for good, which takes about a memory to learn. *Costs* time as the square of the number of series (about 2 µs a row
+/// of 8), and 16 kB for each.
 ///
 /// ```
 /// use amoskys_analysis::series::{GroupConfig, SeriesGroup};
@@ -135,8 +136,8 @@ struct Member {
 pub struct GroupReading {
     /// The series that departs most, if that is an alarm.
     pub alarm: Option<Departure>,
-    /// For each series, how strongly it departs: its mean squared error of about ten rows, in units of what the others usually leave
-    /// unexplained. About 1 where all is well; 0 while unknown, or where the others explain too little.
+    /// For each series, how strongly it departs: its mean squared error of about ten rows, in units of what the others usually
+    /// leave unexplained. About 1 where all is well; 0 while unknown, or where the others explain too little.
     pub strengths: Vec<f64>,
 }
 
@@ -198,8 +199,8 @@ impl SeriesGroup {
         })
     }
 
-    /// Takes a row: a value of each series, of about the same time. One that is not finite is missing: nothing is said of its series, and the
-    /// others are judged by what they let expect of it. A row with less than two values is left out.
+    /// Takes a row: a value of each series, of about the same time. One that is not finite is missing: nothing is said of its
+    /// series, and the others are judged by what they let expect of it. A row with less than two values is left out.
     ///
     /// # Errors
     ///

@@ -2,16 +2,16 @@ use serde::{Deserialize, Serialize};
 
 use super::sorted::SortedWindow;
 
-/// How fast the level of a [`PredictionInterval`] follows what it got wrong, as a share of the points outside that are asked for: faster, and a
-/// miss or two would make the range infinite.
+/// How fast the level of a [`PredictionInterval`] follows what it got wrong, as a share of the points outside that are asked
+/// for: faster, and a miss or two would make the range infinite.
 const STEP: f64 = 0.1;
 
 /// A range around predictions that covers a stated share of what comes: conformal prediction on the last so many errors, with
 /// the level adapted so that the share holds whatever the series does (adaptive conformal inference: Gibbs and Candès, 2021).
 ///
-/// *Promises* that over any T points, of any series, the share outside differs from the share α asked for by at most (10 / α + 1) / T; and where errors are
-/// drawn alike, about that share from the start. *Fails* to say which points: after a change, misses come together. *Costs* 16 bytes for each error
-/// remembered, and about 0.2 µs a point.
+/// *Promises* that over any T points, of any series, the share outside differs from the share α asked for by at most (10 / α +
+/// 1) / T; and where errors are drawn alike, about that share from the start. *Fails* to say which points: after a change,
+/// misses come together. *Costs* 16 bytes for each error remembered, and about 0.2 µs a point.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PredictionInterval {
     errors: SortedWindow,
@@ -32,8 +32,8 @@ impl PredictionInterval {
         }
     }
 
-    /// How far from the prediction a point may lie: infinitely far while there are too few errors to say, or to make up for misses. Negative if
-    /// not even a perfect prediction counts as covered.
+    /// How far from the prediction a point may lie: infinitely far while there are too few errors to say, or to make up for
+    /// misses. Negative if not even a perfect prediction counts as covered.
     #[must_use]
     pub fn width(&self) -> f64 {
         if self.level <= 0.0 {
@@ -51,7 +51,8 @@ impl PredictionInterval {
         }
     }
 
-    /// Takes the absolute error of a prediction, and says whether it was covered. One that is not finite was not, and is not remembered.
+    /// Takes the absolute error of a prediction, and says whether it was covered. One that is not finite was not, and is not
+    /// remembered.
     pub fn push(&mut self, error: f64) -> bool {
         let error = error.abs();
         let covered = error <= self.width();

@@ -26,7 +26,8 @@ pub struct MetricsConfig {
     pub series: SeriesConfig,
     /// Of the group of each host.
     pub group: GroupConfig,
-    /// Metrics that are watched at once, at least 1; beyond, the one without values for longest is forgotten, and counted. Default 1,024.
+    /// Metrics that are watched at once, at least 1; beyond, the one without values for longest is forgotten, and counted.
+    /// Default 1,024.
     pub metrics: usize,
     /// Hosts whose metrics are compared with each other, at least 1. Default 256.
     pub hosts: usize,
@@ -68,11 +69,12 @@ pub enum MetricsConfigError {
 
 /// Watches metrics: an [`Analyzer`] with a [`SeriesDetector`] for each metric and a [`SeriesGroup`] for each host.
 ///
-/// A series is what one source reports of one device under one name and set of labels. A counter is watched by its rise per second. An alarm is a verdict
-/// of the temporal layer about the metric, with the device as peer, or about the device if one metric departs from the others.
-/// An alarm at the threshold has a probability of 0.31, one with twice the score 0.67.
+/// A series is what one source reports of one device under one name and set of labels. A counter is watched by its rise per
+/// second. An alarm is a verdict of the temporal layer about the metric, with the device as peer, or about the device if one
+/// metric departs from the others. An alarm at the threshold has a probability of 0.31, one with twice the score 0.67.
 ///
-/// Other events are passed over. A metric that stops altogether is noticed when it comes back, or by points that are not finite.
+/// Other events are passed over. A metric that stops altogether is noticed when it comes back, or by points that are not
+/// finite.
 ///
 /// # Cost
 ///

@@ -10,19 +10,19 @@
 //! | [`TailProbability`] | how rare a number is, beyond what was seen | that the future is like the window | while levels change |
 //! | [`PredictionInterval`] | a range that covers a stated share of what comes, of any series | | says nothing about single points |
 //!
-//! All of them are causal, take each point once, have a bounded state that serde stores and restores bit for bit, and are the same on each run. A
-//! format that stores them must keep infinities: postcard does, JSON does not.
+//! All of them are causal, take each point once, have a bounded state that serde stores and restores bit for bit, and are the
+//! same on each run. A format that stores them must keep infinities: postcard does, JSON does not.
 //!
 //! # The horizon
 //!
-//! The one setting that matters is the [horizon](SeriesConfig::horizon): about how many points the longest anomaly takes. Shapes of a tenth of it are
-//! compared with all that were seen in the last six to seventeen horizons. On the labelled series that the detector was measured on,
-//! half the horizon or twice as much costs several points of the score.
+//! The one setting that matters is the [horizon](SeriesConfig::horizon): about how many points the longest anomaly takes.
+//! Shapes of a tenth of it are compared with all that were seen in the last six to seventeen horizons. On the labelled series
+//! that the detector was measured on, half the horizon or twice as much costs several points of the score.
 //!
 //! # Which threshold
 //!
-//! [`AlarmRule::Threshold`] of 1 is the released one. [`alarms_at`] tells from the surprises of a series what another would have raised.
-//! [`AlarmRule::Rate`] asks for a rate of false alarms instead, and keeps it on noise.
+//! [`AlarmRule::Threshold`] of 1 is the released one. [`alarms_at`] tells from the surprises of a series what another would
+//! have raised. [`AlarmRule::Rate`] asks for a rate of false alarms instead, and keeps it on noise.
 
 mod alarm;
 mod change;

@@ -1,6 +1,6 @@
-//! How unlike anything before the recent past of a series is: the distance of its last blocks to their nearest neighbour among all
-//! stretches of the same length before, compared with what that distance usually is. This is the discord of a time series (Keogh, Lin
-//! and Fu, 2005) as each block comes, with distances carried on along diagonals as in STOMP (Zhu and others, 2016).
+//! How unlike anything before the recent past of a series is: the distance of its last blocks to their nearest neighbour among
+//! all stretches of the same length before, compared with what that distance usually is. This is the discord of a time series
+//! (Keogh, Lin and Fu, 2005) as each block comes, with distances carried on along diagonals as in STOMP (Zhu and others, 2016).
 
 use serde::{Deserialize, Serialize};
 
@@ -61,8 +61,8 @@ impl Novelty {
         true
     }
 
-    /// For each window, the distance of the latest blocks to the most similar ones before, as a multiple of what it usually is; 0
-    /// while that is not known.
+    /// For each window, the distance of the latest blocks to the most similar ones before, as a multiple of what it usually is;
+    /// 0 while that is not known.
     pub(crate) fn ratios(&self) -> impl Iterator<Item = f64> {
         self.windows.iter().map(|window| window.ratio)
     }
@@ -95,8 +95,8 @@ impl Novelty {
         self.spread.max().unwrap_or(0.0) - self.spread.min().unwrap_or(0.0)
     }
 
-    /// Twice the range of the middle four fifths: a few extremes do not make all else look alike. But no less than a share of the whole
-    /// range, or a series that mostly rests would find each movement new.
+    /// Twice the range of the middle four fifths: a few extremes do not make all else look alike. But no less than a share of
+    /// the whole range, or a series that mostly rests would find each movement new.
     fn scale(&self) -> f64 {
         let quantile = |share| self.spread.quantile(share).unwrap_or(0.0);
         (2.0 * (quantile(0.9) - quantile(0.1))).max(LEAST_SCALE * self.range())
@@ -127,8 +127,8 @@ impl Blocks {
         }
     }
 
-    /// The block that this value completes: halfway between its mean and its value furthest from the mean of the block before. The
-    /// mean alone would hide spikes, and the furthest value alone drown in noise.
+    /// The block that this value completes: halfway between its mean and its value furthest from the mean of the block before.
+    /// The mean alone would hide spikes, and the furthest value alone drown in noise.
     fn push(&mut self, value: f64) -> Option<f64> {
         self.count += 1;
         self.sum += value;

@@ -1,6 +1,7 @@
 //! The little linear algebra that a group of series needs.
 
-/// The inverse of a symmetric positive definite matrix, row by row, by its Cholesky factor. `None` if it is not positive definite.
+/// The inverse of a symmetric positive definite matrix, row by row, by its Cholesky factor. `None` if it is not positive
+/// definite.
 pub(crate) fn inverse(matrix: &[f64], n: usize) -> Option<Vec<f64>> {
     let mut factor = vec![0.0; n * n];
     for row in 0..n {

@@ -11,8 +11,8 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// The value of the series, not a number if there is none: at the first point of a counter, when it has started again, and when
-    /// its time has not moved on.
+    /// The value of the series, not a number if there is none: at the first point of a counter, when it has started again, and
+    /// when its time has not moved on.
     pub(crate) fn push(&mut self, kind: MetricKind, time: Timestamp, value: f64) -> f64 {
         if kind != MetricKind::Counter {
             return value;

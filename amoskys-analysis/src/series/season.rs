@@ -15,15 +15,15 @@ const SEASON: f64 = 0.4;
 const TWICE: f64 = 0.3;
 const RISE: f64 = 0.3;
 
-/// Finds the period of a series by itself: the first high peak of its autocorrelation after it has fallen, confirmed at twice the lag and by
-/// two looks in a row that agree.
+/// Finds the period of a series by itself: the first high peak of its autocorrelation after it has fallen, confirmed at twice
+/// the lag and by two looks in a row that agree.
 ///
-/// It looks at the last 512 points, and at the last 512 means of 16 points, without their linear trend and with outliers cut: periods of 4 to
-/// 170 points, and of up to 2,720 points to the point.
+/// It looks at the last 512 points, and at the last 512 means of 16 points, without their linear trend and with outliers cut:
+/// periods of 4 to 170 points, and of up to 2,720 points to the point.
 ///
-/// *Assumes* that three periods resemble each other. *Fails* for periods that change, and finds one of several seasons. Slow noise
-/// (autoregressive with 0.9) was taken for a season in less than 5 % of the looks in the tests. *Costs* about 50 kB a series and half a
-/// microsecond a point.
+/// *Assumes* that three periods resemble each other. *Fails* for periods that change, and finds one of several seasons. Slow
+/// noise (autoregressive with 0.9) was taken for a season in less than 5 % of the looks in the tests. *Costs* about 50 kB a
+/// series and half a microsecond a point.
 ///
 /// ```
 /// use amoskys_analysis::series::Seasonality;
@@ -174,7 +174,8 @@ fn period(samples: &[f64]) -> Option<(usize, f64)> {
     seasonal.then_some((lag, correlations[lag]))
 }
 
-/// Without the linear trend, and cut at three standard deviations as the median deviation tells them. `None` if nothing is left.
+/// Without the linear trend, and cut at three standard deviations as the median deviation tells them. `None` if nothing is
+/// left.
 fn residuals(samples: &[f64]) -> Option<Vec<f64>> {
     let n = samples.len() as f64;
     let middle = (n - 1.0) / 2.0;

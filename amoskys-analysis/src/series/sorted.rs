@@ -2,7 +2,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// The last so many finite numbers, in the order they came and in the order of their size: exact quantiles over a sliding window.
+/// The last so many finite numbers, in the order they came and in the order of their size: exact quantiles over a sliding
+/// window.
 ///
 /// A push moves at most as many numbers as there are, which for a thousand takes a tenth of a microsecond.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

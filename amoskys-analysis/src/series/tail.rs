@@ -6,16 +6,17 @@ use super::sorted::SortedWindow;
 const SHARE: f64 = 0.1;
 const FEWEST: usize = 10;
 
-/// The probability that a number is exceeded, learned from the last so many: the peaks-over-threshold method (Pickands, 1975; as a
-/// detector by Siffer and others, 2017).
+/// The probability that a number is exceeded, learned from the last so many: the peaks-over-threshold method (Pickands, 1975;
+/// as a detector by Siffer and others, 2017).
 ///
-/// Below the highest tenth it is the share of numbers that are as high. The excesses of that tenth are taken to follow a generalized Pareto
-/// distribution, fitted by probability-weighted moments (Hosking and Wallis, 1987), so that what has never happened has a probability too.
+/// Below the highest tenth it is the share of numbers that are as high. The excesses of that tenth are taken to follow a
+/// generalized Pareto distribution, fitted by probability-weighted moments (Hosking and Wallis, 1987), so that what has never
+/// happened has a probability too.
 ///
-/// *Assumes* that what comes is like the window; dependence between neighbours makes exceedances come in groups, not more of them. *Fails*
-/// while a level changes, and where the tail is heavier than the window shows. Of numbers drawn alike, the share below a probability α was between
-/// α / 3 and 3 α in the tests, for α from 0.001 to 0.05 and a window of 1,000. *Costs* eight bytes twice for each number of the window, and
-/// well below a microsecond a number.
+/// *Assumes* that what comes is like the window; dependence between neighbours makes exceedances come in groups, not more of
+/// them. *Fails* while a level changes, and where the tail is heavier than the window shows. Of numbers drawn alike, the share
+/// below a probability α was between α / 3 and 3 α in the tests, for α from 0.001 to 0.05 and a window of 1,000. *Costs* eight
+/// bytes twice for each number of the window, and well below a microsecond a number.
 ///
 /// ```
 /// use amoskys_analysis::series::TailProbability;
@@ -66,8 +67,8 @@ impl TailProbability {
         }
     }
 
-    /// The probability that the next number is this high or higher. `None` while fewer than 10 numbers are known; a value that is not a
-    /// number has probability 1.
+    /// The probability that the next number is this high or higher. `None` while fewer than 10 numbers are known; a value that
+    /// is not a number has probability 1.
     #[must_use]
     pub fn exceedance(&self, value: f64) -> Option<f64> {
         let n = self.window.len();

@@ -10,8 +10,8 @@ use super::group::Departure;
 use crate::odds::{LIMIT, probability};
 
 /// Log-odds of an alarm at the threshold, and what each doubling of the score adds. Of the alarms on the labelled series of the
-/// Numenta Anomaly Benchmark, 36 % of those with less than 1.5 times the threshold lie in a labelled window, 73 % of those with two to three times, and
-/// 91 % beyond.
+/// Numenta Anomaly Benchmark, 36 % of those with less than 1.5 times the threshold lie in a labelled window, 73 % of those with
+/// two to three times, and 91 % beyond.
 const FAINTEST: f64 = -0.8;
 const DOUBLED: f64 = 1.5;
 /// Log-odds of a silence: machines are switched off more often than they are attacked.

@@ -10,11 +10,13 @@ const SIZES: usize = 38;
 const EVERY: u64 = 32;
 const FEWEST: f64 = 5.0;
 
-/// A window that grows while the mean of a stream stays, and drops its older part when the mean has changed: ADWIN (Bifet and Gavaldà, 2007).
+/// A window that grows while the mean of a stream stays, and drops its older part when the mean has changed: ADWIN (Bifet and
+/// Gavaldà, 2007).
 ///
-/// *Promises*, for values between 0 and 1 that do not depend on each other, that a window is cut at one place without cause with a probability of at most
-/// `delta`; the bound used is the paper's for small variances, which is approximate. Values of any range may come; the bound then is as if the range of
-/// the window were 1. *Fails* where only the spread changes. *Costs* memory and time that grow with the logarithm of the window: 4 kB, 0.1 µs a value.
+/// *Promises*, for values between 0 and 1 that do not depend on each other, that a window is cut at one place without cause
+/// with a probability of at most `delta`; the bound used is the paper's for small variances, which is approximate. Values of
+/// any range may come; the bound then is as if the range of the window were 1. *Fails* where only the spread changes. *Costs*
+/// memory and time that grow with the logarithm of the window: 4 kB, 0.1 µs a value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Adwin {
     delta: f64,

@@ -8,8 +8,9 @@ const EXACT: usize = 4_000_000;
 pub struct KsTest {
     /// The largest difference of the two empirical distribution functions, 0 to 1.
     pub statistic: f64,
-    /// The probability of a difference this large or larger if there is one distribution. Exact (Hodges, 1957) while the product of
-    /// the sizes is at most four million; the limit distribution with Stephens' correction (1970) beyond. With equal values it is an upper bound.
+    /// The probability of a difference this large or larger if there is one distribution. Exact (Hodges, 1957) while the
+    /// product of the sizes is at most four million; the limit distribution with Stephens' correction (1970) beyond. With equal
+    /// values it is an upper bound.
     pub p_value: f64,
 }
 
@@ -73,8 +74,8 @@ fn largest_difference(a: &[f64], b: &[f64]) -> u64 {
     largest
 }
 
-/// The share of orders of the values whose difference reaches `largest`: by how they begin, the last value being of either sample in
-/// proportion to how many each has.
+/// The share of orders of the values whose difference reaches `largest`: by how they begin, the last value being of either
+/// sample in proportion to how many each has.
 fn exact(n: usize, m: usize, largest: u64) -> f64 {
     if largest == 0 {
         return 1.0;
@@ -115,9 +116,9 @@ fn limit(statistic: f64, size: f64) -> f64 {
 ///
 /// After `reference` values, every quarter of a window the last `window` values are tested against these.
 ///
-/// *States* a false-alarm rate for each test: its p-value is compared with `alpha`. Neighbouring tests share three quarters of their values, so their false
-/// alarms come in groups. *Assumes* values that do not depend on each other; on autoregressive ones it alarms too often. *Costs* memory for both
-/// windows, and each test their product.
+/// *States* a false-alarm rate for each test: its p-value is compared with `alpha`. Neighbouring tests share three quarters of
+/// their values, so their false alarms come in groups. *Assumes* values that do not depend on each other; on autoregressive
+/// ones it alarms too often. *Costs* memory for both windows, and each test their product.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KsDrift {
     reference: Vec<f64>,

@@ -7,10 +7,12 @@
 //! | [`Adwin`] | since when has the mean been what it is? | the probability of a false cut | values of bounded range, independent |
 //! | [`PageHinkley`] | has the mean risen or fallen? | values between false alarms | independent values of light tails |
 //!
-//! [`DriftMonitor`] runs them on each feature of vectors of one schema, and [`StreamDrift`] on one stream, such as scores. Features of neighbouring
-//! windows are rarely independent: ask for fewer false alarms than you can bear, or show the monitor every tenth vector.
+//! [`DriftMonitor`] runs them on each feature of vectors of one schema, and [`StreamDrift`] on one stream, such as scores.
+//! Features of neighbouring windows are rarely independent: ask for fewer false alarms than you can bear, or show the monitor
+//! every tenth vector.
 //!
-//! Each has a bounded state that serde stores and restores bit for bit, in any format that keeps infinities (postcard does, JSON does not).
+//! Each has a bounded state that serde stores and restores bit for bit, in any format that keeps infinities (postcard does,
+//! JSON does not).
 
 mod adwin;
 mod ks;

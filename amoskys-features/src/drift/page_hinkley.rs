@@ -5,12 +5,14 @@ const WARM_UP: u64 = 30;
 
 /// The test of Page and Hinkley: whether the mean of a stream has risen or fallen since it was last told.
 ///
-/// Deviations from the mean so far, in standard deviations and less an allowance, are summed up; the sum that has moved from its extreme by
-/// more than a limit is a drift. The limit follows from the rate of false alarms asked for, by Siegmund's approximation (1985).
+/// Deviations from the mean so far, in standard deviations and less an allowance, are summed up; the sum that has moved from
+/// its extreme by more than a limit is a drift. The limit follows from the rate of false alarms asked for, by Siegmund's
+/// approximation (1985).
 ///
-/// *Assumes* values that do not depend on each other, and tails no heavier than those of a normal distribution: in the tests, false alarms on normal, uniform and
-/// exponential values came at most three times as often as asked for. *Fails* on autoregressive values, which alarm too often, and on drifts so
-/// slow that the mean follows. *Costs* 100 bytes and a few nanoseconds.
+/// *Assumes* values that do not depend on each other, and tails no heavier than those of a normal distribution: in the tests,
+/// false alarms on normal, uniform and exponential values came at most three times as often as asked for. *Fails* on
+/// autoregressive values, which alarm too often, and on drifts so slow that the mean follows. *Costs* 100 bytes and a few
+/// nanoseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PageHinkley {
     allowance: f64,
@@ -34,8 +36,8 @@ pub struct MeanDrift {
 }
 
 impl PageHinkley {
-    /// `allowance`: half the drift that is to be found fastest, in standard deviations, between 0.05 and 2; 0.25 is usual. `between`: the mean number of
-    /// values between false alarms, between 100 and 1e9.
+    /// `allowance`: half the drift that is to be found fastest, in standard deviations, between 0.05 and 2; 0.25 is usual.
+    /// `between`: the mean number of values between false alarms, between 100 and 1e9.
     #[must_use]
     pub fn new(allowance: f64, between: f64) -> Self {
         let allowance = if allowance.is_nan() {

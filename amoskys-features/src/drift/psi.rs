@@ -7,13 +7,13 @@ const SMOOTHING: f64 = 0.5;
 
 /// The population stability index of the last values of a stream against its first ones.
 ///
-/// The reference is cut into bins that hold equal shares of it, and the index is the sum of `(p - q) ln(p / q)` over the bins, with p the recent and
-/// q the reference share. By custom, below 0.1 is no drift and above 0.25 is one; but samples of a few hundred reach 0.1 by chance.
-/// [`limit`](Self::limit) is the value that is exceeded by chance with a stated probability: (1/n + 1/m) times a quantile of χ² with a degree less than there
-/// are bins (Yurdakul, 2018).
+/// The reference is cut into bins that hold equal shares of it, and the index is the sum of `(p - q) ln(p / q)` over the bins,
+/// with p the recent and q the reference share. By custom, below 0.1 is no drift and above 0.25 is one; but samples of a few
+/// hundred reach 0.1 by chance. [`limit`](Self::limit) is the value that is exceeded by chance with a stated probability: the
+/// sum of the inverse sizes of both samples times a quantile of χ² with a degree less than there are bins (Yurdakul, 2018).
 ///
-/// *Assumes* values that do not depend on each other, for the limit. *Fails* on changes within a bin. *Costs* memory for the reference while it is
-/// collected, then 2 bytes for each value of the window; time to find a bin.
+/// *Assumes* values that do not depend on each other, for the limit. *Fails* on changes within a bin. *Costs* memory for the
+/// reference while it is collected, then 2 bytes for each value of the window; time to find a bin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PsiDrift {
     collected: Vec<f64>,
@@ -120,7 +120,8 @@ impl PsiDrift {
     }
 }
 
-/// The value that χ² with so many degrees of freedom exceeds with probability `alpha`, by the approximation of Wilson and Hilferty (1931).
+/// The value that χ² with so many degrees of freedom exceeds with probability `alpha`, by the approximation of Wilson and
+/// Hilferty (1931).
 fn chi_square_quantile(degrees: f64, alpha: f64) -> f64 {
     let part = 2.0 / (9.0 * degrees);
     let cube = 1.0 - part + super::normal_quantile(1.0 - alpha) * part.sqrt();
