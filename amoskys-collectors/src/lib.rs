@@ -10,6 +10,8 @@
 //!   [`FlowCollector`](flow::FlowCollector) is the source for a pipeline; [`RowWriter`](flow::RowWriter) writes CSV
 //!   and JSON.
 //! - `netflow` receives what others have metered: NetFlow v5 and v9, and IPFIX.
+//! - `proc` samples what Linux lists: processes and what they use, who owns which socket, the load of the host.
+//! - `fim` watches files, and says how they differ from a signed baseline.
 //!
 //! It is *not* a detector, and carries nothing anywhere: those are `amoskys-features` and `amoskys-analysis`, and
 //! `amoskys-transport`. This crate depends on `amoskys-core` alone.
@@ -38,6 +40,8 @@
 //! | `flow` | yes | [`capture`], [`packet`] and [`flow`]; uses the channel of tokio inside, which needs no reactor |
 //! | `netflow` | no | `netflow`, which reads captures with the above |
 //! | `ebpf` | no | `ebpf`, what processes do, by programs in the Linux kernel; uses aya. The programs come compiled |
+//! | `proc` | no | `proc`, on Linux |
+//! | `fim` | no | `fim`, on Linux; uses ring |
 //!
 //! # Platforms and privileges
 //!
@@ -57,9 +61,15 @@ mod clock;
 mod container;
 #[cfg(all(feature = "ebpf", target_os = "linux"))]
 pub mod ebpf;
+#[cfg(all(feature = "fim", target_os = "linux"))]
+pub mod fim;
 #[cfg(feature = "flow")]
 pub mod flow;
+#[cfg(all(any(feature = "proc", feature = "fim"), target_os = "linux"))]
+mod live;
 #[cfg(feature = "netflow")]
 pub mod netflow;
 #[cfg(feature = "flow")]
 pub mod packet;
+#[cfg(all(feature = "proc", target_os = "linux"))]
+pub mod proc;

@@ -1,0 +1,154 @@
+use amoskys_core::{Batch, Collector, Name, Remedy, Shutdown};
+use tokio::sync::mpsc;
+
+use super::watch::Watches;
+use super::worker::Worker;
+use super::{Baseline, FimConfig, FimError};
+use crate::live::{LiveBatcher, QUEUE_BATCHES};
+
+/// Changes of watched files.
+///
+/// # Events
+///
+/// - [`Activity`](amoskys_core::Payload::Activity), seen by
+///   [`Comparison`](amoskys_core::event::ActivityVia::Comparison): `file_create`, `file_modify`, `file_unlink`,
+///   `file_mode` and `file_owner`; no process is named. What was renamed is gone and there anew. Attributes tell what
+///   is known of the file (`kind`, `mode`, `uid`, `gid`, `size`, `sha256`), and what was other before (`sha256_before`
+///   and so on). Changes since the [baseline](Self::with_baseline) come first, with the attribute `since_baseline`;
+/// - [`Loss`](amoskys_core::Payload::Loss) when the kernel's queue was full. All files are looked at then, so what is
+///   lost is what happened in between;
+/// - [`Punctuation`](amoskys_core::Payload::Punctuation) every second while nothing is read, and at the end.
+///
+/// A file that is closed after writing is looked at at once, one that is written and stays open after
+/// [`settle`](FimConfig::settle).
+///
+/// # Tally
+///
+/// In files looked at. Used are those that could be; dropped are those that may not be looked at (`refused`), were gone
+/// again (`vanished`), or for which there was no room (`full`); directories whose changes only a rescan finds
+/// (`unwatched`: see `fs.inotify.max_user_watches`); and times that the queue was full (`kernel`).
+///
+/// # Privileges
+///
+/// None but those to read the files. A file that may not be read is watched without a digest.
+///
+/// # Threads
+///
+/// Files are read on a thread of its own, which starts with the first call and waits while nobody asks for batches.
+#[derive(Debug)]
+pub struct FimCollector {
+    device: Name,
+    source: Name,
+    stop: Shutdown,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Ready(Box<Worker>),
+    Running(mpsc::Receiver<Result<Batch, FimError>>),
+    Ended,
+}
+
+impl FimCollector {
+    /// Prepares to watch. Without a baseline, what is there when the first batch is asked for is taken to be right.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is out of range, or the kernel has no queue for us.
+    pub fn open(config: FimConfig) -> Result<Self, FimError> {
+        config.validate()?;
+        let worker = Worker {
+            config,
+            watches: Watches::new().map_err(FimError::Watch)?,
+            baseline: None,
+        };
+        Ok(Self {
+            device: Name::default(),
+            source: Name::from("fim"),
+            stop: Shutdown::new(),
+            state: State::Ready(Box::new(worker)),
+        })
+    }
+
+    /// Sets what files should be like: what differs is reported first. Without effect once the first batch was asked
+    /// for.
+    #[must_use]
+    pub fn with_baseline(mut self, baseline: Baseline) -> Self {
+        if let State::Ready(worker) = &mut self.state {
+            worker.baseline = Some(baseline);
+        }
+        self
+    }
+
+    /// Sets the device the events are about: this machine. Default: empty.
+    #[must_use]
+    pub fn with_device(mut self, device: impl Into<Name>) -> Self {
+        self.device = device.into();
+        self
+    }
+
+    /// Sets the collector's name. Default: `fim`.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Name>) -> Self {
+        self.source = source.into();
+        self
+    }
+
+    /// Ends the source when the signal is given.
+    #[must_use]
+    pub fn with_stop(mut self, stop: Shutdown) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    fn start(&self, worker: Worker) -> Result<mpsc::Receiver<Result<Batch, FimError>>, FimError> {
+        let (output, batches) = mpsc::channel(QUEUE_BATCHES);
+        let batcher = LiveBatcher::new(output, self.device.clone(), self.source.clone());
+        let stop = self.stop.clone();
+        let thread = std::thread::Builder::new().name("amoskys-fim".to_owned());
+        thread
+            .spawn(move || worker.run(batcher, &stop))
+            .map_err(FimError::Thread)?;
+        Ok(batches)
+    }
+}
+
+impl Collector for FimCollector {
+    type Error = FimError;
+
+    fn source(&self) -> &str {
+        self.source.as_str()
+    }
+
+    async fn next_batch(&mut self) -> Result<Option<Batch>, FimError> {
+        if let State::Ready(_) = self.state
+            && let State::Ready(worker) = std::mem::replace(&mut self.state, State::Ended)
+        {
+            self.state = State::Running(self.start(*worker)?);
+        }
+        let State::Running(batches) = &mut self.state else {
+            return Ok(None);
+        };
+        match batches.recv().await {
+            Some(Ok(batch)) => Ok(Some(batch)),
+            Some(Err(error)) => {
+                self.state = State::Ended;
+                Err(error)
+            }
+            None => {
+                self.state = State::Ended;
+                Ok(None)
+            }
+        }
+    }
+
+    fn stop(&mut self) -> bool {
+        self.stop.trigger();
+        true
+    }
+
+    fn remedy(&self, _: &FimError) -> Remedy {
+        Remedy::Fatal
+    }
+}
