@@ -19,7 +19,7 @@ const LIMIT: f64 = 3.0;
 /// *Assumes* that between changes the series is a level with normal noise and short memory. On independent and on
 /// autoregressive noise (0.6) the mean time between false alarms was within a third and three times of the one asked for in the
 /// tests; heavy tails are cut. *Fails* on seasons, whose every turn is a change, and on slow drifts of less than half a
-/// standard deviation. *Costs* 0.1 µs a point and 150 bytes.
+/// standard deviation. *Costs* 0.1 µs a point and 100 bytes.
 ///
 /// ```
 /// use amoskys_analysis::series::ChangeDetector;

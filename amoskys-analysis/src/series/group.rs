@@ -77,7 +77,7 @@ pub enum GroupError {
 /// *Assumes* that relations are about linear and without delay between rows. *Fails* with two series to say which of them
 /// departed (the one further from its own mean is named), on relations that only hold at the extremes, and while relations
 /// change for good, which takes about a memory to learn. *Costs* time as the square of the number of series (about 2 µs a row
-/// of 8), and 16 kB for each.
+/// of 8), and 9 kB for each.
 ///
 /// ```
 /// use amoskys_analysis::series::{GroupConfig, SeriesGroup};

@@ -9,9 +9,9 @@ const STEP: f64 = 0.1;
 /// A range around predictions that covers a stated share of what comes: conformal prediction on the last so many errors, with
 /// the level adapted so that the share holds whatever the series does (adaptive conformal inference: Gibbs and Candès, 2021).
 ///
-/// *Promises* that over any T points, of any series, the share outside differs from the share α asked for by at most (10 / α +
-/// 1) / T; and where errors are drawn alike, about that share from the start. *Fails* to say which points: after a change,
-/// misses come together. *Costs* 16 bytes for each error remembered, and about 0.2 µs a point.
+/// *Promises* that over any T points, of any series, the share outside differs from the share α asked for by at most
+/// `(10 / α + 1) / T`; and where errors are drawn alike, about that share from the start. *Fails* to say which points: after a
+/// change, misses come together. *Costs* 16 bytes for each error remembered, and 0.1 µs a point.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PredictionInterval {
     errors: SortedWindow,

@@ -78,7 +78,7 @@ pub enum MetricsConfigError {
 ///
 /// # Cost
 ///
-/// About 10 µs an event. A metric takes up to 230 kB, reached after ten to twenty horizons; a host with 16 metrics 300 kB more.
+/// About 3 µs an event. A metric takes up to 230 kB, reached after ten to twenty horizons; a host with 16 metrics 130 kB more.
 #[derive(Debug)]
 pub struct MetricDetection {
     config: MetricsConfig,

@@ -16,7 +16,7 @@ const FEWEST: usize = 10;
 /// *Assumes* that what comes is like the window; dependence between neighbours makes exceedances come in groups, not more of
 /// them. *Fails* while a level changes, and where the tail is heavier than the window shows. Of numbers drawn alike, the share
 /// below a probability α was between α / 3 and 3 α in the tests, for α from 0.001 to 0.05 and a window of 1,000. *Costs* eight
-/// bytes twice for each number of the window, and well below a microsecond a number.
+/// bytes twice for each number of the window, and 0.2 µs a number.
 ///
 /// ```
 /// use amoskys_analysis::series::TailProbability;
