@@ -172,6 +172,27 @@ fn it_keeps_the_promises_of_an_analyzer() {
 }
 
 #[test]
+fn a_metric_that_stops_is_told_while_the_others_go_on() {
+    let mut events = polls(400);
+    events.retain(|event| {
+        let late = event.time >= Timestamp::from_secs(1_700_000_000 + 60 * 300);
+        let Payload::Metric(metric) = &event.payload else {
+            return true;
+        };
+        !(late && event.device.as_str() == "printer" && metric.name == "fan")
+    });
+    let mut detection = MetricDetection::new(config()).unwrap();
+    let verdicts = observe(&mut detection, &recorded(events));
+    let silences: Vec<&Verdict> = verdicts
+        .iter()
+        .filter(|verdict| verdict.evidence[0].feature.as_str() == "silence")
+        .collect();
+    assert_eq!(silences.len(), 1, "{silences:?}");
+    assert_eq!(silences[0].entity, Entity::Named("printer/fan{index=1}".into()));
+    assert!((300..310).contains(&((silences[0].time.nanos() / 1_000_000_000 - 1_700_000_000) / 60)));
+}
+
+#[test]
 fn metrics_without_end_are_forgotten_and_counted() {
     let mut config = config();
     (config.metrics, config.hosts, config.group_size) = (20, 3, 4);

@@ -240,6 +240,11 @@ impl SeriesDetector {
         }
     }
 
+    /// Tells that nothing has come up to this time; true if that is an unusual [silence](Cause::Silence), the first time it is.
+    pub fn absent(&mut self, time: Timestamp) -> bool {
+        self.state.presence.push(time, false).silence.is_some()
+    }
+
     /// Its settings.
     #[must_use]
     pub const fn config(&self) -> &SeriesConfig {

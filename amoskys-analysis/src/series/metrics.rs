@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{AlarmRule, SeriesConfig, SeriesConfigError};
 use super::detector::SeriesDetector;
-use super::group::{GroupConfig, GroupError, SeriesGroup};
+use super::group::{Departure, GroupConfig, GroupError, SeriesGroup};
 use super::rate::Rate;
 use super::verdict::{Occasion, schema};
 use crate::measure::BoundedMap;
@@ -73,8 +73,8 @@ pub enum MetricsConfigError {
 /// second. An alarm is a verdict of the temporal layer about the metric, with the device as peer, or about the device if one
 /// metric departs from the others. An alarm at the threshold has a probability of 0.31, one with twice the score 0.67.
 ///
-/// Other events are passed over. A metric that stops altogether is noticed when it comes back, or by points that are not
-/// finite.
+/// Other events are passed over. A metric that stops is noticed while other metrics of its device still come, if it is one of
+/// those that are compared; else when it comes back, or by points that are not finite.
 ///
 /// # Cost
 ///
@@ -194,21 +194,30 @@ impl MetricDetection {
             return;
         }
         let host = self.state.hosts.entry(&event.device, Host::default);
-        if let Some((name, departure)) = host.push(key, metric, value, &self.config) {
+        let row = host.push(key, metric, value, &self.config);
+        if let Some((name, departure)) = row.departure {
             verdicts.push(occasion.departure(&name, &departure, self.config.group.rate));
+        }
+        for (key, name) in row.absent {
+            let watched = self.state.metrics.peek_mut(&key);
+            if watched.is_some_and(|watched| watched.detector.absent(event.time)) {
+                verdicts.push(occasion.silence(&name, true));
+            }
         }
     }
 }
 
+/// What a row of a host's metrics tells.
+#[derive(Default)]
+struct Row {
+    departure: Option<(String, Departure)>,
+    /// Metrics that did not come with it.
+    absent: Vec<(Key, String)>,
+}
+
 impl Host {
     /// Takes a value. A row is complete when one of its metrics comes again: then it is judged.
-    fn push(
-        &mut self,
-        key: Key,
-        metric: &Metric,
-        value: f64,
-        config: &MetricsConfig,
-    ) -> Option<(String, super::Departure)> {
+    fn push(&mut self, key: Key, metric: &Metric, value: f64, config: &MetricsConfig) -> Row {
         let known = self.members.iter().position(|member| member.key == key);
         let at = match known {
             Some(at) => at,
@@ -222,17 +231,23 @@ impl Host {
                 self.group = None;
                 self.members.len() - 1
             }
-            None => return None,
+            None => return Row::default(),
         };
-        let mut departure = None;
+        let mut row = Row::default();
         if self.members[at].value.is_some() && self.members.len() >= 2 {
-            departure = self.row(config);
+            row.absent = self.absent();
+            row.departure = self.row(config);
         }
         self.members[at].value = Some(value);
-        departure
+        row
     }
 
-    fn row(&mut self, config: &MetricsConfig) -> Option<(String, super::Departure)> {
+    fn absent(&self) -> Vec<(Key, String)> {
+        let absent = self.members.iter().filter(|member| member.value.is_none());
+        absent.map(|member| (member.key, member.name.clone())).collect()
+    }
+
+    fn row(&mut self, config: &MetricsConfig) -> Option<(String, Departure)> {
         let row: Vec<f64> = self
             .members
             .iter_mut()

@@ -75,20 +75,10 @@ pub(crate) struct Occasion<'a> {
 impl Occasion<'_> {
     /// One metric has alarmed.
     pub(crate) fn alarm(&self, metric: &str, value: f64, reading: &Reading, cause: Cause) -> Verdict {
-        let device = &self.recorded.event.device;
         if cause == Cause::Silence {
-            let title = if reading.missing {
-                format!("{metric} of {device}: no values for longer than ever")
-            } else {
-                format!("{metric} of {device}: values are back after longer than ever")
-            };
-            return self.verdict(
-                Some(metric),
-                title,
-                SILENCE,
-                vec![evidence("silence", 1.0, SILENCE)],
-            );
+            return self.silence(metric, reading.missing);
         }
+        let device = &self.recorded.event.device;
         let doublings = (reading.score / self.threshold).log2();
         let log_odds = (FAINTEST + DOUBLED * doublings).clamp(-LIMIT, LIMIT);
         let expected = match reading.expected {
@@ -114,6 +104,23 @@ impl Occasion<'_> {
             list.push(evidence("expected_high", high, 0.0));
         }
         self.verdict(Some(metric), title, log_odds, list)
+    }
+
+    /// No values have come for long: they still do not, or they are back.
+    pub(crate) fn silence(&self, metric: &str, lasts: bool) -> Verdict {
+        let device = &self.recorded.event.device;
+        let what = if lasts {
+            "no values"
+        } else {
+            "values are back, after none"
+        };
+        let title = format!("{metric} of {device}: {what} for longer than ever of late");
+        self.verdict(
+            Some(metric),
+            title,
+            SILENCE,
+            vec![evidence("silence", 1.0, SILENCE)],
+        )
     }
 
     /// A metric has departed from the others of its host.
