@@ -342,6 +342,23 @@ every_detector! {
     autoencoder_ensemble: AutoencoderEnsembleParams, "autoencoder_ensemble";
 }
 
+#[test]
+fn novelty_of_a_draw_of_the_rows() {
+    let rows = crowd();
+    let (all, of_all) = NoveltyParams::new().fit_score(rows.view()).unwrap();
+    let (few, of_few) = NoveltyParams::new().most_rows(60).fit_score(rows.view()).unwrap();
+    // Fewer rows to be near to: none is nearer, but for those that vouch for themselves.
+    let (all, few) = (all.score(rows.view()).unwrap(), few.score(rows.view()).unwrap());
+    assert!(all.iter().zip(&few).all(|(all, few)| few >= all));
+    assert!(of_all.iter().zip(&of_few).all(|(all, few)| few >= all));
+    let mut ordered = of_few.to_vec();
+    ordered.sort_by(f64::total_cmp);
+    let far = of_few.iter().step_by(20).sum::<f64>() / 20.0;
+    assert!(far > ordered[320], "{far}");
+    let refused = NoveltyParams::new().most_rows(1).fit_score(rows.view());
+    assert!(matches!(refused, Err(DetectorError::Parameter { .. })));
+}
+
 /// Detectors that draw no rows do not care about the order of rows, but for rounding.
 #[test]
 fn the_order_of_rows_does_not_matter() {

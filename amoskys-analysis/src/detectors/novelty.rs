@@ -5,11 +5,12 @@ use std::num::NonZeroUsize;
 use serde::{Deserialize, Serialize};
 
 use super::DetectorError;
-use super::estimator::{Judge, Learn, detector};
+use super::estimator::{Judge, Learn, check_range, detector, judge};
 use super::knn::{Knn, KnnParams};
 use super::pca::{Pca, PcaParams, PcaScore};
 use super::scaling::Scaling;
 use crate::iforest::Rows;
+use crate::iforest::random::Random;
 
 /// Rows scored together: their scaled copies are small.
 const BLOCK: usize = 4096;
@@ -19,16 +20,35 @@ const LEAST: f64 = 1e-6;
 /// Parameters of [`Novelty`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoveltyParams {
+    most_rows: usize,
+    seed: u64,
     threads: NonZeroUsize,
 }
 
 impl NoveltyParams {
-    /// One thread.
+    /// The defaults: at most 100 000 rows to compare with, seed 0, one thread.
     #[must_use]
     pub const fn new() -> Self {
         Self {
+            most_rows: 100_000,
+            seed: 0,
             threads: NonZeroUsize::MIN,
         }
+    }
+
+    /// Of more training rows than this, 2 to 10 000 000, so many are drawn to find the nearest among. Default 100 000. Fewer are
+    /// faster to score with, and know less of what is rare but honest.
+    #[must_use]
+    pub const fn most_rows(mut self, rows: usize) -> Self {
+        self.most_rows = rows;
+        self
+    }
+
+    /// Seed of the draw. Default 0.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
     }
 
     /// How many threads score training rows. Default 1. No result depends on it.
@@ -47,7 +67,8 @@ impl NoveltyParams {
 ///
 /// - **Assumes** training rows without anomalies, or with very few: each vouches for all that resemble it.
 /// - **Fails** where honest traffic changes and the model does not, and on attacks that look like honest rows one at a time.
-/// - **Costs** as [`Knn`] and [`Pca`]: beyond 15 columns, a distance to every distinct training row.
+/// - **Costs** as [`Knn`] and [`Pca`]: beyond 15 columns, a distance to every distinct training row, or to those drawn if there are
+///   more than [`most_rows`](NoveltyParams::most_rows).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct Novelty {
@@ -70,11 +91,29 @@ fn fused(nearest: f64, usual: f64) -> f64 {
     (nearest + LEAST).ln() + 0.5 * (usual + LEAST).ln()
 }
 
+impl NoveltyParams {
+    /// The rows to compare with, and the distance of each training row to the nearest of them that is not itself.
+    fn nearest(&self, rows: Rows<'_>) -> Result<(Knn, Vec<f64>), DetectorError> {
+        let knn = KnnParams::new().neighbours(1).threads(self.threads);
+        if rows.len() <= self.most_rows {
+            return knn.learn_and_score(rows);
+        }
+        let chosen = Random::new(self.seed, 0).choose(rows.len(), self.most_rows);
+        let values: Vec<f64> = chosen.iter().flat_map(|&at| rows.row(at)).copied().collect();
+        let (nearest, apart) = knn.learn_and_score(Rows::of_columns(&values, rows.columns()))?;
+        let mut distances = judge(&nearest, rows, self.threads);
+        for (at, distance) in chosen.into_iter().zip(apart) {
+            distances[at] = distance;
+        }
+        Ok((nearest, distances))
+    }
+}
+
 impl Learn for NoveltyParams {
     type Model = Novelty;
 
     fn check(&self) -> Result<(), DetectorError> {
-        Ok(())
+        check_range("most_rows", self.most_rows as f64, 2.0..=1e7, "2 to 10000000")
     }
 
     fn threads(&self) -> NonZeroUsize {
@@ -89,8 +128,7 @@ impl Learn for NoveltyParams {
         let scaling = Scaling::signed_log(rows);
         let scaled = scaling.apply(rows);
         let scaled = Rows::of_columns(&scaled, rows.columns());
-        let knn = KnnParams::new().neighbours(1).threads(self.threads);
-        let (nearest, distances) = knn.learn_and_score(scaled)?;
+        let (nearest, distances) = self.nearest(scaled)?;
         let pca = PcaParams::new().score(PcaScore::Variances).threads(self.threads);
         let (usual, lengths) = pca.learn_and_score(scaled)?;
         let scores = distances
