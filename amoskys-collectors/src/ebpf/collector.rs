@@ -100,6 +100,7 @@ impl EbpfCollector {
         if !config.report_present {
             present.clear();
         }
+        sensor.settle();
         let offers = sensor.offers.clone();
         let worker = Worker {
             sensor,

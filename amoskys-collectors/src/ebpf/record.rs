@@ -436,14 +436,11 @@ mod tests {
         fn any_bytes_are_a_record_or_an_error(kind in 0..50u16, rest in prop::collection::vec(any::<u8>(), 0..3000)) {
             let mut bytes = kind.to_ne_bytes().to_vec();
             bytes.extend(rest);
-            match read(&bytes) {
-                Ok(record) => {
-                    prop_assert_eq!(record.header.kind as u16, kind);
-                    if let Body::Sequence(sequence) = record.body {
-                        prop_assert!(sequence.calls.len() <= 2 * SEQUENCE_CALLS);
-                    }
+            if let Ok(record) = read(&bytes) {
+                prop_assert_eq!(record.header.kind as u16, kind);
+                if let Body::Sequence(sequence) = record.body {
+                    prop_assert!(sequence.calls.len() <= 2 * SEQUENCE_CALLS);
                 }
-                Err(BadRecord) => {}
             }
             let _ = read_present(&bytes);
         }

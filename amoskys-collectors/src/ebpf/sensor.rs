@@ -28,6 +28,8 @@ static EVENTS: &[u8] = &[];
 #[cfg(not(target_arch = "x86_64"))]
 static CALLS: &[u8] = &[];
 
+const TYPES: &str = "/sys/kernel/btf/vmlinux";
+
 /// Settings of the programs, as `struct settings`.
 pub(super) type SettingsBytes = [u8; 56];
 
@@ -38,7 +40,8 @@ pub(super) struct Sensor {
     events: Ebpf,
     calls: Option<Calls>,
     tracepoints: Vec<OwnedFd>,
-    btf: Btf,
+    /// The kernel's types, some megabytes: given up once all programs are loaded.
+    btf: Option<Btf>,
     pub(super) offers: Offers,
 }
 
@@ -56,9 +59,9 @@ impl Sensor {
             return Err(EbpfError::Architecture(std::env::consts::ARCH));
         }
         privileges::check()?;
-        let btf = Btf::from_sys_fs().map_err(|source| EbpfError::NoTypes(Box::new(source)))?;
+        fs::metadata(TYPES).map_err(|source| EbpfError::NoTypes(Box::new(source)))?;
+        // Each loader reads the kernel's types itself. So that they are not in memory twice, ours come after.
         let events = EbpfLoader::new()
-            .btf(Some(&btf))
             .map_max_entries("EVENTS", config.event_ring_bytes)
             .load(EVENTS)
             .map_err(|source| EbpfError::load("the programs for events", source))?;
@@ -71,24 +74,25 @@ impl Sensor {
             );
         } else {
             let programs = EbpfLoader::new()
-                .btf(Some(&btf))
                 .allow_unsupported_maps()
                 .map_max_entries("CALL_RING", config.call_ring_bytes)
                 .load(CALLS)
                 .map_err(|source| EbpfError::load("the programs for system calls", source))?;
-            let mut loaded = Calls {
+            offers.add("tracepoint sys_enter", OfferState::On);
+            calls = Some(Calls {
                 programs,
                 links: None,
-            };
-            loaded.load(&btf)?;
-            offers.add("tracepoint sys_enter", OfferState::On);
-            calls = Some(loaded);
+            });
+        }
+        let btf = Btf::from_sys_fs().map_err(|source| EbpfError::NoTypes(Box::new(source)))?;
+        if let Some(calls) = &mut calls {
+            calls.load(&btf)?;
         }
         Ok(Self {
             events,
             calls,
             tracepoints: Vec::new(),
-            btf,
+            btf: Some(btf),
             offers,
         })
     }
@@ -137,7 +141,11 @@ impl Sensor {
         match hook.place {
             Place::Tracepoint(name) => {
                 let program: &mut BtfTracePoint = program.try_into().map_err(chain)?;
-                program.load(name, &self.btf).map_err(chain)?;
+                let btf = self
+                    .btf
+                    .as_ref()
+                    .ok_or("the types of the kernel have been given up")?;
+                program.load(name, btf).map_err(chain)?;
                 program.attach().map_err(chain)?;
             }
             Place::Call(name) => {
@@ -153,6 +161,11 @@ impl Sensor {
             }
         }
         Ok(())
+    }
+
+    /// All programs are loaded.
+    pub(super) fn settle(&mut self) {
+        self.btf = None;
     }
 
     /// Detaches all programs of events. The maps stay.
@@ -192,14 +205,17 @@ impl Sensor {
     /// Sends what threads still have in their buffers. Nothing may write to these any more.
     pub(super) fn flush_calls(&mut self) -> Result<(), EbpfError> {
         match &mut self.calls {
-            Some(calls) => run_iterator(&mut calls.programs, "flush_calls", &self.btf).map(drop),
+            Some(calls) => run_iterator(&mut calls.programs, "flush_calls").map(drop),
             None => Ok(()),
         }
     }
 
     /// Lists the processes there are.
     pub(super) fn list(&mut self, mut each: impl FnMut(&Present<'_>)) -> Result<(), EbpfError> {
-        let bytes = run_iterator(&mut self.events, "list_processes", &self.btf)?;
+        if let Some(btf) = &self.btf {
+            load_iterator(&mut self.events, "list_processes", btf)?;
+        }
+        let bytes = run_iterator(&mut self.events, "list_processes")?;
         for present in bytes.chunks_exact(PRESENT_BYTES) {
             if let Ok(present) = read_present(present) {
                 each(&present);
@@ -220,7 +236,7 @@ impl Calls {
                 .load(tracepoint, btf)
                 .map_err(failed)?;
         }
-        Ok(())
+        load_iterator(&mut self.programs, "flush_calls", btf)
     }
 
     fn set(&mut self, on: bool) -> Result<(), EbpfError> {
@@ -259,14 +275,27 @@ fn take(programs: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, EbpfE
     })
 }
 
-fn run_iterator(programs: &mut Ebpf, name: &'static str, btf: &Btf) -> Result<Vec<u8>, EbpfError> {
-    let failed = |source| EbpfError::load("the iterator over processes", source);
+fn iterator_of<'a>(programs: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Iter, EbpfError> {
     let missing = || EbpfError::load("the iterator over processes", std::io::Error::other(name));
     let program = programs.program_mut(name).ok_or_else(missing)?;
-    let program: &mut Iter = program.try_into().map_err(failed)?;
+    program
+        .try_into()
+        .map_err(|source| EbpfError::load("the iterator over processes", source))
+}
+
+fn load_iterator(programs: &mut Ebpf, name: &'static str, btf: &Btf) -> Result<(), EbpfError> {
+    let program = iterator_of(programs, name)?;
     if program.fd().is_err() {
-        program.load("task", btf).map_err(failed)?;
+        program
+            .load("task", btf)
+            .map_err(|source| EbpfError::load("the iterator over processes", source))?;
     }
+    Ok(())
+}
+
+fn run_iterator(programs: &mut Ebpf, name: &'static str) -> Result<Vec<u8>, EbpfError> {
+    let failed = |source| EbpfError::load("the iterator over processes", source);
+    let program = iterator_of(programs, name)?;
     let link = program.attach().map_err(failed)?;
     let link = program.take_link(link).map_err(failed)?;
     let io_failed = |source| EbpfError::load("the iterator over processes", source);
