@@ -179,21 +179,36 @@ fn push_label(label: &[u8], name: &mut String) {
     let mut text = [0; 4 * MAX_LABEL_BYTES + 4];
     let mut length = 0;
     for byte in label.iter().take(MAX_LABEL_BYTES) {
-        let digit = |unit: u8| b'0' + byte / unit % 10;
-        let (escaped, size) = match byte {
-            b'.' | b'\\' => ([b'\\', *byte, 0, 0], 2),
-            0x21..=0x7e => ([*byte, 0, 0, 0], 1),
-            _ => ([b'\\', digit(100), digit(10), digit(1)], 4),
-        };
+        let (escaped, size) = &PRESENTED[usize::from(*byte)];
         // All four, of which the next byte overwrites what is too much.
         if let Some(place) = text.get_mut(length..length + 4) {
-            place.copy_from_slice(&escaped);
+            place.copy_from_slice(escaped);
         }
-        length += size;
+        length += usize::from(*size);
     }
     // It is ASCII.
     name.push_str(std::str::from_utf8(&text[..length]).unwrap_or_default());
 }
+
+/// How each byte is written in presentation format, and how long that is. Tunnels over DNS have names in which half of the
+/// bytes are escaped.
+static PRESENTED: [([u8; 4], u8); 256] = {
+    let mut table = [([0; 4], 0); 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let plain = byte as u8;
+        table[byte] = match plain {
+            b'.' | b'\\' => ([b'\\', plain, 0, 0], 2),
+            0x21..=0x7e => ([plain, 0, 0, 0], 1),
+            _ => {
+                let digits = [b'0' + plain / 100, b'0' + plain / 10 % 10, b'0' + plain % 10];
+                ([b'\\', digits[0], digits[1], digits[2]], 4)
+            }
+        };
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
