@@ -38,6 +38,7 @@
 //! | feature | default | what it turns on |
 //! |---|---|---|
 //! | `flow` | yes | [`capture`], [`packet`] and [`flow`]; uses the channel of tokio inside, which needs no reactor |
+//! | `quic` | no | `packet::quic`: the client hello in QUIC is read too; brings cryptography (ring) |
 //! | `netflow` | no | `netflow`, which reads captures with the above |
 //! | `ebpf` | no | `ebpf`, what processes do, by programs in the Linux kernel; uses aya. The programs come compiled |
 //! | `proc` | no | `proc`, on Linux |

@@ -677,3 +677,68 @@ fn several_threads_give_the_records_of_one() {
         assert_eq!(several, one.0, "{threads} threads");
     }
 }
+
+/// What is worked out of a connection with a bulk transfer, of which one packet in a hundred was kept.
+#[test]
+fn counts_of_a_sample_are_scaled_and_bulks_are_found() {
+    let mut frames = vec![
+        tcp(0, true, SYN, 99, &[]),
+        tcp(10, false, SYN | ACK, 499, &[]),
+        tcp(30, true, ACK, 100, &[]),
+        tcp(
+            40,
+            true,
+            ACK | PSH,
+            100,
+            b"GET /large HTTP/1.1\r\nHost: example.org\r\n\r\n",
+        ),
+    ];
+    for n in 0..5_u8 {
+        let at = 2 * SECOND + i64::from(n) * 1000;
+        frames.push(tcp(at, false, ACK, 500 + u32::from(n) * 100, &[n; 100]));
+    }
+    let config = FlowConfig {
+        sampling_rate: 100,
+        entropy_bytes: 300,
+        ..FlowConfig::default()
+    };
+    let mut seen = Seen::default();
+    let mut meter = FlowMeter::new(config).unwrap();
+    for frame in &frames {
+        meter.push(&frame.packet(), &mut seen);
+    }
+    meter.finish(&mut seen);
+    let (_, record) = seen.flows.last().unwrap();
+    assert_eq!(
+        (record.forward.packets, record.scaled(record.forward.packets)),
+        (3, 300)
+    );
+    assert_eq!(
+        record.scaled(record.backward.bytes()),
+        100 * record.backward.bytes()
+    );
+    assert_eq!(record.subflows, 2);
+    let bulk = record.backward.bulk;
+    assert_eq!(
+        (bulk.count, bulk.packets, bulk.bytes, bulk.duration_ns),
+        (1, 5, 500, 4000)
+    );
+    assert_eq!(record.forward.bulk.count, 0);
+    assert_eq!(
+        (record.forward.header_min, record.backward.first),
+        (40, Some(Timestamp::from_nanos(10)))
+    );
+    // Three values, a hundred times each; of the first 300 bytes.
+    let entropy = record.backward.entropy.unwrap();
+    assert!((entropy - 3_f64.log2()).abs() < 1e-9, "{entropy}");
+    let request = record.http.as_ref().unwrap();
+    assert_eq!(
+        (request.method.as_str(), request.host.as_str()),
+        ("GET", "example.org")
+    );
+    let wrong = FlowConfig {
+        sampling_rate: 0,
+        ..FlowConfig::default()
+    };
+    assert_eq!(wrong.validate().unwrap_err().key, "sampling_rate");
+}
