@@ -352,8 +352,11 @@ fn published(folder: &Path) -> Result<BTreeMap<String, f64>, Box<dyn Error>> {
     Ok(scores.collect())
 }
 
+/// A detector, and its score in each profile.
+type Total = (String, [f64; 3]);
+
 /// Totals of the reference at its best threshold for these series, by detector. Empty if there is no such file.
-fn totals(folder: &Path) -> Result<Vec<(String, [f64; 3])>, Box<dyn Error>> {
+fn totals(folder: &Path) -> Result<Vec<Total>, Box<dyn Error>> {
     let path = folder.join("reference_scores.csv");
     if !path.exists() {
         return Ok(Vec::new());
@@ -368,7 +371,7 @@ fn totals(folder: &Path) -> Result<Vec<(String, [f64; 3])>, Box<dyn Error>> {
             totals.entry(line[detector].clone()).or_insert([f64::NAN; 3])[place] = score;
         }
     }
-    let mut totals: Vec<(String, [f64; 3])> = totals.into_iter().collect();
+    let mut totals: Vec<Total> = totals.into_iter().collect();
     totals.sort_by(|a, b| b.1[0].total_cmp(&a.1[0]));
     Ok(totals)
 }

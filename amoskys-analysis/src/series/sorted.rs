@@ -54,11 +54,6 @@ impl SortedWindow {
         self.sorted.len()
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.arrived.clear();
-        self.sorted.clear();
-    }
-
     /// Rising.
     pub(crate) fn sorted(&self) -> &[f64] {
         &self.sorted
