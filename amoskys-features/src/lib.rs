@@ -1,6 +1,5 @@
-//! Turns security events into numbers: event-time windows per host, pair of hosts, service and DNS client, in
-//! four catalogs of 37 to 68 named features, and the encoders and normalizers that bring them into the form a model
-//! wants.
+//! Turns security events into numbers: event-time windows per host, pair of hosts, service, process and whatever else,
+//! 826 named features in twelve catalogs, and the encoders and normalizers that bring them into the form a model wants.
 //!
 //! It is *not* a model, a collector or a place to store events; those are the crates `amoskys-analysis`,
 //! `amoskys-collectors` and `amoskys-transport`, none of which it depends on. Vectors come out as
@@ -50,9 +49,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`extract`] | [`NetworkExtractor`](extract::NetworkExtractor): from flow, DNS and ARP events to feature vectors; the catalogs of features |
-//! | [`window`] | [`KeyedWindows`](window::KeyedWindows): sliding and tumbling windows for each of many entities; the [clock](window::StreamClock) of a stream |
-//! | [`aggregate`] | what is computed over a window: moments, distinct counts, entropies, regularity |
+//! | [`extract`] | [`NetworkExtractor`](extract::NetworkExtractor): from events to feature vectors; [`FlowExtractor`](extract::FlowExtractor) of single flows, [`AfterImage`](extract::AfterImage) of packets; the catalogs of features and their [list](extract::reference) |
+//! | [`window`] | [`KeyedWindows`](window::KeyedWindows): sliding and tumbling windows for each of many entities; [sessions](window::SessionWindows), [damped](window::DampedWindows) windows; the [clock](window::StreamClock) of a stream and of [several](window::Sources) |
+//! | [`aggregate`] | what is computed over a window: moments, distinct counts, quantiles, entropies, damped sums, regularity |
 //! | [`normalize`] | min-max, z-score, robust, quantile, logarithmic; fitted or streaming |
 //! | [`drift`] | whether a feature or a score is still what it was: PSI, Kolmogorov-Smirnov, ADWIN, Page-Hinkley |
 //! | [`encode`] | one-hot, hashing, frequency, ordinal, cyclic, time of week |

@@ -109,6 +109,11 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         self.value(slot)
     }
 
+    /// Where an entry is, without using it.
+    pub(crate) fn slot(&self, key: &K) -> Option<u32> {
+        self.index.get(key).copied()
+    }
+
     /// The entry in a slot, without using it.
     pub(crate) fn at(&self, slot: u32) -> Option<(&K, &V)> {
         let entry = self.slots.get(slot as usize)?.entry.as_ref()?;

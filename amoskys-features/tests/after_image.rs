@@ -130,10 +130,15 @@ fn check(found: &[f64], expected: &[f64]) -> Result<(), String> {
     if found.len() != features.len() || expected.len() != features.len() {
         return Err(format!("{} and {} values", found.len(), expected.len()));
     }
-    let at = |name: &str| features.iter().position(|feature| feature.name == name).unwrap();
+    let at = |name: &str| {
+        features
+            .iter()
+            .position(|feature| feature.name == name)
+            .expect("a statistic")
+    };
     for (number, feature) in features.iter().enumerate() {
         let (a, b) = (found[number], expected[number]);
-        let (part, statistic) = feature.name.rsplit_once('_').unwrap();
+        let (part, statistic) = feature.name.rsplit_once('_').expect("part and statistic");
         // Numbers are up to a thousand or two: their squares, and so variances, are exact to 1e-9 of a few millions.
         let scale = match statistic {
             "weight" => 1.0 + b.abs(),

@@ -18,13 +18,13 @@ fn list() -> String {
     let mut text = String::new();
     let catalogs = reference();
     let all: usize = catalogs.iter().map(|catalog| catalog.features.len()).sum();
-    writeln!(text, "{all} features in {} catalogs.\n", catalogs.len()).unwrap();
+    writeln!(text, "{all} features in {} catalogs.\n", catalogs.len()).expect("a string takes it");
     for catalog in &catalogs {
         let count = catalog.features.len();
-        writeln!(text, "### {} ({count})\n", catalog.name).unwrap();
-        writeln!(text, "- About: {}", catalog.entity).unwrap();
-        writeln!(text, "- Events: {}", catalog.events).unwrap();
-        writeln!(text, "- Window: {}\n", catalog.window).unwrap();
+        writeln!(text, "### {} ({count})\n", catalog.name).expect("a string takes it");
+        writeln!(text, "- About: {}", catalog.entity).expect("a string takes it");
+        writeln!(text, "- Events: {}", catalog.events).expect("a string takes it");
+        writeln!(text, "- Window: {}\n", catalog.window).expect("a string takes it");
         text.push_str("| name | type | unit | range | formula |\n|---|---|---|---|---|\n");
         for feature in &catalog.features {
             let FeatureReference {
@@ -41,7 +41,7 @@ fn list() -> String {
                 kind.as_str(),
                 range(feature)
             )
-            .unwrap();
+            .expect("a string takes it");
         }
         text.push('\n');
     }

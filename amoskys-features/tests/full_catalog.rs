@@ -69,7 +69,7 @@ fn processes() -> Vec<Recorded> {
                     .split(',')
                     .map(|number| number.parse().expect("a number"))
                     .collect(),
-                return_value: Some(if pid % 2 == 0 { 0 } else { -2 }),
+                return_value: Some(if pid.is_multiple_of(2) { 0 } else { -2 }),
                 ..SyscallEvent::default()
             };
             tell(time, Payload::Syscall(Box::new(call)));

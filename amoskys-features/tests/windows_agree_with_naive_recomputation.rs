@@ -225,3 +225,32 @@ fn one_entity_too_many_forgets_the_least_recent() {
     assert_eq!(busiest, 100_001, "who is active is not forgotten");
     assert_eq!(windows.entities(), 0, "who is idle holds no memory");
 }
+
+#[test]
+fn several_at_once_come_to_the_same_as_one_by_one() {
+    let spec = WindowSpec::sliding(Duration::from_secs(3), Duration::from_secs(1)).unwrap();
+    let limits = Limits {
+        max_entities: 50,
+        ..Limits::default()
+    };
+    let events: Vec<(u32, Timestamp)> = (0..5000_u32)
+        .map(|n| (n * 7919 % 83, at(i64::from(n) * 10 - i64::from(n * 37 % 900))))
+        .collect();
+    let (mut single, mut several) = (KeyedWindows::new(spec, limits), KeyedWindows::new(spec, limits));
+    let (mut a, mut b): (Vec<(u32, i64, u64)>, Vec<_>) = (Vec::new(), Vec::new());
+    for part in events.chunks(70) {
+        for (key, time) in part {
+            single.update(key, *time, Seq(0), |count: &mut u64| *count += 1);
+        }
+        several.update_all(
+            part,
+            |event| (&event.0, event.1, Seq(0)),
+            |count: &mut u64, _| *count += 1,
+        );
+        let watermark = part[part.len() - 1].1;
+        single.advance(watermark, |w| a.push((*w.key, w.end.nanos(), *w.aggregate)));
+        several.advance(watermark, |w| b.push((*w.key, w.end.nanos(), *w.aggregate)));
+    }
+    assert_eq!((a, single.counters()), (b, several.counters()));
+    assert!(single.counters().evicted > 0 && single.counters().late_dropped > 0);
+}

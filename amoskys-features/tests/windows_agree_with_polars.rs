@@ -47,7 +47,7 @@ fn happenings() -> Vec<Happening> {
 }
 
 fn ours(events: &[Happening], length: u64, slide: u64) -> BTreeMap<(u32, i64), Kept> {
-    let spec = WindowSpec::sliding(Duration::from_secs(length), Duration::from_secs(slide)).unwrap();
+    let spec = WindowSpec::sliding(Duration::from_secs(length), Duration::from_secs(slide)).expect("windows");
     let mut windows: KeyedWindows<u32, Kept> =
         KeyedWindows::new(spec, Limits::default()).emitting(Emit::Every);
     let mut closed = BTreeMap::new();
@@ -73,7 +73,10 @@ fn python() -> Result<PathBuf, String> {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("polars-python");
     let python = dir.join("bin/python");
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/requirements.txt");
-    let (wanted, noted) = (std::fs::read(&requirements).unwrap(), dir.join("installed"));
+    let (wanted, noted) = (
+        std::fs::read(&requirements).expect("the list of packages"),
+        dir.join("installed"),
+    );
     if std::fs::read(&noted).is_ok_and(|installed| installed == wanted) {
         return Ok(python);
     }
@@ -92,7 +95,7 @@ fn python() -> Result<PathBuf, String> {
         .args(["-m", "pip", "install"])
         .args(options)
         .arg(&requirements))?;
-    std::fs::write(noted, wanted).unwrap();
+    std::fs::write(noted, wanted).expect("a note");
     Ok(python)
 }
 

@@ -147,6 +147,10 @@ impl<const PER_1000_S: u32> Aggregate for Damped<PER_1000_S> {
         self.sums.sum += share * later.sums.sum;
         self.sums.squares += share * later.sums.squares;
     }
+
+    fn touch(&self) -> u64 {
+        self.sums.weight.to_bits()
+    }
 }
 
 /// 2^(-λ t).

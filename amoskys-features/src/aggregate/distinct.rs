@@ -89,6 +89,14 @@ impl Aggregate for Distinct {
             }
         }
     }
+
+    fn touch(&self) -> u64 {
+        match &self.0 {
+            Form::Exact(keys) => keys.get(keys.len() / 2).map_or(0, |key| key.0),
+            // Which register will be needed is not known.
+            Form::Sketch(_) => 0,
+        }
+    }
 }
 
 impl Registers {

@@ -156,6 +156,14 @@ impl Aggregate for Frequencies {
             }
         }
     }
+
+    fn touch(&self) -> u64 {
+        match &self.form {
+            Form::Exact(keys) => keys.get(keys.len() / 2).map_or(0, |key| key.1),
+            // Which bucket will be needed is not known.
+            Form::Sketch(_) => 0,
+        }
+    }
 }
 
 impl Sketch {

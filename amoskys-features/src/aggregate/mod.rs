@@ -42,11 +42,21 @@ pub use self::start_times::{Regularity, StartTimes};
 pub trait Aggregate: Clone + Default + Send + Serialize + DeserializeOwned {
     /// Takes in what was computed over the time that follows.
     fn merge(&mut self, later: &Self);
+
+    /// Reads a little of the memory that the next addition will need, so that it is at hand by then; what it returns
+    /// means nothing. Default: reads nothing.
+    fn touch(&self) -> u64 {
+        0
+    }
 }
 
 impl Aggregate for u64 {
     fn merge(&mut self, later: &Self) {
         *self = self.saturating_add(*later);
+    }
+
+    fn touch(&self) -> u64 {
+        *self
     }
 }
 
@@ -62,6 +72,10 @@ macro_rules! tuples {
         $(impl<$($part: Aggregate),+> Aggregate for ($($part,)+) {
             fn merge(&mut self, later: &Self) {
                 $(self.$at.merge(&later.$at);)+
+            }
+
+            fn touch(&self) -> u64 {
+                0 $(^ self.$at.touch())+
             }
         })+
     };

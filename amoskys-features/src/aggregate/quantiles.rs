@@ -153,6 +153,12 @@ impl Aggregate for Quantiles {
             self.add_to(collapsed(key, apart), count);
         }
     }
+
+    fn touch(&self) -> u64 {
+        self.bins
+            .get(self.bins.len() / 2)
+            .map_or(0, |bin| u64::from(bin.1))
+    }
 }
 
 impl TryFrom<Parts> for Quantiles {

@@ -9,6 +9,15 @@
 //! | [`Pairs`] | two hosts, the opener first | `pair.10s`, `pair.60s` | flows |
 //! | [`Services`] | a server's port | `service.10s`, `service.60s` | flows |
 //! | [`DnsClients`] | a host that asks for names | `dns_client.10s`, `dns_client.60s` | DNS |
+//! | [`Targets`] | a host that flows are opened to | `target.10s` and so on | flows |
+//! | [`Shapes`] | a host that opens flows | `shape.10s` and so on | flows |
+//! | [`Contents`] | a host that opens flows | `content.10s` and so on | flows |
+//! | [`Processes`] | a device | `process.10s` and so on | processes |
+//! | [`Syscalls`] | a process | `syscall.10s` and so on | system calls |
+//! | [`SeriesCatalog`] | a series of a metric | `series.300s` and so on | measurements |
+//!
+//! [`FlowExtractor`] makes a vector of a single flow, and [`ImageExtractor`] one of damped statistics for each packet,
+//! or what counts as one. [`reference()`] lists all features.
 
 mod calls;
 mod catalog;

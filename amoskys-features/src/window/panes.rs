@@ -116,6 +116,13 @@ impl<A: Aggregate> Panes<A> {
         Update::NewPane
     }
 
+    /// Reads a little of the memory that the next update will need.
+    pub(super) fn touch(&self) -> u64 {
+        self.panes
+            .back()
+            .map_or(0, |pane| pane.first.0 ^ pane.aggregate.touch())
+    }
+
     pub(super) fn first(&self) -> Option<i64> {
         self.panes.front().map(|pane| pane.index)
     }
