@@ -152,7 +152,10 @@ impl Sensor {
                 let tracefs = tracefs.as_ref().map_err(|error| format!("no tracefs: {error}"))?;
                 let id = tracefs
                     .id("syscalls", &format!("sys_exit_{name}"))
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| match error.kind() {
+                        std::io::ErrorKind::NotFound => "the kernel has no such call".to_owned(),
+                        _ => error.to_string(),
+                    })?;
                 let program: &mut TracePoint = program.try_into().map_err(chain)?;
                 program.load().map_err(chain)?;
                 let program = program.fd().map_err(chain)?;
