@@ -30,7 +30,7 @@ impl Load {
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
             #[expect(clippy::cast_possible_truncation, reason = "below the limit")]
-            let number = (u128::from(state) * u128::from(limit) >> 64) as u32;
+            let number = ((u128::from(state) * u128::from(limit)) >> 64) as u32;
             number
         };
         let happenings = (0..events).map(|n| {
