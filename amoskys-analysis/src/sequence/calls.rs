@@ -126,6 +126,9 @@ struct Seen {
     next: u32,
 }
 
+/// The calls seen after a context, with how often, in order of the calls.
+type Counted = Vec<(u32, u32)>;
+
 /// Where a process stands in a model. Belongs to the model that gave it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position(u32);
@@ -150,10 +153,10 @@ impl CallChance {
 
 impl CallModel {
     fn build(counts: HashMap<&[u32], HashMap<u32, u32>>, vocabulary: u32) -> Self {
-        let mut counts: Vec<(&[u32], Vec<(u32, u32)>)> = counts
+        let mut counts: Vec<(&[u32], Counted)> = counts
             .into_iter()
             .map(|(context, seen)| {
-                let mut seen: Vec<(u32, u32)> = seen.into_iter().collect();
+                let mut seen: Counted = seen.into_iter().collect();
                 seen.sort_unstable();
                 (context, seen)
             })

@@ -71,7 +71,7 @@ const SOCKET_WORDS: [&str; 9] = [
 
 impl Step {
     /// Whether an event is this step; if so, the file it is about, or nothing.
-    pub(super) fn matches<'a>(self, event: &'a Event) -> Option<&'a str> {
+    pub(super) fn matches(self, event: &Event) -> Option<&str> {
         match &event.payload {
             Payload::Activity(activity) => self.of_activity(activity),
             Payload::Process(process) if process.action == ProcessAction::Exec => self.of_exec(process),
@@ -79,7 +79,7 @@ impl Step {
         }
     }
 
-    fn of_activity<'a>(self, activity: &'a ActivityEvent) -> Option<&'a str> {
+    fn of_activity(self, activity: &ActivityEvent) -> Option<&str> {
         use ActivityAction as Did;
         let worked = activity.result.is_none_or(|result| result >= 0);
         let path = activity.path.as_str();
@@ -104,7 +104,7 @@ impl Step {
         }
     }
 
-    fn of_exec<'a>(self, process: &'a ProcessEvent) -> Option<&'a str> {
+    fn of_exec(self, process: &ProcessEvent) -> Option<&str> {
         let path = process.executable.as_str();
         let yes = |is: bool| is.then_some(path);
         match self {
