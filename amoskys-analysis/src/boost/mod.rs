@@ -23,11 +23,11 @@
 //!
 //! # fn main() -> Result<(), amoskys_analysis::detectors::DetectorError> {
 //! // Anomalies are where one column is high and the other is not.
-//! let rows = Array2::from_shape_fn((400, 2), |(row, column)| ((row * (7 + 6 * column)) % 20) as f64);
-//! let labels = rows.outer_iter().map(|row| (row[0] > 9.0) != (row[1] > 9.0)).collect::<Array1<bool>>();
+//! let rows = Array2::from_shape_fn((400, 2), |(row, column)| (if column == 0 { row % 20 } else { row / 20 }) as f64);
+//! let labels = rows.outer_iter().map(|row| row[0] > 9.0 && row[1] < 10.0).collect::<Array1<bool>>();
 //! let model = BoostedTrees::params().fit(&Dataset::new(rows, labels))?;
 //!
-//! let probabilities = model.probabilities(array![[3.0, 15.0], [3.0, 4.0]].view())?;
+//! let probabilities = model.probabilities(array![[15.0, 3.0], [15.0, 15.0]].view())?;
 //! assert!(probabilities[0] > 0.9 && probabilities[1] < 0.1);
 //! // As a detector, its scores are the log-odds.
 //! assert!(model.score(array![[15.0, 3.0]].view())?[0] > 2.0);

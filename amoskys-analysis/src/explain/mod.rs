@@ -11,7 +11,7 @@
 //! - **Costs** at most twice as many scores as there are features that are not at their median, and 80 more.
 //!
 //! ```
-//! use amoskys_analysis::detectors::Hbos;
+//! use amoskys_analysis::detectors::Knn;
 //! use amoskys_analysis::explain::Explainer;
 //! use linfa::prelude::*;
 //! use ndarray::Array2;
@@ -19,7 +19,7 @@
 //! # fn main() -> Result<(), amoskys_analysis::detectors::DetectorError> {
 //! let rows = Array2::from_shape_fn((300, 4), |(row, column)| ((row * (column + 3)) % 17) as f64);
 //! let explainer = Explainer::fit(rows.view())?;
-//! let detector = Hbos::params().fit(&DatasetBase::from(rows))?;
+//! let detector = Knn::params().fit(&DatasetBase::from(rows))?;
 //! let explanation = explainer.explain(&detector, &[8.0, 90.0, 8.0, 8.0])?;
 //! assert_eq!(explanation.named[0].feature, 1);
 //! assert!(explanation.without < explanation.score);
