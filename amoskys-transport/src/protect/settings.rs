@@ -167,7 +167,7 @@ impl fmt::Debug for Protection {
 
 #[cfg(test)]
 mod tests {
-    use amoskys_core::event::{FlowRecord, LogRecord, Value};
+    use amoskys_core::event::{FlowRecord, Value};
     use amoskys_core::{Event, Payload, Transform as _};
 
     use super::*;
@@ -232,7 +232,7 @@ mod tests {
             "the same address is the same subject, whichever end it is"
         );
         let mut log = Event {
-            payload: Payload::Log(Box::new(LogRecord::default())),
+            payload: Payload::Log(Box::default()),
             attributes: [("patient".to_owned(), Value::Uint(4711))].into(),
             ..Event::default()
         };

@@ -223,11 +223,8 @@ impl Anchors {
             u64::MAX,
             log_keys,
             &mut |_, item| match item {
-                Item::Record { found, record } if found.intact => {
-                    if result.is_ok() {
-                        result = visit(record);
-                    }
-                }
+                Item::Record { found, record } if found.intact && result.is_ok() => result = visit(record),
+                Item::Record { found, .. } if found.intact => {}
                 Item::Record { .. } | Item::Locked(_) => unreadable += 1,
                 _ => {}
             },
