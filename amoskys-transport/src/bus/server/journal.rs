@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use amoskys_core::event::{AuditEntry, AuditOutcome, Punctuation};
 use amoskys_core::record::CLOCK_SOURCE;
@@ -92,6 +93,15 @@ impl Journal {
     /// Replaces the bus's own signing key.
     pub(crate) fn key_rotation(&self) -> KeyRotation {
         self.rotation.clone()
+    }
+
+    /// Waits until decisions are also in the second place, if one was given.
+    pub(crate) fn flush_audit(&self, patience: Duration) {
+        if let Some(audit) = &self.audit
+            && !audit.flush(patience)
+        {
+            tracing::error!(bus = %self.name, "the audit log is behind; what it does not have is in the log of the bus");
+        }
     }
 
     /// Puts several entries into the audit stream at once. `false` if there was no room, and nothing was done.

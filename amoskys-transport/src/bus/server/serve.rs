@@ -34,6 +34,8 @@ const TICK: Duration = Duration::from_millis(250);
 const CLOCK: Duration = Duration::from_secs(1);
 /// … and this long after the last.
 const ACTIVE: Duration = Duration::from_secs(60);
+/// How long the audit log may take to write the last entries.
+const LAST_ENTRIES: Duration = Duration::from_secs(10);
 /// How long connections may take to end.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// Subscribers see offsets of later logs of a bus above all of the earlier.
@@ -301,6 +303,7 @@ impl Bus {
             if this.wal.wait_durable(last).is_ok() {
                 heads.write(&this.journal);
             }
+            this.journal.flush_audit(LAST_ENTRIES);
         });
         let _ = last_word.await;
         ended.map(|()| BusReport {
