@@ -15,8 +15,8 @@ use crate::live::{LiveBatcher, QUEUE_BATCHES};
 ///   `file_mode` and `file_owner`; no process is named. What was renamed is gone and there anew. Attributes tell what
 ///   is known of the file (`kind`, `mode`, `uid`, `gid`, `size`, `sha256`), and what was other before (`sha256_before`
 ///   and so on). Changes since the [baseline](Self::with_baseline) come first, with the attribute `since_baseline`;
-/// - [`Loss`](amoskys_core::Payload::Loss) when the kernel's queue was full. All files are looked at then, so what is
-///   lost is what happened in between;
+/// - [`Loss`](amoskys_core::Payload::Loss) when the kernel's queue was full (`kernel`), or more than 65,536 files waited to
+///   be looked at (`full`). All files are looked at then, so what is lost is what happened in between;
 /// - [`Punctuation`](amoskys_core::Payload::Punctuation) every second while nothing is read, and at the end.
 ///
 /// A file that is closed after writing is looked at at once, one that is written and stays open after
@@ -26,7 +26,7 @@ use crate::live::{LiveBatcher, QUEUE_BATCHES};
 ///
 /// In files looked at. Used are those that could be; dropped are those that may not be looked at (`refused`), were gone
 /// again (`vanished`), or for which there was no room (`full`); directories whose changes only a rescan finds
-/// (`unwatched`: see `fs.inotify.max_user_watches`); and times that the queue was full (`kernel`).
+/// (`unwatched`: see `fs.inotify.max_user_watches`); and times that the queue was full (`kernel`, or `full`).
 ///
 /// # Privileges
 ///

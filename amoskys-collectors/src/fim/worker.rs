@@ -18,6 +18,8 @@ use crate::live::LiveBatcher;
 const LOOK: Duration = Duration::from_millis(100);
 /// Notices taken at once.
 const MOST_NOTICES: usize = 4096;
+/// Files that may wait to be looked at.
+const MOST_DUE: usize = 1 << 16;
 /// The clock is stated so often.
 const PUNCTUATION: Duration = Duration::from_secs(1);
 
@@ -94,17 +96,25 @@ impl Watching<'_> {
                         self.due.entry(path).or_insert(now + self.config.settle);
                     }
                 }
-                Notice::Overflow => {
-                    tracing::warn!("the kernel's queue of changed files was full: all are looked at");
-                    // How many were lost is not known; what they did is found by looking.
-                    self.batcher
-                        .lost(Timestamp::now(), "kernel", 1, "overflows", "inotify");
-                    self.due.clear();
-                    self.scan_all(true, false);
-                }
+                Notice::Overflow => self.start_over("kernel"),
+            }
+            if self.due.len() >= MOST_DUE {
+                self.start_over("full");
             }
         }
         Ok(())
+    }
+
+    /// Changes are not known one by one any more: how many is not known either, but what they did is found by looking.
+    fn start_over(&mut self, reason: &'static str) {
+        tracing::warn!(
+            reason,
+            "more changes of files than there is room for: all are looked at"
+        );
+        self.batcher
+            .lost(Timestamp::now(), reason, 1, "overflows", "inotify");
+        self.due.clear();
+        self.scan_all(true, false);
     }
 
     /// Looks at what is due.

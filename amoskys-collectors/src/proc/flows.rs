@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -117,7 +117,7 @@ fn read(root: &Path) -> Result<SocketOwners, ProcError> {
     Ok(owners)
 }
 
-fn refresh(root: &PathBuf, pause: Duration, shared: &Weak<Mutex<Arc<SocketOwners>>>) {
+fn refresh(root: &Path, pause: Duration, shared: &Weak<Mutex<Arc<SocketOwners>>>) {
     let mut latest = Instant::now();
     loop {
         std::thread::sleep(LOOK);
