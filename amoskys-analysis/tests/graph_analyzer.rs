@@ -1,4 +1,5 @@
 //! The graph as an analyzer: what it finds, what it does not, and what it promises.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod capture;
 mod traffic;

@@ -1,5 +1,6 @@
 //! Streams in which it is not enough to ask who seldom acts: an open server, an attacker's host that also does honest work, and
 //! an attack that takes its time.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use amoskys_analysis::eval::auroc;
 use amoskys_analysis::graph::{

@@ -1,4 +1,5 @@
 //! Sequences as an analyzer: a trained model, written rules, and what is promised.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use std::sync::Arc;
 

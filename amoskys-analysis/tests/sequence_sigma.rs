@@ -1,4 +1,5 @@
 //! Sigma rules from a folder, applied to events.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 #![cfg(feature = "sigma")]
 
 use std::sync::Arc;
