@@ -98,6 +98,10 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         .watch(health.reporter("log"))
         .heads_interval(config.bus.heads_interval)
         .clock_ahead(config.bus.clock_ahead)
+        .handshake_timeout(config.bus.handshake_timeout)
+        .idle_timeout(config.bus.idle_timeout)
+        .window_bytes(config.bus.window_bytes)
+        .max_streams(config.bus.max_streams)
         .retention(Retention::from(&config.bus))
         .log(LogOptions::from(&config).key_file(&files.signing_key));
     if let Some(audit) = AuditLog::of_settings(&config.audit)? {

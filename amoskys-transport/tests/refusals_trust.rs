@@ -324,6 +324,27 @@ async fn a_certificate_that_is_not_valid_yet() {
     stage.bus.stop().await;
 }
 
+/// The bus learns of it only by the alert of a client that goes away; which is worth an entry, as somebody may pose as a bus.
+#[tokio::test]
+async fn a_bus_of_another_name() {
+    let stage = Stage::new();
+    let connect = connect_options(stage.bus.address, stage.site.client_tls(Role::Agent, "a"));
+    let connect = connect.server_name("elsewhere.example");
+    let agent = Agent::open(&stage.site.path("lost"), "a");
+    let mut publisher = Publisher::for_log(&agent.log, PublisherOptions::new(connect));
+    let error = tokio::time::timeout(PATIENCE, publisher.carry(&agent.feed(0)))
+        .await
+        .unwrap()
+        .unwrap_err();
+    let untrusted = matches!(
+        &error,
+        PublishError::Connection(ConnectionError::Untrusted { .. })
+    );
+    assert!(untrusted, "{error:?}");
+    stage.refused(RefuseReason::Distrusted).await;
+    stage.bus.stop().await;
+}
+
 #[tokio::test]
 async fn a_client_of_an_older_tls() {
     let stage = Stage::new();

@@ -267,6 +267,14 @@ key_table! {
         "How often the bus signs where all streams have come to, if one has moved.";
     bus.clock_ahead: time(MINUTE, Duration::from_secs(86_400 * 3650)),
         "A record that was sealed further ahead of the bus's clock is refused.";
+    bus.handshake_timeout: time(Duration::from_millis(100), HOUR),
+        "How long a client may take to show its certificate and say what it wants.";
+    bus.idle_timeout: time(Duration::from_secs(20), DAY),
+        "How long a connection may be silent before it is taken for dead; clients say something every ten seconds.";
+    bus.window_bytes: Kind::Bytes { least: 64 << 10, most: 1 << 40 },
+        "Bytes a connection may have sent that are not durable at the bus yet.";
+    bus.max_streams: Kind::Count { least: 1, most: 1_000_000_000 },
+        "Streams of one agent, which has up to four for each life of its log; more are refused.";
 
     audit.dir: Kind::NewDirectory,
         "Directory of the audit log of what the bus decides, beside that in its own log; none, if not set.";
@@ -289,6 +297,11 @@ key_table! {
     legacy.index_bytes: Kind::Bytes { least: 32 << 10, most: 1 << 36 },
         "Memory for the keys of envelopes that are stored, about 20 bytes for each. With too little, the window is shorter \
          for agents that send much.";
+    legacy.max_in_flight: Kind::Count { least: 4, most: 1_000_000 },
+        "Envelopes that may wait to become durable, of all agents together, a quarter of it of each; who sends more is told when \
+         to come again.";
+    legacy.max_in_flight_bytes: Kind::Bytes { least: 128 << 10, most: 1 << 40 },
+        "Bytes of envelopes that may be coming in or wait to become durable, a quarter of it of each agent.";
 
     metrics.port ("IS_METRICS_PORT"): Kind::Port,
         "Port on which metrics are served; not served if not set.";

@@ -198,6 +198,14 @@ pub struct BusSettings {
     pub heads_interval: Duration,
     /// A record that was sealed further ahead of the bus's clock is refused. Default one day.
     pub clock_ahead: Duration,
+    /// How long a client may take to show its certificate and say what it wants. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// How long a connection may be silent before it is taken for dead. Default 60 s.
+    pub idle_timeout: Duration,
+    /// Bytes a connection may have sent that are not durable at the bus yet. Default 8 MiB.
+    pub window_bytes: u64,
+    /// Streams of one agent. Default 4096.
+    pub max_streams: usize,
 }
 
 impl Default for BusSettings {
@@ -226,6 +234,10 @@ impl Default for BusSettings {
             longest_penalty: Duration::from_secs(60),
             heads_interval: Duration::from_secs(60),
             clock_ahead: Duration::from_secs(86_400),
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            window_bytes: 8 << 20,
+            max_streams: 4096,
         }
     }
 }
@@ -279,6 +291,10 @@ pub struct LegacySettings {
     pub window: Duration,
     /// Memory for the keys of envelopes that are stored. Default 64 MiB.
     pub index_bytes: u64,
+    /// Envelopes that may wait to become durable, of all agents together. Default 8192.
+    pub max_in_flight: usize,
+    /// Bytes of envelopes that may be coming in or wait to become durable. Default 32 MiB.
+    pub max_in_flight_bytes: u64,
 }
 
 impl LegacySettings {
@@ -296,6 +312,8 @@ impl Default for LegacySettings {
             allow_unsigned: false,
             window: Duration::from_secs(7 * 86_400),
             index_bytes: 64 << 20,
+            max_in_flight: 8192,
+            max_in_flight_bytes: 32 << 20,
         }
     }
 }

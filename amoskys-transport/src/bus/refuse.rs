@@ -72,11 +72,14 @@ pub enum RefuseReason {
     Clock,
     /// The client speaks no version of TLS that is allowed here.
     Downgrade,
+    /// The client does not believe that this is the bus it wants: the bus's certificate is of another name or authority, or may
+    /// not be used for a bus. Not something a bus says, but what a client has said to it.
+    Distrusted,
 }
 
 impl RefuseReason {
     /// All reasons.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Other,
         Self::NoCertificate,
         Self::UnknownAuthority,
@@ -110,6 +113,7 @@ impl RefuseReason {
         Self::WrongStream,
         Self::Clock,
         Self::Downgrade,
+        Self::Distrusted,
     ];
 
     /// The name used in metrics, reports and audit entries.
@@ -149,6 +153,7 @@ impl RefuseReason {
             Self::WrongStream => "wrong_stream",
             Self::Clock => "clock",
             Self::Downgrade => "downgrade",
+            Self::Distrusted => "distrusted",
         }
     }
 
@@ -179,7 +184,7 @@ mod tests {
             assert_eq!(usize::try_from(reason.code()), Ok(at));
             assert_eq!(RefuseReason::of_code(reason.code()), reason);
         }
-        assert_eq!(RefuseReason::of_code(33), RefuseReason::Other);
+        assert_eq!(RefuseReason::of_code(34), RefuseReason::Other);
         let proto = include_str!("../../proto/amoskys/v1/bus.proto");
         for reason in RefuseReason::ALL {
             let line = format!(

@@ -47,8 +47,13 @@ impl LegacyOptions {
             None if settings.allow_unsigned => Self::unsigned(),
             None => return Ok(None),
         };
+        let bytes = usize::try_from(settings.max_in_flight_bytes).unwrap_or(usize::MAX);
         Ok(Some(
-            options.window(settings.window).index_bytes(settings.index_bytes),
+            options
+                .window(settings.window)
+                .index_bytes(settings.index_bytes)
+                .max_in_flight(settings.max_in_flight)
+                .max_in_flight_bytes(bytes),
         ))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amoskys_core::{Shutdown, StreamId};
-use rustls::{CertificateError, Error as TlsError};
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -391,8 +391,22 @@ fn handshake_reason(error: &std::io::Error) -> RefuseReason {
         Some(TlsError::NoCertificatesPresented) => RefuseReason::NoCertificate,
         Some(TlsError::InvalidCertificate(error)) => certificate_reason(error),
         Some(TlsError::PeerIncompatible(_)) => RefuseReason::Downgrade,
+        Some(TlsError::AlertReceived(alert)) if is_about_certificate(*alert) => RefuseReason::Distrusted,
         _ => RefuseReason::Handshake,
     }
+}
+
+/// Whether a client says by this that it does not take our certificate.
+fn is_about_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+    )
 }
 
 pub(crate) fn certificate_reason(error: &CertificateError) -> RefuseReason {
