@@ -83,14 +83,20 @@ fn every_setting_can_be_set_in_a_file_and_in_the_environment() {
             (name, None) => panic!("{name} has no default"),
         };
         let value = match key.name() {
-            "log.segment_bytes" | "log.budget_bytes" | "bus.soft_bytes" | "bus.hard_bytes"
-            | "audit.file_bytes" | "legacy.index_bytes" => "1MiB".to_owned(),
+            "log.segment_bytes"
+            | "log.budget_bytes"
+            | "bus.soft_bytes"
+            | "bus.hard_bytes"
+            | "audit.file_bytes"
+            | "legacy.index_bytes"
+            | "bus.window_bytes"
+            | "legacy.max_in_flight_bytes" => "1MiB".to_owned(),
             "log.when_full" => "shed".to_owned(),
             "bus.turn_away_after" => "7s".to_owned(),
-            "bus.clock_ahead" => "7min".to_owned(),
+            "bus.clock_ahead" | "bus.idle_timeout" => "7min".to_owned(),
             "legacy.allow_unsigned" | "bus.keep_unread" => "true".to_owned(),
             "legacy.window" => "8d".to_owned(),
-            "flow.max_flows" => "17".to_owned(),
+            "flow.max_flows" | "legacy.max_in_flight" => "17".to_owned(),
             "flow.active_timeout" | "flow.idle_timeout" | "flow.update_interval" => "7".to_owned(),
             "log.sync_interval"
             | "bus.retry_timeout"
