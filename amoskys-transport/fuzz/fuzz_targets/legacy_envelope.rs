@@ -6,12 +6,12 @@ use amoskys_transport::legacy::check_envelope;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    check_envelope(input);
+    let _ = check_envelope(input);
     // The same bytes as a flow, and as a payload.
     if let Ok(len) = u8::try_from(input.len())
         && len < 0x80
     {
-        check_envelope(&[&[0x22, len], input].concat());
-        check_envelope(&[&[0x3a, len], input].concat());
+        let _ = check_envelope(&[&[0x22, len], input].concat());
+        let _ = check_envelope(&[&[0x3a, len], input].concat());
     }
 });
