@@ -41,11 +41,18 @@ struct Args {
 pub(crate) fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read has seen enough.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("trace: {}", Chain(&*error));
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -62,7 +69,7 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
     let mut collector = EbpfCollector::open(config)?;
     if args.probe {
-        print!("{}", collector.offers());
+        write!(stdout(), "{}", collector.offers())?;
         return Ok(());
     }
     let mut status = Status::new(collector.handle());
