@@ -74,3 +74,5 @@ pub mod netflow;
 pub mod packet;
 #[cfg(all(feature = "proc", target_os = "linux"))]
 pub mod proc;
+#[cfg(all(any(feature = "ebpf", feature = "proc", feature = "fim"), target_os = "linux"))]
+mod threaded;

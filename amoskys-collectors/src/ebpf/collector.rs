@@ -10,6 +10,7 @@ use super::error::EbpfError;
 use super::offers::Offers;
 use super::sensor::{Sensor, ring};
 use super::worker::Worker;
+use crate::threaded::Threaded;
 
 /// What processes on this machine do, seen by programs in the Linux kernel.
 ///
@@ -50,23 +51,7 @@ pub struct EbpfCollector {
     stop: Shutdown,
     handle: EbpfHandle,
     offers: Offers,
-    state: State,
-}
-
-enum State {
-    Ready(Box<Worker>),
-    Running(mpsc::Receiver<Message>),
-    Ended,
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Ready(_) => "Ready",
-            Self::Running(_) => "Running",
-            Self::Ended => "Ended",
-        })
-    }
+    state: Threaded<Worker, EbpfError>,
 }
 
 /// Batches that may wait for the reader of the collector.
@@ -117,7 +102,7 @@ impl EbpfCollector {
             stop: Shutdown::new(),
             handle,
             offers,
-            state: State::Ready(Box::new(worker)),
+            state: Threaded::ready(worker),
         })
     }
 
@@ -174,25 +159,10 @@ impl Collector for EbpfCollector {
     }
 
     async fn next_batch(&mut self) -> Result<Option<Batch>, EbpfError> {
-        if let State::Ready(_) = self.state
-            && let State::Ready(worker) = std::mem::replace(&mut self.state, State::Ended)
-        {
-            self.state = State::Running(self.start(*worker)?);
+        if let Some(worker) = self.state.begin() {
+            self.state = Threaded::Running(self.start(worker)?);
         }
-        let State::Running(batches) = &mut self.state else {
-            return Ok(None);
-        };
-        match batches.recv().await {
-            Some(Ok(batch)) => Ok(Some(batch)),
-            Some(Err(error)) => {
-                self.state = State::Ended;
-                Err(error)
-            }
-            None => {
-                self.state = State::Ended;
-                Ok(None)
-            }
-        }
+        self.state.next_batch().await
     }
 
     fn stop(&mut self) -> bool {

@@ -5,6 +5,7 @@ use super::watch::Watches;
 use super::worker::Worker;
 use super::{Baseline, FimConfig, FimError};
 use crate::live::{LiveBatcher, QUEUE_BATCHES};
+use crate::threaded::Threaded;
 
 /// Changes of watched files.
 ///
@@ -40,14 +41,7 @@ pub struct FimCollector {
     device: Name,
     source: Name,
     stop: Shutdown,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    Ready(Box<Worker>),
-    Running(mpsc::Receiver<Result<Batch, FimError>>),
-    Ended,
+    state: Threaded<Worker, FimError>,
 }
 
 impl FimCollector {
@@ -67,7 +61,7 @@ impl FimCollector {
             device: Name::default(),
             source: Name::from("fim"),
             stop: Shutdown::new(),
-            state: State::Ready(Box::new(worker)),
+            state: Threaded::ready(worker),
         })
     }
 
@@ -75,7 +69,7 @@ impl FimCollector {
     /// for.
     #[must_use]
     pub fn with_baseline(mut self, baseline: Baseline) -> Self {
-        if let State::Ready(worker) = &mut self.state {
+        if let Threaded::Ready(worker) = &mut self.state {
             worker.baseline = Some(baseline);
         }
         self
@@ -122,25 +116,10 @@ impl Collector for FimCollector {
     }
 
     async fn next_batch(&mut self) -> Result<Option<Batch>, FimError> {
-        if let State::Ready(_) = self.state
-            && let State::Ready(worker) = std::mem::replace(&mut self.state, State::Ended)
-        {
-            self.state = State::Running(self.start(*worker)?);
+        if let Some(worker) = self.state.begin() {
+            self.state = Threaded::Running(self.start(worker)?);
         }
-        let State::Running(batches) = &mut self.state else {
-            return Ok(None);
-        };
-        match batches.recv().await {
-            Some(Ok(batch)) => Ok(Some(batch)),
-            Some(Err(error)) => {
-                self.state = State::Ended;
-                Err(error)
-            }
-            None => {
-                self.state = State::Ended;
-                Ok(None)
-            }
-        }
+        self.state.next_batch().await
     }
 
     fn stop(&mut self) -> bool {

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use super::worker::Worker;
 use super::{ProcConfig, ProcError};
 use crate::live::{LiveBatcher, QUEUE_BATCHES};
+use crate::threaded::Threaded;
 
 /// Processes and the state of this machine, sampled from `/proc`.
 ///
@@ -60,14 +61,7 @@ pub struct ProcCollector {
     source: Name,
     stop: Shutdown,
     config: ProcConfig,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    Ready(Box<Worker>),
-    Running(mpsc::Receiver<Result<Batch, ProcError>>),
-    Ended,
+    state: Threaded<Worker, ProcError>,
 }
 
 impl ProcCollector {
@@ -83,7 +77,7 @@ impl ProcCollector {
             source: Name::from("proc"),
             stop: Shutdown::new(),
             config,
-            state: State::Ready(Box::new(worker)),
+            state: Threaded::ready(worker),
         })
     }
 
@@ -134,25 +128,10 @@ impl Collector for ProcCollector {
     }
 
     async fn next_batch(&mut self) -> Result<Option<Batch>, ProcError> {
-        if let State::Ready(_) = self.state
-            && let State::Ready(worker) = std::mem::replace(&mut self.state, State::Ended)
-        {
-            self.state = State::Running(self.start(*worker)?);
+        if let Some(worker) = self.state.begin() {
+            self.state = Threaded::Running(self.start(worker)?);
         }
-        let State::Running(batches) = &mut self.state else {
-            return Ok(None);
-        };
-        match batches.recv().await {
-            Some(Ok(batch)) => Ok(Some(batch)),
-            Some(Err(error)) => {
-                self.state = State::Ended;
-                Err(error)
-            }
-            None => {
-                self.state = State::Ended;
-                Ok(None)
-            }
-        }
+        self.state.next_batch().await
     }
 
     fn stop(&mut self) -> bool {

@@ -40,7 +40,10 @@ def record(out):
     with tempfile.TemporaryDirectory() as folder:
         trace = os.path.join(folder, "trace")
         command = ["strace", "-ff", "-n", "-ttt", "-s", "200", "-o", trace, "sh", "-c", WORK, "sh", folder]
-        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        # The programs of the system, whatever else whoever records it has installed.
+        environment = {**os.environ, "PATH": "/usr/bin:/bin"}
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(command, env=environment, check=False, **quiet)
         lines = []
         for name in os.listdir(folder):
             if name.startswith("trace."):
