@@ -6,7 +6,7 @@ use crate::calibrate::Calibration;
 use crate::iforest::IsolationForest;
 
 /// Name of the forest among the parts of a model file.
-const FOREST: &str = "isolation_forest";
+pub(super) const FOREST: &str = "isolation_forest";
 /// Name of the calibration among the parts of a model file.
 const CALIBRATION: &str = "calibration";
 /// So many features are named as evidence at most.
@@ -171,6 +171,6 @@ impl ForestModel {
     }
 }
 
-fn unusable(reason: String) -> AnalyzerError {
+pub(super) fn unusable(reason: String) -> AnalyzerError {
     AnalyzerError::Observation { reason }
 }
