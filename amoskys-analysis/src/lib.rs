@@ -50,6 +50,7 @@
 //!   which features make a score; [`calibrate`]: from scores to probabilities; [`model`]: model files; [`eval`]: measures of quality.
 //! - [`graph`]: edges, conversations, degrees, paths and communities, as scorers and as an analyzer; [`sequence`]: models of system
 //!   calls, and rules for known patterns.
+//! - [`live`]: models replaced while events flow, or tried beside one another.
 //! - `report` (feature): a self-contained HTML report.
 //!
 //! # Features
@@ -90,6 +91,7 @@ mod geometric;
 pub mod graph;
 pub mod iforest;
 mod layer;
+pub mod live;
 mod measure;
 pub mod model;
 pub mod odds;

@@ -52,6 +52,19 @@ pub(crate) fn decode<T: DeserializeOwned>(model: Digest, bytes: &[u8]) -> Result
     }
 }
 
+/// The same state, as one of another model. `None` if it is no state of [`encode`]'s.
+pub(crate) fn for_model(mut bytes: Vec<u8>, model: Digest) -> Option<Vec<u8>> {
+    let length = bytes.len().checked_sub(32).filter(|length| *length >= HEADER)?;
+    if bytes[..4] != MAGIC[..] || Digest::of(&bytes[..length]).0 != bytes[length..] {
+        return None;
+    }
+    bytes[6..HEADER].copy_from_slice(&model.0);
+    bytes.truncate(length);
+    let digest = Digest::of(&bytes);
+    bytes.extend(digest.0);
+    Some(bytes)
+}
+
 fn refuse(reason: String, source: Option<BoxError>) -> AnalyzerError {
     AnalyzerError::Snapshot { reason, source }
 }
@@ -68,6 +81,10 @@ mod tests {
         let back: Vec<(f64, u8)> = decode(model, &bytes).unwrap();
         assert_eq!(back[1].0.to_bits(), state[1].0.to_bits());
         assert!(decode::<Vec<(f64, u8)>>(Digest::of(b"yours"), &bytes).is_err());
+        let yours = for_model(bytes.clone(), Digest::of(b"yours")).unwrap();
+        let back: Vec<(f64, u8)> = decode(Digest::of(b"yours"), &yours).unwrap();
+        assert_eq!(back[1].0.to_bits(), state[1].0.to_bits());
+        assert_eq!(for_model(bytes[1..].to_vec(), model), None);
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
