@@ -1,7 +1,14 @@
-//! Watches network traffic, from capture files or an interface, and says who attacks whom, and why it thinks so.
+//! Watches network traffic, from capture files or an interface, and what happens on this machine, and says who attacks
+//! whom, and why it thinks so.
 //!
-//! Packets become flow, DNS and ARP events; events become signed, durable batches in a log; what is in the log
-//! becomes features, scores and alerts. Start it again on the same data directory and it goes on where it was.
+//! Packets become flow, DNS and ARP events, what processes do becomes events too; events become signed, durable batches
+//! in a log; what is in the log becomes features, scores and alerts. Start it again on the same data directory and it
+//! goes on where it was.
+
+#[path = "sentinel/analysis.rs"]
+mod analysis;
+#[path = "sentinel/inputs.rs"]
+mod inputs;
 
 use std::error::Error;
 use std::io::Write;
@@ -11,36 +18,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amoskys_analysis::report::Report;
-use amoskys_analysis::{AlertFile, BaselineBuilder, Detection, DetectionConfig, Review, evidence_schema};
-use amoskys_collectors::capture::LiveConfig;
-use amoskys_collectors::flow::{FlowCollector, FlowConfig, Progress};
+use amoskys_analysis::{AlertFile, Review, evidence_schema};
+use amoskys_collectors::flow::Progress;
 use amoskys_core::config::{Config, ConfigErrors};
 use amoskys_core::error::Chain;
 use amoskys_core::pipeline::{BatchLimits, Pipeline, Retention};
 use amoskys_core::seal::LogParts;
-use amoskys_core::{BoxExtractor, Class, Shutdown, read_log};
-use amoskys_features::extract::{ExtractConfig, NetworkExtractor};
+use amoskys_core::{Class, Shutdown, read_log};
 use amoskys_transport::protect::{Protection, RevealingOpener};
 use amoskys_transport::{Log, LogOptions};
-use clap::{ArgGroup, Parser};
+use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Watch network traffic and raise explained alerts.
+/// Watch network traffic and this machine, and raise explained alerts.
 ///
 /// Exit status: 0 if all went well, with or without alerts; 1 if a part failed while the others went on; 2 for wrong
 /// arguments or settings, or if it could not go on.
 #[derive(Parser)]
-#[command(version, group(ArgGroup::new("input").required(true).args(["read", "interface", "replay"])))]
+#[command(version)]
 struct Args {
-    /// Read these capture files (pcap or pcapng), in this order.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    read: Vec<PathBuf>,
-    /// Watch this interface until Ctrl-C (Linux; needs CAP_NET_RAW).
-    #[arg(long, value_name = "NAME")]
-    interface: Option<String>,
-    /// Analyze again what is in the log of the data directory, without adding to it.
-    #[arg(long, requires = "data_dir")]
-    replay: bool,
+    #[command(flatten)]
+    inputs: inputs::Inputs,
     /// Learn what is normal from these capture files first.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     baseline: Vec<PathBuf>,
@@ -81,7 +79,7 @@ async fn main() -> ExitCode {
 async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
     let temporary = tempfile::tempdir()?;
     let config = settings(args, temporary.path())?;
-    let mut detection = detection(&config, &args.baseline).await?;
+    let mut detection = analysis::detection(&config, &args.baseline).await?;
     let mut log = LogParts::from(Log::open(&config.log.path, LogOptions::from(&config))?);
     let protection = Protection::of_settings(&config.protect)?;
     if let Some(protection) = &protection {
@@ -92,22 +90,17 @@ async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
     let alerts = args.alerts.as_ref().map(AlertFile::open).transpose()?;
     let mut review = Review::new().with_report(report(args));
     let mut failures = Vec::new();
-    if args.replay {
+    if args.inputs.replay {
         if let Some(file) = alerts {
             review = review.with_alert_file(file);
         }
         review.redraw(read_log(&*wal, &*opener), &mut detection)?;
     } else {
         let shutdown = stop_on_ctrl_c();
-        let collector = match &args.interface {
-            Some(name) => FlowCollector::from_interface(name, LiveConfig::default()),
-            None => FlowCollector::from_files(&args.read)?,
-        };
-        let collector = collector.with_config(FlowConfig::from(&config.flow))?;
-        let bar = tokio::spawn(show_progress(collector.progress()));
-        let mut pipeline = Pipeline::builder()
+        let (pipeline, progress) = args.inputs.join(Pipeline::builder(), &config, &shutdown)?;
+        let bar = progress.map(|progress| tokio::spawn(show_progress(progress)));
+        let mut pipeline = pipeline
             .name(&config.agent.name)
-            .collector(collector.with_stop(shutdown.clone()))
             .limits(BatchLimits::from(&config.batch))
             .log(log)
             .retention(Retention::UntilFull)
@@ -119,7 +112,9 @@ async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
             pipeline = pipeline.sink_of(Class::Alert, file);
         }
         let run = pipeline.build()?.run(shutdown).await?;
-        bar.abort();
+        if let Some(bar) = bar {
+            bar.abort();
+        }
         review.read(read_log(&*wal, &*opener))?;
         review.set_ledger(run.ledger);
         failures = run.failures;
@@ -152,29 +147,10 @@ fn settings(args: &Args, temporary: &Path) -> Result<Config, ConfigErrors> {
     Ok(loader.load()?.config)
 }
 
-/// The detection, after learning from the baseline captures if there are any.
-async fn detection(config: &Config, baseline: &[PathBuf]) -> Result<Detection, Box<dyn Error>> {
-    let extractors = || vec![Box::new(NetworkExtractor::standard(ExtractConfig::default())) as BoxExtractor];
-    let settings = DetectionConfig::from(&config.analysis);
-    let detection = Detection::new(settings.clone(), extractors())?;
-    if baseline.is_empty() {
-        return Ok(detection);
-    }
-    let mut builder = BaselineBuilder::new(&settings, extractors())?;
-    let collector = FlowCollector::from_files(baseline)?;
-    builder
-        .learn_from(&mut collector.with_config(FlowConfig::from(&config.flow))?)
-        .await?;
-    Ok(detection.with_baseline(&builder.finish()))
-}
-
 fn report(args: &Args) -> Report {
-    let mut report = Report::new("Network traffic");
+    let mut report = Report::new("Sentinel");
     report.schema(&evidence_schema());
-    for path in &args.read {
-        report.input(&path.to_string_lossy());
-    }
-    args.interface.iter().for_each(|name| report.input(name));
+    args.inputs.names().iter().for_each(|name| report.input(name));
     report
 }
 

@@ -17,6 +17,9 @@ pub struct ProcConfig {
     pub rotation: NonZeroU32,
     /// Whether the processes that are there at the start are reported. Default: yes.
     pub report_present: bool,
+    /// Whether processes that begin, change and end are reported. Off where the feature `ebpf` reports them, so that
+    /// no process is told of twice, by start times that differ by up to a tick. Default: yes.
+    pub process_events: bool,
     /// Whether what each process uses is reported as metrics, on its turn. Default: yes.
     pub process_metrics: bool,
     /// Whether load, memory and processor time of the host are reported with every sample. Default: yes.
@@ -34,6 +37,7 @@ impl Default for ProcConfig {
             period: Duration::from_secs(1),
             rotation: NonZeroU32::MIN.saturating_add(9),
             report_present: true,
+            process_events: true,
             process_metrics: true,
             host_metrics: true,
             inventory: true,

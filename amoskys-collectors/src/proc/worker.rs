@@ -115,7 +115,7 @@ impl Worker {
             let details = self.details.remove(&process.key.pid).unwrap_or_default();
             let mut event = self.event(ProcessAction::Exit, process, &details);
             event.usage = Some(self.usage(process));
-            batcher.add(now, Payload::Process(Box::new(event)));
+            self.tell(now, event, batcher);
         }
         for process in &sampled.started {
             let details = self.reader.read(self.table.procfs(), process.key.pid);
@@ -135,11 +135,11 @@ impl Worker {
             if is_first {
                 if self.config.report_present {
                     let event = self.event(ProcessAction::Seen, process, details);
-                    batcher.add(now, Payload::Process(Box::new(event)));
+                    self.tell(now, event, batcher);
                 }
             } else {
                 let event = self.event(ProcessAction::Fork, process, details);
-                batcher.add(event.start.min(now), Payload::Process(Box::new(event)));
+                self.tell(event.start.min(now), event, batcher);
             }
         }
         for key in &sampled.renamed {
@@ -197,9 +197,15 @@ impl Worker {
             event.previous = before
                 .credentials
                 .filter(|_| details.credentials != before.credentials);
-            batcher.add(now, Payload::Process(Box::new(event)));
+            self.tell(now, event, batcher);
         }
         self.details.insert(pid, details);
+    }
+
+    fn tell(&self, time: Timestamp, event: ProcessEvent, batcher: &mut LiveBatcher<ProcError>) {
+        if self.config.process_events {
+            batcher.add(time, Payload::Process(Box::new(event)));
+        }
     }
 
     /// Who listens, modules, mounts, and how many processes each user has.
