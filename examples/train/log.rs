@@ -1,0 +1,325 @@
+//! Learns what is normal from a recorded log: a baseline, models of windows, and of sequences of system calls.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use amoskys_analysis::model::{DetectorKind, ModelFile, Origin, SiteModel};
+use amoskys_analysis::sequence::{Example, SequenceParams};
+use amoskys_analysis::{BaselineBuilder, DetectionConfig};
+use amoskys_core::config::Config;
+use amoskys_core::event::{Payload, ProcessAction};
+use amoskys_core::{
+    BoxExtractor, Digest, Extractor as _, FeatureVector, LogParts, Open, Opened, Recorded, SealError,
+    read_log,
+};
+use amoskys_features::extract::{ExtractConfig, NetworkExtractor};
+use amoskys_transport::protect::{Protection, RevealingOpener};
+use amoskys_transport::{Log, LogOptions};
+use bytes::Bytes;
+
+use crate::Settings;
+use crate::fit::{SETTINGS, Split, Task, fit};
+
+/// Windows of a kind that are kept. When there are more, every second is left out, and from then on every second new one.
+const MOST_WINDOWS: usize = 40_000;
+/// Windows of a kind below which nothing is learned.
+const FEWEST_WINDOWS: usize = 400;
+/// Processes whose calls are collected at once, and stretches of calls in all.
+const MOST_PROCESSES: usize = 100_000;
+const MOST_STRETCHES: usize = 200_000;
+/// Calls that are judged together: as the analyzer does.
+const STRETCH: usize = 2048;
+
+pub(crate) fn learn(dir: &Path, settings: &Settings) -> Result<ModelFile, Box<dyn Error>> {
+    if !dir.is_dir() {
+        return Err(format!("{}: there is no such directory", dir.display()).into());
+    }
+    let mut loader = Config::loader().yaml("agent:\n  name: train\n", "train");
+    if let Some(file) = &settings.config {
+        loader = loader.file(file);
+    }
+    let path = dir.to_owned();
+    let config = loader.adjust(move |config| config.log.path = path).load()?.config;
+    let mut log = LogParts::from(Log::open(&config.log.path, LogOptions::from(&config))?);
+    if let Some(protection) = Protection::of_settings(&config.protect)? {
+        log.open = Arc::new(RevealingOpener::new(log.open, protection.reveal()));
+    }
+    let open = Digesting {
+        inner: log.open.clone(),
+        digest: Mutex::default(),
+    };
+    let mut lessons = Lessons::new(&DetectionConfig::from(&config.analysis), settings)?;
+    for opened in read_log(&*log.wal, &open) {
+        for recorded in opened?.1.into_recorded() {
+            lessons.observe(&recorded);
+        }
+    }
+    lessons.finish(open.digest(), settings)
+}
+
+/// Digests the records that are read.
+struct Digesting {
+    inner: Arc<dyn Open>,
+    digest: Mutex<Digest>,
+}
+
+impl Digesting {
+    fn digest(&self) -> Digest {
+        *self.digest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open for Digesting {
+    fn open(&self, record: &Bytes) -> Result<Opened, SealError> {
+        let mut digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
+        *digest = Digest::of_parts([&digest.0[..], &record[..]]);
+        self.inner.open(record)
+    }
+}
+
+/// What is collected while the log is read.
+struct Lessons {
+    baseline: BaselineBuilder,
+    extractor: NetworkExtractor,
+    vectors: Vec<FeatureVector>,
+    windows: BTreeMap<String, Windows>,
+    calls: Calls,
+    events: u64,
+    alerts: u64,
+}
+
+impl Lessons {
+    fn new(config: &DetectionConfig, settings: &Settings) -> Result<Self, Box<dyn Error>> {
+        let extractor = || NetworkExtractor::standard(ExtractConfig::default());
+        let own = extractor();
+        let mut windows = BTreeMap::new();
+        for name in &settings.windows {
+            if own.schema(name).is_none() {
+                let known: Vec<&str> = own.schemas().map(|schema| schema.name().as_str()).collect();
+                return Err(format!("there are no windows {name}; there are {}", known.join(", ")).into());
+            }
+            windows.insert(name.clone(), Windows::default());
+        }
+        Ok(Self {
+            baseline: BaselineBuilder::new(config, vec![Box::new(extractor()) as BoxExtractor])?,
+            extractor: own,
+            vectors: Vec::new(),
+            windows,
+            calls: Calls::default(),
+            events: 0,
+            alerts: 0,
+        })
+    }
+
+    fn observe(&mut self, recorded: &Recorded) {
+        if let Payload::Verdict(verdict) = &recorded.event.payload {
+            self.alerts += u64::from(verdict.is_alert() && verdict.revision == 0);
+            return;
+        }
+        self.events += 1;
+        self.baseline.observe(recorded);
+        self.calls.observe(recorded);
+        self.extractor.observe(recorded, &mut self.vectors);
+        for vector in self.vectors.drain(..) {
+            if let Some(windows) = self.windows.get_mut(vector.schema.name().as_str()) {
+                windows.add(vector);
+            }
+        }
+    }
+
+    fn finish(self, data: Digest, settings: &Settings) -> Result<ModelFile, Box<dyn Error>> {
+        if self.events == 0 {
+            return Err("there are no events in the log".into());
+        }
+        if self.alerts > 0 {
+            eprintln!(
+                "the log holds {} alerts: what led to them will be normal to the model",
+                self.alerts
+            );
+        }
+        let mut metrics = BTreeMap::new();
+        let mut site = SiteModel::new().with_baseline(self.baseline.finish());
+        for (name, windows) in self.windows {
+            let count = windows.rows.len();
+            if count < FEWEST_WINDOWS {
+                eprintln!("windows {name}: {count} are too few to learn from, {FEWEST_WINDOWS} are needed");
+                continue;
+            }
+            let file = windows.fit(data, settings)?;
+            for (metric, value) in &file.origin.metrics {
+                metrics.insert(format!("{name}.{metric}"), *value);
+            }
+            site = site.with_windows(file);
+        }
+        if let Some((file, false_alarms)) = self.calls.fit(data, settings) {
+            metrics.insert("sequences.false_alarms".to_owned(), false_alarms);
+            site = site.with_sequences(file)?;
+        }
+        let origin = Origin {
+            seed: settings.seed,
+            training_data: data,
+            training_rows: self.events,
+            metrics,
+        };
+        let mut file = site.to_file(origin)?;
+        let parameters = BTreeMap::from([
+            ("false_alarms", settings.false_alarms.to_string()),
+            ("windows", settings.windows.join(",")),
+        ]);
+        file.put(SETTINGS, &parameters)?;
+        Ok(file)
+    }
+}
+
+/// Windows of one kind, in order of time.
+#[derive(Default)]
+struct Windows {
+    rows: Vec<FeatureVector>,
+    stride: usize,
+    seen: usize,
+}
+
+impl Windows {
+    fn add(&mut self, vector: FeatureVector) {
+        self.seen += 1;
+        if !self.seen.is_multiple_of(self.stride.max(1)) {
+            return;
+        }
+        self.rows.push(vector);
+        if self.rows.len() >= MOST_WINDOWS {
+            let mut keep = false;
+            self.rows.retain(|_| {
+                keep = !keep;
+                keep
+            });
+            self.stride = self.stride.max(1) * 2;
+        }
+    }
+
+    /// Windows overlap, so that neighbours are no independent witnesses: the parts are stretches of time.
+    fn fit(self, data: Digest, settings: &Settings) -> Result<ModelFile, Box<dyn Error>> {
+        let rows = self.rows.len();
+        let (first, second) = (rows * 6 / 10, rows * 8 / 10);
+        let schema = self
+            .rows
+            .first()
+            .map(|row| row.schema.clone())
+            .ok_or("there are no windows")?;
+        let kind = match settings.detector {
+            Some(kind) if kind.needs_labels() => {
+                return Err(format!("{kind} needs labels, which a log does not have").into());
+            }
+            kind => kind.unwrap_or(DetectorKind::Ensemble),
+        };
+        let task = Task {
+            schema: &schema,
+            vectors: &self.rows,
+            labels: None,
+            kind,
+            split: Split {
+                fit: (0..first).collect(),
+                calibrate: (first..second).collect(),
+                test: (second..rows).collect(),
+            },
+            data,
+        };
+        let mut settings = settings.clone();
+        settings.name = Some(format!("windows {}", schema.name()));
+        // The rate is one of the calibration's choosing where it holds too few windows for the one asked for.
+        settings.false_alarms = settings.false_alarms.max(1.5 / (second - first) as f64);
+        fit(&task, &settings)
+    }
+}
+
+/// The calls of processes, in stretches.
+#[derive(Default)]
+struct Calls {
+    open: BTreeMap<(String, u32, i64), (String, Vec<u32>)>,
+    stretches: Vec<(String, Vec<u32>)>,
+}
+
+impl Calls {
+    fn observe(&mut self, recorded: &Recorded) {
+        let device = || recorded.event.device.to_string();
+        match &recorded.event.payload {
+            Payload::Syscall(calls) if !calls.numbers.is_empty() => {
+                let key = (device(), calls.pid, calls.start.nanos());
+                if self.open.len() >= MOST_PROCESSES && !self.open.contains_key(&key) {
+                    return;
+                }
+                let (_, trace) = self
+                    .open
+                    .entry(key.clone())
+                    .or_insert_with(|| (calls.command.clone(), Vec::new()));
+                trace.extend_from_slice(&calls.numbers);
+                while trace.len() >= STRETCH {
+                    let rest = trace.split_off(STRETCH);
+                    let full = std::mem::replace(trace, rest);
+                    if self.stretches.len() < MOST_STRETCHES {
+                        self.stretches.push((calls.command.clone(), full));
+                    }
+                }
+            }
+            Payload::Process(process) if process.action == ProcessAction::Exit => {
+                self.close(&(device(), process.pid, process.start.nanos()));
+            }
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, key: &(String, u32, i64)) {
+        if let Some((command, trace)) = self.open.remove(key)
+            && !trace.is_empty()
+            && self.stretches.len() < MOST_STRETCHES
+        {
+            self.stretches.push((command, trace));
+        }
+    }
+
+    /// The model, and the share of its last fifth that would be alarms. `None` if there are no calls, or too few.
+    fn fit(mut self, data: Digest, settings: &Settings) -> Option<(ModelFile, f64)> {
+        let keys: Vec<_> = self.open.keys().cloned().collect();
+        keys.iter().for_each(|key| self.close(key));
+        if self.stretches.is_empty() {
+            return None;
+        }
+        let held = self.stretches.len() * 8 / 10;
+        let (known, test) = self.stretches.split_at(held);
+        let examples: Vec<Example<'_>> = known
+            .iter()
+            .map(|(program, calls)| Example { program, calls })
+            .collect();
+        let params = SequenceParams {
+            false_alarms: settings.false_alarms,
+            ..SequenceParams::default()
+        };
+        let model = match params.fit(&examples) {
+            Ok(model) => model,
+            Err(error) => {
+                eprintln!(
+                    "system calls: {} traces, and no model: {error}",
+                    self.stretches.len()
+                );
+                return None;
+            }
+        };
+        let mut scorer = model.traces().scorer();
+        let alarms = test
+            .iter()
+            .filter(|(_, calls)| model.threshold().is_alarm(scorer.score(calls).value))
+            .count();
+        let false_alarms = alarms as f64 / test.len().max(1) as f64;
+        let origin = Origin {
+            seed: settings.seed,
+            training_data: data,
+            training_rows: self.stretches.len() as u64,
+            metrics: BTreeMap::from([("false_alarms".to_owned(), false_alarms)]),
+        };
+        model
+            .to_file("sequences", "1", origin)
+            .ok()
+            .map(|file| (file, false_alarms))
+    }
+}
