@@ -7,9 +7,10 @@ use std::num::NonZeroUsize;
 
 use amoskys_analysis::detectors::{
     AutoencoderEnsembleParams, Copod, CopodParams, Detector, DetectorError, Ecod, EcodParams, Ensemble,
-    EnsembleParams, ExtendedIsolationForest, ExtendedIsolationForestParams, FitScore, HalfSpaceTreesParams,
-    Hbos, HbosParams, Knn, KnnDistance, KnnParams, Loda, LodaParams, Lof, LofParams, NearestSample,
-    NearestSampleParams, NoveltyParams, Pca, PcaParams, PcaScore, RandomCutForestParams, StoredDetector,
+    EnsembleParams, ExtendedIsolationForest, ExtendedIsolationForestParams, FitScore, GaussianMixture,
+    GaussianMixtureParams, HalfSpaceTreesParams, Hbos, HbosParams, Knn, KnnDistance, KnnParams, Loda,
+    LodaParams, Lof, LofParams, NearestSample, NearestSampleParams, NoveltyParams, OneClassSvm,
+    OneClassSvmParams, Pca, PcaParams, PcaScore, RandomCutForestParams, StoredDetector,
 };
 use amoskys_analysis::model::{ModelFile, ModelFileError, Origin};
 use amoskys_core::FeatureSchema;
@@ -185,6 +186,97 @@ fn pca_as_pyod() {
     assert_as_pyod(&Pca::params(), &crowd(), &expected, 46472.180209373, 1e-9);
 }
 
+#[test]
+fn one_class_svm_as_pyod() {
+    let expected = [
+        53.2905662589,
+        25.1997682447,
+        54.9859864222,
+        54.4905790951,
+        -6.60483715604,
+        -6.60483715604,
+        -1.68529321596,
+        52.010416725,
+    ];
+    let params = OneClassSvm::params().tolerance(1e-9);
+    assert_as_pyod(&params, &crowd(), &expected, 947.960088049, 1e-6);
+    // Fewer outside, and a narrower kernel: the bound of the share holds.
+    let (model, scores) = params.nu(0.1).gamma(0.5).fit_score(crowd().view()).unwrap();
+    assert!((scores.sum() + 68.0156055229).abs() < 1e-4, "{}", scores.sum());
+    assert!((scores[57] + 0.327233399069).abs() < 1e-6);
+    assert!(scores.iter().filter(|score| **score > 1e-6).count() <= 40 && model.support_vectors() >= 40);
+}
+
+#[test]
+fn mixture_as_pyod() {
+    let expected = [
+        36.796625977,
+        8.86397810708,
+        27.5251716111,
+        25.9803765631,
+        5.58174598481,
+        5.58174598481,
+        5.94471901636,
+        18.8743479214,
+    ];
+    // PyOD adds its millionth to variances in the columns' units, and not in units of their variances.
+    let params = GaussianMixture::params();
+    assert_as_pyod(&params, &crowd(), &expected, 2903.94836633, 2e-3);
+}
+
+/// Two groups of normal rows, and the density of both in between.
+#[test]
+fn a_mixture_finds_the_groups() {
+    let mut normal = Normal(5);
+    let rows = Array2::from_shape_fn((20_000, 2), |(row, column)| {
+        let middle = if row % 4 == 0 { [30.0, 0.0] } else { [0.0, 0.0] };
+        middle[column] + normal.next()
+    });
+    let model = GaussianMixture::params()
+        .components(2)
+        .fit(&DatasetBase::from(rows))
+        .unwrap();
+    assert_eq!(model.components(), 2);
+    let scores = model
+        .score(array![[0.0, 0.0], [30.0, 0.0], [15.0, 0.0]].view())
+        .unwrap();
+    // A sum of six even numbers has variance one half: its density in the middle of two columns is 1 / pi.
+    let density = |share: f64| -(share / std::f64::consts::PI).ln();
+    assert!((scores[0] - density(0.75)).abs() < 0.1, "{scores}");
+    assert!((scores[1] - density(0.25)).abs() < 0.2, "{scores}");
+    assert!(scores[2] > 100.0);
+}
+
+#[test]
+fn a_far_row_and_many_columns_leave_a_mixture_standing() {
+    let mut normal = Normal(5);
+    let mut rows = Array2::from_shape_simple_fn((3000, 40), || normal.next());
+    rows.row_mut(7).fill(1e9);
+    let scores = scores(&GaussianMixture::params().components(3), &rows);
+    let highest = (0..3000).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+    assert_eq!(highest, Some(7));
+    let wide = Array2::zeros((3, 5000));
+    assert!(matches!(
+        GaussianMixture::params().fit_score(wide.view()),
+        Err(DetectorError::TooWide {
+            most: 4096,
+            columns: 5000
+        })
+    ));
+}
+
+#[test]
+fn more_rows_than_a_one_class_svm_can_take_are_refused() {
+    let refused = OneClassSvm::params().fit_score(Array2::zeros((10_001, 2)).view());
+    assert!(matches!(
+        refused,
+        Err(DetectorError::TooMany {
+            most: 10_000,
+            rows: 10_001
+        })
+    ));
+}
+
 /// What holds for every detector.
 fn check<P, M>(params: impl Fn(NonZeroUsize) -> P, part: &str)
 where
@@ -333,6 +425,8 @@ every_detector! {
     knn: KnnParams, "knn";
     lof: LofParams, "lof";
     pca: PcaParams, "pca";
+    one_class_svm: OneClassSvmParams, "one_class_svm";
+    gaussian_mixture: GaussianMixtureParams, "gaussian_mixture";
     extended_isolation_forest: ExtendedIsolationForestParams, "extended_isolation_forest";
     nearest_sample: NearestSampleParams, "nearest_sample";
     ensemble: EnsembleParams, "ensemble";
@@ -416,6 +510,10 @@ fn parameters_out_of_range_are_refused() {
         assert!(matches!(error, Some(DetectorError::Parameter { .. })));
     }
     refused(&Hbos::params().bins(1), &rows);
+    refused(&OneClassSvm::params().nu(0.0), &rows);
+    refused(&OneClassSvm::params().gamma(f64::NAN), &rows);
+    refused(&OneClassSvm::params().tolerance(0.0), &rows);
+    refused(&GaussianMixture::params().components(0), &rows);
     refused(&Hbos::params().regularizer(0.0), &rows);
     refused(&Hbos::params().tolerance(f64::NAN), &rows);
     refused(&Loda::params().projections(0), &rows);

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use amoskys_analysis::detectors::{
-    Copod, Ecod, Ensemble, ExtendedIsolationForest, FitScore, Hbos, Knn, Loda, Lof, NearestSample, Pca,
+    Copod, Ecod, Ensemble, ExtendedIsolationForest, FitScore, GaussianMixture, Hbos, Knn, Loda, Lof,
+    NearestSample, OneClassSvm, Pca,
 };
 use amoskys_analysis::eval::{auroc, average_precision};
 use amoskys_analysis::iforest::{IsolationForest, Rows};
@@ -42,6 +43,8 @@ struct Entry {
     name: &'static str,
     /// Results of detectors that draw are means over so many seeds.
     seeds: u64,
+    /// Larger sets are left out.
+    most_rows: usize,
     run: Run,
 }
 
@@ -77,6 +80,16 @@ const ENTRIES: &[Entry] = &[
     entry("PCA", 1, |rows, threads, _| {
         scores(&Pca::params().threads(threads), rows)
     }),
+    Entry {
+        // The reference has it on sets of up to so many rows.
+        most_rows: 10_000,
+        ..entry("OCSVM", 1, |rows, threads, _| {
+            scores(&OneClassSvm::params().threads(threads), rows)
+        })
+    },
+    entry("GMM", 1, |rows, threads, _| {
+        scores(&GaussianMixture::params().threads(threads), rows)
+    }),
     entry("EIF", 5, |rows, threads, seed| {
         scores(
             &ExtendedIsolationForest::params().threads(threads).seed(seed),
@@ -92,7 +105,12 @@ const ENTRIES: &[Entry] = &[
 ];
 
 const fn entry(name: &'static str, seeds: u64, run: Run) -> Entry {
-    Entry { name, seeds, run }
+    Entry {
+        name,
+        seeds,
+        most_rows: usize::MAX,
+        run,
+    }
 }
 
 fn scores(params: &impl FitScore, rows: ArrayView2<'_, f64>) -> Scores {
@@ -114,7 +132,11 @@ pub(crate) fn run(options: &Options, format: Format, report: &mut Report) -> Res
     let mut outcomes = Vec::new();
     for path in sets(&folder, &options.sets)? {
         let (name, rows, labels) = read(&path)?;
-        for entry in ENTRIES.iter().filter(chosen) {
+        for entry in ENTRIES
+            .iter()
+            .filter(chosen)
+            .filter(|entry| rows.nrows() <= entry.most_rows)
+        {
             let known = reference.get(&(name.clone(), entry.name.to_owned()));
             let (outcome, scores) = measure(entry, &name, &rows, &labels, options.threads, known)?;
             let drawn = Drawn {

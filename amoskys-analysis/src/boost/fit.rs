@@ -17,12 +17,12 @@ use crate::iforest::Rows;
 
 /// From so many rows on, some are held back.
 const STOPPING_ROWS: usize = 10_000;
-const HELD_BACK: f64 = 0.1;
+pub(super) const HELD_BACK: f64 = 0.1;
 /// So many trees in a row may fail to lower the loss on the rows held back, by more than this.
 const PATIENCE: usize = 10;
 const LEAST_GAIN: f64 = 1e-7;
 /// Sums of more rows would not leave enough bits for their derivatives.
-const MOST_ROWS: usize = 1 << 24;
+pub(super) const MOST_ROWS: usize = 1 << 24;
 
 impl<D: Data<Elem = f64>, T: AsSingleTargets<Elem = bool>> Fit<ArrayBase<D, Ix2>, T, DetectorError>
     for BoostedTreesParams
@@ -108,14 +108,19 @@ impl BoostedTreesParams {
         model
     }
 
-    /// Rows to fit on, and rows held back.
-    fn split(&self, labels: &[bool]) -> (Vec<usize>, Vec<usize>) {
-        let stops = match self.stopping {
-            EarlyStopping::Automatic => labels.len() > STOPPING_ROWS,
+    /// Whether rows are held back to end early.
+    pub(super) const fn stops(&self, rows: usize) -> bool {
+        match self.stopping {
+            EarlyStopping::Automatic => rows > STOPPING_ROWS,
             EarlyStopping::Always => true,
             EarlyStopping::Never => false,
-        };
-        let (fitted, held) = stratified_split(labels, if stops { HELD_BACK } else { 0.0 }, self.seed);
+        }
+    }
+
+    /// Rows to fit on, and rows held back.
+    fn split(&self, labels: &[bool]) -> (Vec<usize>, Vec<usize>) {
+        let share = if self.stops(labels.len()) { HELD_BACK } else { 0.0 };
+        let (fitted, held) = stratified_split(labels, share, self.seed);
         // Of a very few rows one kind may be held back altogether: then nothing is.
         let both =
             |rows: &[usize]| rows.iter().any(|&row| labels[row]) && rows.iter().any(|&row| !labels[row]);
@@ -137,7 +142,7 @@ fn loss(margins: &[f64], labels: &[bool]) -> f64 {
     margins.iter().zip(labels).map(one).sum::<f64>() / labels.len().max(1) as f64
 }
 
-fn gains_no_more(losses: &[f64]) -> bool {
+pub(super) fn gains_no_more(losses: &[f64]) -> bool {
     let Some(start) = losses.len().checked_sub(PATIENCE + 1) else {
         return false;
     };

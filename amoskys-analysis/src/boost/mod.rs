@@ -11,6 +11,8 @@
 //! - **Costs** to fit: a pass over the binned table for each tree and, on the average, some more; a byte a value, and 16 bytes for
 //!   each bin of each column and leaf. A row costs a short walk down each tree. The model holds some kilobytes a tree at most.
 //!
+//! [`BoostedClasses`] tells several classes apart, such as families of attacks, with a tree for each class and round.
+//!
 //! Missing values (NaN) are a value of their own, for which each split learns a direction; a column without them in training sends
 //! them where most rows go. Infinite values are the largest and smallest. The same data, parameters and seed give the same
 //! model, bit for bit, on any number of threads: sums are made of whole numbers, whose order does not matter.
@@ -42,6 +44,8 @@
 )]
 
 mod bins;
+mod class_model;
+mod classes;
 mod fit;
 mod grow;
 mod histogram;
@@ -50,5 +54,7 @@ mod params;
 mod split;
 mod tree;
 
+pub use self::class_model::BoostedClasses;
+pub use self::classes::BoostedClassesParams;
 pub use self::model::BoostedTrees;
 pub use self::params::{BoostedTreesParams, EarlyStopping};

@@ -40,6 +40,14 @@ pub enum DetectorError {
         /// How many there are.
         rows: usize,
     },
+    /// There are more columns than can be fitted on. Choose among them, or project them.
+    #[error("{most} columns are allowed at most, and there are {columns}")]
+    TooWide {
+        /// How many are allowed.
+        most: usize,
+        /// How many there are.
+        columns: usize,
+    },
     /// There are more rows than labels, or fewer.
     #[error("{rows} rows have {labels} labels")]
     Labels {
@@ -51,6 +59,20 @@ pub enum DetectorError {
     /// Only one of the two labels occurs.
     #[error("anomalies and other rows are needed, and there is only one kind")]
     OneKind,
+    /// There are more classes than can be told apart.
+    #[error("there are classes 0 to {} at most, and one is {class}", most - 1)]
+    Classes {
+        /// How many there can be.
+        most: usize,
+        /// The highest.
+        class: usize,
+    },
+    /// Classes are numbered without a gap, and no row is of this one.
+    #[error("no row is of class {class}, but some are of a higher one")]
+    NoRows {
+        /// The first that does not occur.
+        class: usize,
+    },
     /// The matrix has no columns, or more than 65 535.
     #[error("a table has 1 to 65535 columns, not {columns}")]
     Shape {

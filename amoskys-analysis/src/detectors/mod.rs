@@ -14,6 +14,8 @@
 //! | [`Knn`] | rows far from all others | neighbours | all distinct rows | a search |
 //! | [`Lof`] | rows in thin places beside dense ones | neighbours | all distinct rows | a search |
 //! | [`Pca`] | broken correlations | none | a square matrix | `columns^2` |
+//! | [`GaussianMixture`] | rows outside of ellipsoids | components | a matrix a component | `components * columns^2` |
+//! | [`OneClassSvm`] | rows outside of the bulk, of any shape | nu, gamma | support vectors | a distance to each |
 //! | [`ExtendedIsolationForest`] | rows that random cuts soon part | trees | trees of 256 rows | `trees * 8 * cut columns` |
 //! | [`NearestSample`] | rows far from large groups | samples | 400 rows | 400 distances |
 //! | [`Ensemble`] | what two of three global views see | none | its members | the sum of its members |
@@ -29,7 +31,7 @@
 //! measured quality and speed beside established implementations.
 //!
 //! Distances and densities depend on the units of columns: scale columns alike before fitting [`Hbos`], [`Loda`], [`Knn`],
-//! [`Lof`] and [`NearestSample`]. The others do so themselves, or see only the order of values.
+//! [`Lof`], [`OneClassSvm`] and [`NearestSample`]. The others do so themselves, or see only the order of values.
 //!
 //! ```
 //! use amoskys_analysis::detectors::{Detector, DetectorError, Ensemble, Knn, FitScore, StoredDetector};
@@ -87,8 +89,10 @@ mod hbos;
 mod knn;
 mod loda;
 mod lof;
+mod mixture;
 mod neighbours;
 mod novelty;
+mod one_class;
 pub(crate) mod parallel;
 mod pca;
 mod samples;
@@ -110,7 +114,9 @@ pub use self::hbos::{Hbos, HbosParams};
 pub use self::knn::{Knn, KnnDistance, KnnParams};
 pub use self::loda::{Loda, LodaParams};
 pub use self::lof::{Lof, LofParams};
+pub use self::mixture::{GaussianMixture, GaussianMixtureParams};
 pub use self::novelty::{Novelty, NoveltyParams};
+pub use self::one_class::{OneClassSvm, OneClassSvmParams};
 pub use self::pca::{Pca, PcaParams, PcaScore};
 pub use self::samples::{NearestSample, NearestSampleParams};
 pub use self::stacking::{Stacking, StackingParams};

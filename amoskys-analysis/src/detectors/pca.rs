@@ -127,7 +127,7 @@ impl Learn for PcaParams {
 }
 
 /// Mean and inverse standard deviation of each column; a column of one value keeps its unit.
-fn scales(rows: Rows<'_>) -> Vec<(f64, f64)> {
+pub(super) fn scales(rows: Rows<'_>) -> Vec<(f64, f64)> {
     let n = rows.len() as f64;
     let mut means = vec![0.0; rows.columns()];
     let mut squares = vec![0.0; rows.columns()];

@@ -35,6 +35,51 @@ impl Threshold {
         }
     }
 
+    /// The same for traces that repeat each other: each score with the number of its copies. The promise is about traces, not
+    /// about distinct ones, and copies count; but no group of copies counts more than `most` of all, 0 to 1, so that one program
+    /// that ran often does not decide alone where alarms begin. A hundredth is a good value: no group then moves the rate by more
+    /// than a point. With 0 each group counts once, and with 1 every copy does.
+    ///
+    /// Where a single group is a large part of new traces, the realised rate depends on whether it is among them: no threshold
+    /// can keep a promise about both cases.
+    ///
+    /// # Errors
+    ///
+    /// [`SequenceError::Setting`] if the rate is not between 0 and 1, `most` is not from 0 to 1, or the rate is too low for so
+    /// many scores.
+    pub fn conformal_of_copies(normal: &[(f64, usize)], rate: f64, most: f64) -> Result<Self, SequenceError> {
+        let refuse = |setting, reason| SequenceError::Setting { setting, reason };
+        if !(rate > 0.0 && rate < 1.0) {
+            return Err(refuse("rate", "must be between 0 and 1"));
+        }
+        if !(0.0..=1.0).contains(&most) {
+            return Err(refuse("most", "must be from 0 to 1"));
+        }
+        let mut groups: Vec<(f64, f64)> = normal
+            .iter()
+            .filter(|(score, copies)| !score.is_nan() && *copies > 0)
+            .map(|(score, copies)| (*score, *copies as f64))
+            .collect();
+        bound(&mut groups, most);
+        groups.sort_by(|a, b| b.0.total_cmp(&a.0));
+        // One more for the new trace, which may be the highest of all.
+        let allowed = rate * (groups.iter().map(|(_, weight)| weight).sum::<f64>() + 1.0);
+        let mut above = 1.0;
+        let mut groups = groups.into_iter();
+        while above <= allowed {
+            match groups.next() {
+                Some((score, weight)) => {
+                    above += weight;
+                    if above > allowed {
+                        return Ok(Self(score));
+                    }
+                }
+                None => break,
+            }
+        }
+        Err(refuse("rate", "is too low for so few normal scores"))
+    }
+
     /// The smallest threshold that at most this share of the scores exceeds. `None` if there are none.
     #[must_use]
     pub fn of_share(scores: &[f64], share: f64) -> Option<Self> {
@@ -49,6 +94,30 @@ impl Threshold {
     pub fn is_alarm(self, score: f64) -> bool {
         score > self.0
     }
+}
+
+/// Lowers weights above this share of what all add up to afterwards, but to no less than one.
+fn bound(groups: &mut [(f64, f64)], most: f64) {
+    groups.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut rest: f64 = groups.iter().map(|(_, weight)| weight).sum();
+    let mut limit = 1.0;
+    // With so many of the heaviest bounded, each weighs `most` of the sum of all.
+    let mut number = 0.0;
+    for (_, weight) in groups.iter() {
+        if number * most >= 1.0 {
+            break;
+        }
+        let bounded = (most * rest / (1.0 - number * most)).max(1.0);
+        if *weight <= bounded {
+            limit = bounded;
+            break;
+        }
+        rest -= weight;
+        number += 1.0;
+    }
+    groups
+        .iter_mut()
+        .for_each(|(_, weight)| *weight = weight.min(limit));
 }
 
 fn sorted(scores: &[f64]) -> Vec<f64> {
@@ -73,6 +142,19 @@ mod tests {
         assert_eq!(Threshold::of_share(&ten, 0.1), Some(Threshold(9.0)));
         assert_eq!(Threshold::of_share(&ten, 0.0), Some(Threshold(10.0)));
         assert_eq!(Threshold::of_share(&[f64::NAN], 0.1), None);
+        // Each once, the same; with most of the weight in one low score, what is above it counts less.
+        let once: Vec<(f64, usize)> = scores.iter().map(|score| (*score, 1)).collect();
+        let of_copies = |groups: &[(f64, usize)], most| Threshold::conformal_of_copies(groups, 0.1, most);
+        assert_eq!(of_copies(&once, 1.0).unwrap(), Threshold(90.0));
+        let mut crowd = once.clone();
+        crowd[0].1 = 102;
+        assert_eq!(of_copies(&crowd, 0.0).unwrap(), Threshold(90.0));
+        assert_eq!(of_copies(&crowd, 1.0).unwrap(), Threshold(80.0));
+        // Bounded, it weighs a hundredth of about a hundred.
+        assert_eq!(of_copies(&crowd, 0.01).unwrap(), Threshold(90.0));
+        assert_eq!(of_copies(&crowd, 0.5).unwrap(), Threshold(81.0));
+        assert!(of_copies(&crowd, -0.1).is_err() && of_copies(&once[..5], 1.0).is_err());
+        assert!(Threshold::conformal_of_copies(&once, 1.0, 1.0).is_err());
         assert!(!Threshold(1.0).is_alarm(1.0) && !Threshold(1.0).is_alarm(f64::NAN));
     }
 }

@@ -57,7 +57,7 @@ impl Neighbours {
                     take(at, nearest.finish());
                 }
             }
-            None => all::search(&self.rows, rows, |_| None, k, take),
+            None => all::search(&self.rows, rows, k, take),
         }
     }
 
@@ -81,13 +81,7 @@ impl Neighbours {
                     take(at, nearest.finish());
                 }
             }
-            None => all::search(
-                &self.rows,
-                self.rows.range(from, to),
-                |at| Some(from + at),
-                k,
-                |at, found| take(from + at, found),
-            ),
+            None => all::search_training(&self.rows, from, to, k, take),
         }
     }
 }
