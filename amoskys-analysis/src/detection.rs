@@ -106,7 +106,12 @@ impl Detection {
     /// The same with a baseline. To be set before the first event: it makes another model of it.
     #[must_use]
     pub fn with_baseline(mut self, baseline: &Baseline) -> Self {
-        self.normal = Some(Normal::of(baseline));
+        let normal = Normal::of(baseline);
+        let read: Vec<Digest> = normal.schemas().collect();
+        for extractor in &mut self.extractors {
+            extractor.restrict(&read);
+        }
+        self.normal = Some(normal);
         self.state.engine.behavioral.outcomes.chain = baseline.outcomes.clone();
         self.baseline = Some(baseline.digest());
         self.model = self.describe();

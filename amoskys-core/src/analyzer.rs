@@ -3,6 +3,7 @@
 use crate::batch::Recorded;
 use crate::error::BoxError;
 use crate::event::{ModelRef, Verdict};
+use crate::id::Digest;
 use crate::schema::FeatureVector;
 
 /// What an analyzer is shown, in log order.
@@ -61,6 +62,14 @@ pub trait Extractor: Send {
     /// Takes one event, and appends the vectors of windows it closes to `features`.
     fn observe(&mut self, event: &Recorded, features: &mut Vec<FeatureVector>);
 
+    /// Says, before the first event, that only vectors of these schemas will be looked at, so that others need not be made. Those
+    /// that are made stay as they are, and in their order. A state is then one of an extractor told the same.
+    ///
+    /// Default: all are made.
+    fn restrict(&mut self, schemas: &[Digest]) {
+        let _ = schemas;
+    }
+
     /// The state, in a versioned encoding of the extractor's own.
     ///
     /// # Errors
@@ -82,6 +91,10 @@ pub type BoxExtractor = Box<dyn Extractor>;
 impl Extractor for BoxExtractor {
     fn observe(&mut self, event: &Recorded, features: &mut Vec<FeatureVector>) {
         (**self).observe(event, features);
+    }
+
+    fn restrict(&mut self, schemas: &[Digest]) {
+        (**self).restrict(schemas);
     }
 
     fn snapshot(&self) -> Result<Vec<u8>, AnalyzerError> {

@@ -26,6 +26,8 @@ pub(crate) struct Lru<K, V> {
     free: Vec<u32>,
     oldest: u32,
     newest: u32,
+    /// Where the entry is that was asked for last: often it is asked for again, and need not be looked up.
+    latest: u32,
 }
 
 struct Slot<K, V> {
@@ -72,6 +74,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
             free: Vec::new(),
             oldest: NONE,
             newest: NONE,
+            latest: NONE,
         }
     }
 
@@ -98,7 +101,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
 
     /// The entry, which is thereby used.
     pub(crate) fn get(&mut self, key: &K) -> Option<&mut V> {
-        let slot = *self.index.get(key)?;
+        let slot = self.find(key)?;
         self.slots[slot as usize].used = true;
         self.value(slot)
     }
@@ -189,13 +192,24 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         })
     }
 
+    /// Where an entry is, by a look at the one before if it is the same.
+    fn find(&mut self, key: &K) -> Option<u32> {
+        let latest = self.slots.get(self.latest as usize);
+        if latest.is_some_and(|place| place.entry.as_ref().is_some_and(|entry| entry.0 == *key)) {
+            return Some(self.latest);
+        }
+        let slot = *self.index.get(key)?;
+        self.latest = slot;
+        Some(slot)
+    }
+
     fn value(&mut self, slot: u32) -> Option<&mut V> {
         self.slots[slot as usize].entry.as_mut().map(|entry| &mut entry.1)
     }
 
     /// The slot of a key, which is thereby used; a free one if there is none, and the entry that had to go for it.
     fn slot_of(&mut self, key: &K) -> (u32, Option<(K, V)>) {
-        if let Some(&slot) = self.index.get(key) {
+        if let Some(slot) = self.find(key) {
             self.slots[slot as usize].used = true;
             return (slot, None);
         }
@@ -215,6 +229,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         });
         self.index.insert(key.clone(), slot);
         self.append(slot);
+        self.latest = slot;
         (slot, evicted)
     }
 

@@ -120,6 +120,23 @@ proptest! {
         prop_assert_eq!(after.counters(), whole.counters());
     }
 
+    /// What is not looked at need not be made, and makes no difference to the rest.
+    #[test]
+    fn a_restricted_extractor_gives_the_same_vectors_of_its_schemas(steps in steps(true), kept in 0_usize..8) {
+        let events = events(&steps);
+        let mut whole = small();
+        let wanted: Vec<_> = whole.schemas().skip(kept).step_by(3).map(|schema| schema.digest()).collect();
+        let mut expected = run(&mut whole, &events);
+        expected.retain(|vector| wanted.contains(&vector.schema.digest()));
+        let mut restricted = small();
+        restricted.restrict(&wanted);
+        prop_assert_eq!(restricted.schemas().count(), wanted.len());
+        prop_assert_eq!(bits(&run(&mut restricted, &events)), bits(&expected));
+        // In the middle of a stream it is too late.
+        restricted.restrict(&[]);
+        prop_assert_eq!(restricted.schemas().count(), wanted.len());
+    }
+
     #[test]
     fn absurd_times_are_harmless(steps in steps(true)) {
         let events = events(&steps);

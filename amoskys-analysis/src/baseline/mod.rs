@@ -163,6 +163,11 @@ impl Normal {
         self.rates.get(&host).copied().unwrap_or_default()
     }
 
+    /// The kinds of windows it can judge.
+    pub(crate) fn schemas(&self) -> impl Iterator<Item = Digest> {
+        self.windows.iter().map(|model| model.schema)
+    }
+
     /// How rare a host's window is among honest ones; `None` for windows of another kind.
     pub(crate) fn rarity(&self, vector: &FeatureVector) -> Option<f64> {
         let digest = vector.schema.digest();

@@ -71,6 +71,7 @@ mod forest;
 mod linfa_impls;
 mod params;
 pub(crate) mod random;
+mod row;
 mod rows;
 mod scale;
 mod score;

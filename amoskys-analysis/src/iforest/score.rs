@@ -5,7 +5,7 @@ use super::rows::Rows;
 use super::tree::{Node, Tree};
 
 /// Walks that go on side by side: enough to hide the latency of a step behind the others.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 /// Scaled values of a block of rows; with a tree of 4 KiB beside it, they stay in the second-level cache.
 const BLOCK_BYTES: usize = 64 * 1024;
 
@@ -42,19 +42,6 @@ impl IsolationForest {
             });
         }
         Ok(scores)
-    }
-
-    /// Scores one row.
-    ///
-    /// # Errors
-    ///
-    /// If it has another number of values than the training data had columns.
-    pub fn score_row(&self, row: &[f64]) -> Result<f64, super::IsolationForestError> {
-        Ok(self
-            .score(Rows::new(row, row.len())?)?
-            .first()
-            .copied()
-            .unwrap_or(f64::NAN))
     }
 
     pub(crate) fn score_into(&self, rows: Rows<'_>, scores: &mut [f64]) {

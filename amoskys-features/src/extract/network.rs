@@ -308,6 +308,14 @@ impl Extractor for NetworkExtractor {
         sort(&mut features[begun..]);
     }
 
+    /// Catalogs whose vectors are of other schemas are left out from now on, in streams that are not known yet.
+    fn restrict(&mut self, schemas: &[Digest]) {
+        if self.streams.len() == 0 {
+            self.plans
+                .retain(|plan| schemas.contains(&plan.schema().digest()));
+        }
+    }
+
     fn snapshot(&self) -> Result<Vec<u8>, AnalyzerError> {
         let state = ExtractorState {
             streams: self

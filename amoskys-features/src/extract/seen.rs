@@ -1,10 +1,11 @@
-use std::collections::HashSet;
-
 use amoskys_core::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 use crate::hash::KeyHash;
+
+/// Keys come from outside, so that the hash is another each time; it decides nothing but where they lie.
+type HashSet<K> = std::collections::HashSet<K, foldhash::quality::RandomState>;
 
 /// Remembers keys for a while, in bounded memory: two generations, the older of which is forgotten when the
 /// younger is full or old enough. A key is remembered for at least one horizon, unless more keys than the
@@ -32,8 +33,8 @@ impl Seen {
         Self {
             capacity: capacity.max(1),
             horizon,
-            young: HashSet::new(),
-            old: HashSet::new(),
+            young: HashSet::default(),
+            old: HashSet::default(),
             since: None,
         }
     }

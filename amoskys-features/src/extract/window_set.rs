@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use amoskys_core::event::{Entity, EventRange};
-use amoskys_core::{AnalyzerError, FeatureSchema, FeatureVector, StreamId, Timestamp};
+use amoskys_core::{AnalyzerError, FeatureSchema, FeatureVector, Seq, StreamId, Timestamp};
 
 use super::catalog::{Catalog, Feature, Reads, View, schema_of};
 use super::fact::{At, Fact};
-use crate::window::{Closed, KeyedWindows, Limits, WindowCounters, WindowSpec, WindowState};
+use crate::window::{Closing, KeyedWindows, Limits, WindowCounters, WindowSpec, WindowState};
 
 /// A catalog with its windows: makes a [`WindowSet`] for each stream.
 pub(crate) trait Plan: Send {
@@ -60,17 +60,34 @@ impl<C: Catalog> Plan for CatalogPlan<C> {
     fn start(&self, limits: Limits) -> Box<dyn WindowSet> {
         Box::new(CatalogSet::<C> {
             windows: KeyedWindows::new(self.spec, limits),
-            schema: Arc::clone(&self.schema),
-            features: Arc::clone(&self.features),
+            maker: Maker {
+                schema: Arc::clone(&self.schema),
+                features: Arc::clone(&self.features),
+                overlap: self.spec.panes() > 1,
+                latest: Vec::new(),
+            },
         })
     }
 }
 
 struct CatalogSet<C: Catalog> {
     windows: KeyedWindows<Entity, C::Aggregate>,
+    maker: Maker<C>,
+}
+
+/// Makes vectors of windows.
+struct Maker<C: Catalog> {
     schema: Arc<FeatureSchema>,
     features: Arc<[Feature<C::Aggregate>]>,
+    /// Whether an event is in more than one window.
+    overlap: bool,
+    /// What the latest window of each entity came to, by where the entity is: until an event comes or goes, the next is the same.
+    latest: Vec<Option<Values>>,
 }
+
+/// Values of a window, and its first and last event.
+#[derive(Clone)]
+struct Values(Vec<f64>, Seq, Seq);
 
 impl<C: Catalog> WindowSet for CatalogSet<C> {
     fn add(&mut self, at: At, fact: &Fact<'_>) {
@@ -81,23 +98,16 @@ impl<C: Catalog> WindowSet for CatalogSet<C> {
     }
 
     fn advance(&mut self, watermark: Timestamp, stream: &StreamId, features: &mut Vec<FeatureVector>) {
-        let Self {
-            windows,
-            schema,
-            features: table,
-        } = self;
-        windows.advance(watermark, |closed| {
-            features.push(vector::<C>(schema, table, stream, &closed))
+        let Self { windows, maker } = self;
+        windows.advance_with(watermark, |closing| {
+            features.extend(maker.vector(stream, &closing))
         });
     }
 
     fn finish(&mut self, stream: &StreamId, features: &mut Vec<FeatureVector>) {
-        let Self {
-            windows,
-            schema,
-            features: table,
-        } = self;
-        windows.finish(|closed| features.push(vector::<C>(schema, table, stream, &closed)));
+        let Self { windows, maker } = self;
+        windows.finish_with(|closing| features.extend(maker.vector(stream, &closing)));
+        maker.latest.clear();
     }
 
     fn counters(&self) -> WindowCounters {
@@ -115,35 +125,61 @@ impl<C: Catalog> WindowSet for CatalogSet<C> {
     fn load(&mut self, bytes: &[u8]) -> Result<(), AnalyzerError> {
         let state: WindowState<Entity, C::Aggregate> =
             postcard::from_bytes(bytes).map_err(|error| AnalyzerError::Snapshot {
-                reason: format!("the windows of {} do not decode", self.schema.name()),
+                reason: format!("the windows of {} do not decode", self.maker.schema.name()),
                 source: Some(error.into()),
             })?;
         self.windows.restore(state);
+        self.maker.latest.clear();
         Ok(())
     }
 }
 
-fn vector<C: Catalog>(
-    schema: &Arc<FeatureSchema>,
-    table: &[Feature<C::Aggregate>],
-    stream: &StreamId,
-    closed: &Closed<'_, Entity, C::Aggregate>,
-) -> FeatureVector {
-    let starts = C::starts(closed.aggregate);
-    let view = View {
-        aggregate: closed.aggregate,
-        regularity: starts.and_then(|s| s.regularity()),
-    };
-    FeatureVector {
-        schema: Arc::clone(schema),
-        entity: closed.key.clone(),
-        start: closed.start,
-        end: closed.end,
-        values: table.iter().map(|feature| (feature.value)(&view)).collect(),
-        events: EventRange {
-            stream: stream.clone(),
-            first: closed.first,
-            last: closed.last,
-        },
+impl<C: Catalog> Maker<C> {
+    fn vector(
+        &mut self,
+        stream: &StreamId,
+        closing: &Closing<'_, Entity, C::Aggregate>,
+    ) -> Option<FeatureVector> {
+        let at = closing.slot as usize;
+        let known = self.latest.get(at).and_then(Option::as_ref);
+        let Values(values, first, last) = match known.filter(|_| !closing.changed) {
+            Some(known) => known.clone(),
+            None => {
+                let values = self.values(closing)?;
+                if self.overlap {
+                    if self.latest.len() <= at {
+                        self.latest.resize(at + 1, None);
+                    }
+                    self.latest[at] = Some(values.clone());
+                }
+                values
+            }
+        };
+        Some(FeatureVector {
+            schema: Arc::clone(&self.schema),
+            entity: closing.key.clone(),
+            start: closing.start,
+            end: closing.end,
+            values,
+            events: EventRange {
+                stream: stream.clone(),
+                first,
+                last,
+            },
+        })
+    }
+
+    fn values(&self, closing: &Closing<'_, Entity, C::Aggregate>) -> Option<Values> {
+        let (aggregate, first, last) = closing.window()?;
+        let view = View {
+            regularity: C::starts(&aggregate).and_then(|starts| starts.regularity()),
+            aggregate: &*aggregate,
+        };
+        let values = self
+            .features
+            .iter()
+            .map(|feature| (feature.value)(&view))
+            .collect();
+        Some(Values(values, first, last))
     }
 }

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
@@ -99,6 +100,40 @@ pub struct Closed<'a, K, A> {
     pub first: Seq,
     /// Number of the last event in it.
     pub last: Seq,
+}
+
+/// A window that closes, before its aggregate was made.
+pub(crate) struct Closing<'a, K, A> {
+    pub(crate) key: &'a K,
+    pub(crate) start: Timestamp,
+    pub(crate) end: Timestamp,
+    /// Where the entity is; it stays there as long as it is known.
+    pub(crate) slot: u32,
+    /// Whether it holds other events than the window of this entity before. If not, its aggregate is the same, bit for bit.
+    pub(crate) changed: bool,
+    panes: &'a Panes<A>,
+    index: i64,
+}
+
+impl<K, A: Aggregate> Closing<'_, K, A> {
+    /// The aggregate, and the first and last event.
+    pub(crate) fn window(&self) -> Option<(Cow<'_, A>, Seq, Seq)> {
+        self.panes.window(self.index)
+    }
+}
+
+/// Hands out a window as those outside of this crate see it.
+fn whole<K, A: Aggregate>(emit: &mut impl FnMut(Closed<'_, K, A>), closing: &Closing<'_, K, A>) {
+    if let Some((aggregate, first, last)) = closing.window() {
+        emit(Closed {
+            key: closing.key,
+            start: closing.start,
+            end: closing.end,
+            aggregate: &aggregate,
+            first,
+            last,
+        });
+    }
 }
 
 /// Sliding or tumbling windows over event time, for each of many entities.
@@ -220,6 +255,11 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
     ///
     /// The cost depends on the windows that hold events, not on the time that went by.
     pub fn advance(&mut self, watermark: Timestamp, mut emit: impl FnMut(Closed<'_, K, A>)) {
+        self.advance_with(watermark, |closing| whole(&mut emit, &closing));
+    }
+
+    /// As [`advance`](Self::advance), with aggregates made only where they are asked for.
+    pub(crate) fn advance_with(&mut self, watermark: Timestamp, mut emit: impl FnMut(Closing<'_, K, A>)) {
         // The watermark's pane stays open.
         let open = self.spec.pane_of(watermark);
         if self.open.is_some_and(|before| before >= open) {
@@ -232,6 +272,11 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
     /// Closes windows up to the one that ends with the latest pane, and begins anew: the source has ended, and
     /// what comes next may be of any time.
     pub fn finish(&mut self, mut emit: impl FnMut(Closed<'_, K, A>)) {
+        self.finish_with(|closing| whole(&mut emit, &closing));
+    }
+
+    /// As [`finish`](Self::finish), with aggregates made only where they are asked for.
+    pub(crate) fn finish_with(&mut self, mut emit: impl FnMut(Closing<'_, K, A>)) {
         let last = self.entities.iter().filter_map(|(_, panes)| panes.last()).max();
         if let Some(last) = last {
             self.close_before(last.saturating_add(1), &mut emit);
@@ -293,7 +338,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
     }
 
     /// Closes all panes before `open`.
-    fn close_before(&mut self, open: i64, emit: &mut impl FnMut(Closed<'_, K, A>)) {
+    fn close_before(&mut self, open: i64, emit: &mut impl FnMut(Closing<'_, K, A>)) {
         // Skipping from one pane with events to the next keeps a leap in time from costing a loop.
         while let Some(index) = self.next_close() {
             if index >= open {
@@ -320,7 +365,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
     }
 
     /// Closes the windows that end with this pane.
-    fn close(&mut self, index: i64, emit: &mut impl FnMut(Closed<'_, K, A>)) {
+    fn close(&mut self, index: i64, emit: &mut impl FnMut(Closing<'_, K, A>)) {
         let all = self.spec.panes();
         let end = self.spec.start_of(index.saturating_add(1));
         let start = self.spec.start_of(index.saturating_sub(all - 1));
@@ -360,20 +405,22 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
                     continue;
                 }
             }
-            if let Some((aggregate, first, last)) = panes.window(index) {
-                emit(Closed {
+            let lost = panes.take_lost();
+            if panes.first().is_some_and(|first| first <= index) {
+                emit(Closing {
                     key,
                     start,
                     end,
-                    aggregate: &aggregate,
-                    first,
-                    last,
+                    slot,
+                    changed: change.came || change.went || lost,
+                    panes,
+                    index,
                 });
                 self.counters.closed += 1;
             }
             // The next window no longer holds the oldest pane; the change is not due before.
             if self.emit == Emit::Every || all == 1 {
-                panes.expire(index.saturating_add(1), all);
+                panes.prepare(index.saturating_add(1), all);
             }
             if panes.first().is_none() {
                 empty.push(key.clone());

@@ -42,6 +42,7 @@ mod spec;
 
 pub use self::clock::{ClockConfig, ClockCounters, StreamClock, Tick};
 pub use self::damped::{DampedState, DampedWindows};
+pub(crate) use self::keyed::Closing;
 pub use self::keyed::{Closed, Emit, KeyedWindows, LatePolicy, Limits, WindowCounters, WindowState};
 pub use self::session::{SessionSpec, SessionState, SessionWindows};
 pub use self::sources::{Sources, SourcesConfig, SourcesState};

@@ -31,6 +31,8 @@ pub(super) struct Panes<A> {
     newer: Option<Box<Sum<A>>>,
     /// The last pane in it.
     summed: i64,
+    /// Panes have gone that the window handed out last held.
+    lost: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -76,6 +78,7 @@ impl<A> Default for Panes<A> {
             sums: Vec::new(),
             newer: None,
             summed: i64::MIN,
+            lost: false,
         }
     }
 }
@@ -175,6 +178,16 @@ impl<A: Aggregate> Panes<A> {
         self.panes.len() < before
     }
 
+    /// Lets the panes go that the window ending with this one will not hold, before it is its turn.
+    pub(super) fn prepare(&mut self, index: i64, all: i64) {
+        self.lost |= self.expire(index, all);
+    }
+
+    /// Whether panes went by [`prepare`](Self::prepare) since this was asked before.
+    pub(super) const fn take_lost(&mut self) -> bool {
+        std::mem::replace(&mut self.lost, false)
+    }
+
     /// The window that ends with this pane, which has closed: its aggregate, and its first and last event. `None` if
     /// it is empty.
     pub(super) fn window(&self, index: i64) -> Option<(Cow<'_, A>, Seq, Seq)> {
@@ -214,6 +227,8 @@ impl<A: Aggregate> Panes<A> {
             panes,
             split,
             summed,
+            // What was handed out last is not known.
+            lost: true,
             ..Self::default()
         };
         if all > FEW_PANES {
