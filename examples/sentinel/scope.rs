@@ -9,8 +9,9 @@ use amoskys_core::event::{Ancestor, Payload, ProcessAction};
 use amoskys_core::transform::Outcome;
 use amoskys_core::{DropReason, Event, Timestamp};
 
-/// Drops the events of all other processes. Those of the sensor in the kernel are filtered there; the others, and the
-/// ancestors that events name, are known by it.
+/// Drops the events of all other processes. The sensor in the kernel tells which belong to the group; what others tell,
+/// and the ancestors that events name, is known by that. One that was moved into the group is known from its next
+/// program on.
 pub(crate) struct Scope {
     cgroup: u64,
     /// Those that were in it when this began.
@@ -45,7 +46,6 @@ impl Scope {
 
     /// Whether the event is about a process of the group, or about none.
     pub(crate) fn sift(&mut self, event: &mut Event) -> Outcome {
-        let by_kernel = event.source.as_str() == "ebpf";
         let keep = match &mut event.payload {
             Payload::Process(process) => {
                 let seen = process.action == ProcessAction::Seen && self.present.contains(&process.pid);
@@ -58,7 +58,7 @@ impl Scope {
             }
             Payload::Activity(activity) => {
                 self.cut(&mut activity.ancestors);
-                by_kernel || self.knows(activity.pid, activity.start)
+                self.knows(activity.pid, activity.start)
             }
             Payload::Metric(metric) => {
                 let pid = metric.labels.iter().find(|(name, _)| name == "pid");
