@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use amoskys_collectors::capture::{CaptureReader, LiveCapture, LiveConfig};
+use amoskys_collectors::capture::{CaptureReader, LiveCapture, LiveConfig, PacketBlock};
 use amoskys_collectors::flow::{
     Columns, FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter, TunnelMode,
 };
@@ -121,11 +121,10 @@ impl Job {
     fn read(&mut self, path: &Path) -> Result<(), Box<dyn Error>> {
         let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut capture = CaptureReader::new(file).map_err(|error| format!("{}: {error}", path.display()))?;
-        let mut packets: u64 = 0;
-        while let Some(packet) = capture.next_packet()? {
-            self.meter.push(&packet, &mut self.rows);
-            packets += 1;
-            if packets.is_multiple_of(4096) && (self.rows.result.is_err() || self.stop.is_triggered()) {
+        let mut block = PacketBlock::default();
+        while capture.next_block(&mut block)? {
+            self.meter.push_block(&block, &mut self.rows);
+            if self.rows.result.is_err() || self.stop.is_triggered() {
                 break;
             }
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use amoskys_collectors::capture::CaptureReader;
+use amoskys_collectors::capture::{CaptureReader, PacketBlock};
 use amoskys_collectors::flow::{FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter, meter_in_parallel};
 use amoskys_core::Timestamp;
 use amoskys_core::event::FlowRecord;
@@ -56,8 +56,9 @@ impl Ours {
             result: Ok(()),
         };
         let mut reader = CaptureReader::new(File::open(capture)?)?;
-        while let Some(packet) = reader.next_packet()? {
-            meter.push(&packet, &mut flows);
+        let mut block = PacketBlock::default();
+        while reader.next_block(&mut block)? {
+            meter.push_block(&block, &mut flows);
         }
         meter.finish(&mut flows);
         flows.result?;

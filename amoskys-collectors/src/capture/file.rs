@@ -1,9 +1,10 @@
 use std::io::{self, Read};
 
+use super::block::{Head, PacketBlock};
 use super::input::Input;
 use super::pcap::{FILE_HEADER_BYTES, FileHeader};
 use super::pcapng::{self, Block, Section};
-use super::{Damage, DamageKind, LinkType, MAX_PACKET_BYTES, Packet};
+use super::{Damage, DamageKind, MAX_PACKET_BYTES, Packet};
 use amoskys_core::Timestamp;
 
 /// Type, length, and the byte-order magic of a section: the least a block can be.
@@ -73,6 +74,8 @@ pub struct CaptureReader<R> {
     dropped: u64,
     /// Time of the latest packet, for those that have none.
     time: Timestamp,
+    /// A packet that begins the next block, at the start of the input.
+    carried: Option<Head>,
 }
 
 enum State {
@@ -124,6 +127,7 @@ impl<R: Read> CaptureReader<R> {
             damage,
             dropped: 0,
             time: Timestamp::default(),
+            carried: None,
         })
     }
 
@@ -134,20 +138,104 @@ impl<R: Read> CaptureReader<R> {
     /// If the file cannot be read. The call may be repeated.
     #[inline]
     pub fn next_packet(&mut self) -> Result<Option<Packet<'_>>, CaptureError> {
+        if self.carried.is_none() {
+            match self.find_at_hand() {
+                Some(head) => self.carried = Some(head),
+                None => self.carried = self.find()?,
+            }
+        }
+        let start = self.input.start();
+        Ok(self
+            .carried
+            .take()
+            .map(|head| head.of(self.input.available(), start)))
+    }
+
+    /// The next packets, as many as were read at a time: about 128 KiB of the file, or one larger packet. They take the
+    /// place of those in `block`, whose memory is read into later: two or three blocks that take turns cost no allocation.
+    /// False at the end of the file, or where damage makes going on impossible; the block is empty then.
+    ///
+    /// A block may go to another thread. What [`damage`](Self::damage) and [`offset`](Self::offset) say may be ahead of it
+    /// by what was read to find its end.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read. What was read before has been given. The call may be repeated.
+    pub fn next_block(&mut self, block: &mut PacketBlock) -> Result<bool, CaptureError> {
+        block.heads.clear();
+        block.heads.extend(self.carried.take());
+        self.input.keep_bytes(std::mem::take(&mut block.bytes));
+        loop {
+            while let Some(head) = self.find_at_hand() {
+                block.heads.push(head);
+            }
+            let found = self.find();
+            let full = self.input.take_full();
+            match (found, full) {
+                (Ok(Some(head)), None) => block.heads.push(head),
+                // Where nothing was found yet, the bytes are of no use.
+                (Ok(Some(head)), Some(bytes)) if block.heads.is_empty() => {
+                    self.input.keep_bytes(bytes);
+                    block.heads.push(head);
+                }
+                (Ok(Some(head)), Some(bytes)) => {
+                    (block.bytes, self.carried) = (bytes, Some(head));
+                    return Ok(true);
+                }
+                (Ok(None), full) => {
+                    block.bytes = full.unwrap_or_else(|| self.input.take_last());
+                    return Ok(!block.heads.is_empty());
+                }
+                (Err(error), Some(bytes)) if block.heads.is_empty() => {
+                    block.bytes = bytes;
+                    return Err(error);
+                }
+                (Err(_), Some(bytes)) => {
+                    // It is met again by the next call, if it is there to stay.
+                    block.bytes = bytes;
+                    return Ok(true);
+                }
+                (Err(error), None) => return Err(error),
+            }
+        }
+    }
+
+    /// The next packet, at the start of the input, where nothing has to be read for it: nearly always in a pcap file.
+    #[inline]
+    fn find_at_hand(&mut self) -> Option<Head> {
+        let State::Pcap(header) = &self.state else {
+            return None;
+        };
+        let at_hand = self.input.available().get(self.lent..)?;
+        let record = header.record(at_hand)?;
+        let captured = record.captured as usize;
+        let whole = header.record_header_bytes + captured;
+        if captured > MAX_PACKET_BYTES || whole > at_hand.len() {
+            return None;
+        }
+        let start = self.input.start() + self.lent + header.record_header_bytes;
+        let head = header.head(record, start);
+        self.input.consume(self.lent);
+        self.lent = whole;
+        Some(head)
+    }
+
+    /// The next packet, at the start of the input.
+    #[cold]
+    fn find(&mut self) -> Result<Option<Head>, CaptureError> {
         self.input.consume(std::mem::take(&mut self.lent));
         let found = match &self.state {
             State::Pcap(header) => {
                 let header = *header;
-                return self.next_pcap(header);
+                self.find_pcap(header)
             }
             State::Pcapng(_) => self.find_pcapng(),
             State::Ended(_) => Ok(None),
         };
-        let found = found.map_err(|source| CaptureError::Read {
+        found.map_err(|source| CaptureError::Read {
             offset: self.input.offset(),
             source,
-        })?;
-        Ok(found.map(|found| found.packet(self.input.available())))
+        })
     }
 
     /// The format of the file.
@@ -179,16 +267,9 @@ impl<R: Read> CaptureReader<R> {
     }
 
     #[inline]
-    fn next_pcap(&mut self, header: FileHeader) -> Result<Option<Packet<'_>>, CaptureError> {
+    fn find_pcap(&mut self, header: FileHeader) -> io::Result<Option<Head>> {
         let head = header.record_header_bytes;
-        let fault = |input: &Input<R>, source| CaptureError::Read {
-            offset: input.offset(),
-            source,
-        };
-        let at_hand = self
-            .input
-            .fill(head)
-            .map_err(|source| fault(&self.input, source))?;
+        let at_hand = self.input.fill(head)?;
         if at_hand < head {
             return Ok(self.end(Format::Pcap, (at_hand > 0).then_some(DamageKind::Truncated)));
         }
@@ -200,19 +281,15 @@ impl<R: Read> CaptureReader<R> {
             return Ok(self.end(Format::Pcap, Some(DamageKind::RecordTooLarge)));
         }
         let whole = head + captured;
-        let at_hand = self
-            .input
-            .fill(whole)
-            .map_err(|source| fault(&self.input, source))?;
-        if at_hand < whole {
+        if self.input.fill(whole)? < whole {
             return Ok(self.end(Format::Pcap, Some(DamageKind::Truncated)));
         }
         self.lent = whole;
-        Ok(Some(header.packet(record, &self.input.available()[head..whole])))
+        Ok(Some(header.head(record, self.input.start() + head)))
     }
 
     /// Reads blocks until one holds a packet. Its bytes stay at the start of the input.
-    fn find_pcapng(&mut self) -> io::Result<Option<Found>> {
+    fn find_pcapng(&mut self) -> io::Result<Option<Head>> {
         loop {
             while self.skipping > 0 {
                 match self.input.skip(self.skipping)? {
@@ -260,7 +337,8 @@ impl<R: Read> CaptureReader<R> {
                     if cut {
                         self.damage.count(DamageKind::PacketBeyondBlock, offset);
                     }
-                    let mut found = Found::new(&packet, pcapng::packet_start(head.kind));
+                    let start = self.input.start() + pcapng::packet_start(head.kind);
+                    let mut found = Head::new(&packet, start);
                     if head.kind == pcapng::SIMPLE_PACKET {
                         found.time = self.time;
                     }
@@ -285,40 +363,6 @@ impl<R: Read> CaptureReader<R> {
         self.skipping = 0;
         self.state = State::Ended(format);
         None
-    }
-}
-
-/// A packet found in a block at the start of the input: everything but the borrow.
-struct Found {
-    time: Timestamp,
-    interface: u32,
-    link: LinkType,
-    wire_len: u32,
-    start: usize,
-    end: usize,
-}
-
-impl Found {
-    fn new(packet: &Packet<'_>, start: usize) -> Self {
-        Self {
-            time: packet.time,
-            interface: packet.interface,
-            link: packet.link,
-            wire_len: packet.wire_len,
-            start,
-            end: start + packet.data.len(),
-        }
-    }
-
-    fn packet(self, input: &[u8]) -> Packet<'_> {
-        Packet {
-            time: self.time,
-            interface: self.interface,
-            link: self.link,
-            stripped_vlan: None,
-            wire_len: self.wire_len,
-            data: input.get(self.start..self.end).unwrap_or_default(),
-        }
     }
 }
 

@@ -12,6 +12,10 @@ pub(super) struct Input<R> {
     /// Place of `start` in the stream.
     offset: u64,
     ended: bool,
+    /// What is read next goes here, and the buffer stays as it is.
+    spare: Option<Vec<u8>>,
+    /// The buffer that was in use before.
+    full: Option<Vec<u8>>,
 }
 
 /// Bytes asked for at a time. They are still in the core's own cache when they are looked at.
@@ -28,7 +32,36 @@ impl<R: Read> Input<R> {
             end: 0,
             offset: 0,
             ended: false,
+            spare: None,
+            full: None,
         }
+    }
+
+    /// Gives a buffer, of any length, to read into next. Until then the bytes at hand, and those before, stay where they
+    /// are; when the buffer is taken into use, the one of before can be [taken](Self::take_full).
+    pub(super) fn keep_bytes(&mut self, mut spare: Vec<u8>) {
+        if self.spare.is_none() {
+            spare.resize(BUFFER_BYTES, 0);
+            self.spare = Some(spare);
+        }
+    }
+
+    /// The buffer that was in use before the one given last.
+    #[inline]
+    pub(super) fn take_full(&mut self) -> Option<Vec<u8>> {
+        self.full.take()
+    }
+
+    /// The buffer in use, when the stream has ended. Nothing is at hand afterwards.
+    pub(super) fn take_last(&mut self) -> Vec<u8> {
+        (self.start, self.end) = (0, 0);
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Place in the buffer of the first byte not consumed.
+    #[inline]
+    pub(super) fn start(&self) -> usize {
+        self.start
     }
 
     /// Place in the stream of the first byte not consumed.
@@ -72,7 +105,13 @@ impl<R: Read> Input<R> {
     #[cold]
     fn read_more(&mut self, bytes: usize) -> io::Result<()> {
         debug_assert!(bytes <= self.buffer.len());
-        self.buffer.copy_within(self.start..self.end, 0);
+        match self.spare.take() {
+            Some(mut next) => {
+                next[..self.end - self.start].copy_from_slice(&self.buffer[self.start..self.end]);
+                self.full = Some(std::mem::replace(&mut self.buffer, next));
+            }
+            None => self.buffer.copy_within(self.start..self.end, 0),
+        }
         self.end -= self.start;
         self.start = 0;
         while self.end < bytes && !self.ended {

@@ -1,6 +1,8 @@
 //! Packets from capture files and live interfaces, before anyone looks inside them.
 
+mod block;
 mod damage;
+mod fetch;
 mod file;
 mod input;
 mod link_type;
@@ -13,7 +15,10 @@ mod ring;
 
 use amoskys_core::Timestamp;
 
+pub(crate) use self::block::Head;
+pub use self::block::PacketBlock;
 pub use self::damage::{Damage, DamageKind};
+pub(crate) use self::fetch::fetch;
 pub use self::file::{CaptureError, CaptureReader, Format};
 pub use self::link_type::LinkType;
 pub use self::live::{LiveCapture, LiveConfig, LiveError};
@@ -37,4 +42,16 @@ pub struct Packet<'a> {
     pub wire_len: u32,
     /// Its bytes, as far as they were captured.
     pub data: &'a [u8],
+}
+
+impl Packet<'_> {
+    /// A place for a packet.
+    pub(crate) const NONE: Self = Self {
+        time: Timestamp::from_nanos(0),
+        interface: 0,
+        link: LinkType::ETHERNET,
+        stripped_vlan: None,
+        wire_len: 0,
+        data: &[],
+    };
 }

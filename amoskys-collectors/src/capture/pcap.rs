@@ -2,7 +2,7 @@
 
 use amoskys_core::Timestamp;
 
-use super::{LinkType, Packet};
+use super::{Head, LinkType};
 
 pub(super) const FILE_HEADER_BYTES: usize = 24;
 
@@ -54,29 +54,32 @@ impl FileHeader {
     #[inline]
     pub(super) fn record(self, bytes: &[u8]) -> Option<RecordHeader> {
         let bytes: &[u8; 16] = bytes.first_chunk()?;
-        let field = |at: usize| {
-            let raw = u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-            if self.big_endian { raw.swap_bytes() } else { raw }
-        };
+        let field = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let mut fields = [field(0), field(4), field(8), field(12)];
+        if self.big_endian {
+            fields = fields.map(u32::swap_bytes);
+        }
+        let [secs, fraction, captured, wire_len] = fields;
         let unit = if self.nanoseconds { 1 } else { 1000 };
         // Neither term can overflow. A fraction of a second or more is absurd, but harmless.
-        let nanos = i64::from(field(0)) * 1_000_000_000 + i64::from(field(4)) * unit;
+        let nanos = i64::from(secs) * 1_000_000_000 + i64::from(fraction) * unit;
         Some(RecordHeader {
             time: Timestamp::from_nanos(nanos),
-            captured: field(8),
-            wire_len: field(12),
+            captured,
+            wire_len,
         })
     }
 
+    /// What is known of the packet of a record whose bytes begin at `start` of a buffer.
     #[inline]
-    pub(super) fn packet(self, record: RecordHeader, data: &[u8]) -> Packet<'_> {
-        Packet {
+    pub(super) fn head(self, record: RecordHeader, start: usize) -> Head {
+        Head {
             time: record.time,
             interface: 0,
-            link: self.link,
-            stripped_vlan: None,
             wire_len: record.wire_len,
-            data,
+            start: start as u32,
+            length: record.captured,
+            link: self.link,
         }
     }
 }

@@ -96,6 +96,23 @@ impl Clock {
         self.now
     }
 
+    /// The latest time, if the packets' times are taken as they are.
+    pub(super) fn plain(&self) -> Option<i64> {
+        (self.started && self.offset == 0).then_some(self.now)
+    }
+
+    /// Whether a packet at `next` is in order, and no step is to be looked at twice.
+    #[inline]
+    pub(super) fn is_next(now: i64, next: i64) -> bool {
+        next >= now && next.wrapping_sub(now).cast_unsigned() <= SUSPICIOUS_STEP_NS.cast_unsigned()
+    }
+
+    /// Takes over the time after packets that were all in order, or that of a clock that observed them elsewhere.
+    #[inline]
+    pub(super) fn follow(&mut self, now: i64) {
+        (self.now, self.started, self.behind) = (now, true, 0);
+    }
+
     /// Moves the clock on without a packet.
     pub(super) fn advance(&mut self, time: i64) {
         self.now = if self.started { self.now.max(time) } else { time };

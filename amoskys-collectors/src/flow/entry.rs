@@ -5,7 +5,6 @@ use super::key::Key;
 use super::moments::{Lengths, Periods};
 use super::slab::NONE;
 use super::tcp_track::{TcpSide, TcpTrack};
-use super::wheel::Timer;
 use crate::packet::{IpPacket, Link, Vlans};
 use amoskys_core::event::{FlowEnd, MacAddr};
 
@@ -19,7 +18,6 @@ pub(super) const SEQUENCE: usize = super::config::MAX_SEQUENCE_LENGTH as usize;
 #[repr(C)]
 pub(super) struct Entry {
     pub(super) key: Key,
-    pub(super) timer: Timer,
     /// Whether forward is from the key's high end to the low one.
     pub(super) descending: bool,
     /// Packets came since the last record.
@@ -91,7 +89,7 @@ pub(super) struct Side {
 }
 
 // Memory is bounded by the number of flows, so a flow must not grow unnoticed.
-const _: () = assert!(size_of::<Entry>() <= 856);
+const _: () = assert!(size_of::<Entry>() <= 848);
 
 impl Side {
     const NEW: Self = Self {
@@ -150,7 +148,6 @@ impl Entry {
     /// A place without a flow.
     pub(super) const VACANT: Self = Self {
         key: Key::NONE,
-        timer: Timer::OFF,
         descending: false,
         dormant: false,
         dirty: false,
@@ -207,7 +204,6 @@ impl Entry {
     pub(super) fn suspend(&mut self) {
         *self = Self {
             key: self.key,
-            timer: self.timer,
             descending: self.descending,
             dormant: true,
             touched: self.touched,
@@ -246,6 +242,7 @@ impl Entry {
     }
 
     /// Packets in both directions.
+    #[inline]
     pub(super) fn packets(&self) -> u32 {
         self.sides[0].packets.saturating_add(self.sides[1].packets)
     }

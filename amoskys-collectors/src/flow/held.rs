@@ -1,5 +1,3 @@
-use amoskys_core::Timestamp;
-
 use crate::capture::Packet;
 
 /// Room for one packet that has to wait for the next one.
@@ -7,8 +5,6 @@ use crate::capture::Packet;
 pub(super) struct Held {
     head: Option<Packet<'static>>,
     data: Vec<u8>,
-    /// It is for another meter: only its time counts.
-    foreign: bool,
 }
 
 impl Held {
@@ -21,20 +17,6 @@ impl Held {
         self.data.clear();
         self.data.extend_from_slice(packet.data);
         self.head = Some(Packet { data: &[], ..*packet });
-        self.foreign = false;
-    }
-
-    /// A packet of another meter, which came at `time`.
-    pub(super) fn put_foreign(&mut self, time: Timestamp) {
-        self.head = Some(Packet {
-            time,
-            ..Packet::default()
-        });
-        self.foreign = true;
-    }
-
-    pub(super) fn is_foreign(&self) -> bool {
-        self.foreign
     }
 
     /// Takes the packet out, with the buffer.
@@ -43,7 +25,6 @@ impl Held {
         Some(Self {
             head: Some(head),
             data: std::mem::take(&mut self.data),
-            foreign: self.foreign,
         })
     }
 

@@ -1,6 +1,7 @@
 //! Finds a flow by its key: an open-addressing table of hashes and flow numbers.
 
 use super::slab::NONE;
+use crate::capture::fetch;
 
 #[derive(Clone, Copy)]
 struct Place {
@@ -42,6 +43,12 @@ impl FlowIndex {
             }
             at = (at + 1) & self.mask;
         }
+    }
+
+    /// Asks for the memory where a search for the hash begins.
+    #[inline]
+    pub(super) fn fetch(&self, hash: u32) {
+        fetch(&self.places[(hash & self.mask) as usize], 1);
     }
 
     /// Adds a flow that is not in the table.

@@ -30,11 +30,16 @@ impl Key {
         let halves = |address: u128| [(address >> 64) as u64, address as u64];
         let [source_1, source_0] = halves(packet.source);
         let [destination_1, destination_0] = halves(packet.destination);
-        let descending = source_1
-            .cmp(&destination_1)
-            .then(source_0.cmp(&destination_0))
-            .then(source_port.cmp(&destination_port))
-            .is_gt();
+        let descending = if packet.version == 4 {
+            // Address and port are one number of 48 bits.
+            source_0 << 16 | u64::from(source_port) > destination_0 << 16 | u64::from(destination_port)
+        } else {
+            source_1
+                .cmp(&destination_1)
+                .then(source_0.cmp(&destination_0))
+                .then(source_port.cmp(&destination_port))
+                .is_gt()
+        };
         let (low, high, low_port, high_port) = if descending {
             (
                 [destination_1, destination_0],

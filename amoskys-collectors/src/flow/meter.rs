@@ -3,16 +3,17 @@ use amoskys_core::event::{ArpRecord, DnsRecord, FlowEnd, FlowPhase, FlowRecord};
 
 use super::clock::{Clock, Observed};
 use super::config::{FlowConfig, FlowConfigError, Limits, TunnelMode};
+use super::divide::Stamped;
 use super::entry::{SUBFLOW_GAP_NS, elapsed};
 use super::fragments::Fragments;
 use super::held::Held;
-use super::key::Key;
 use super::payloads::{Payloads, tunnel_text};
+use super::prepared::{AHEAD, NotMetered, Prepared, Sought};
 use super::snapshot::Snapshot;
 use super::stats::MeterStats;
 use super::table::Table;
 use super::wheel::Tick;
-use crate::capture::Packet;
+use crate::capture::{Packet, PacketBlock};
 use crate::packet::dns::DnsDecoder;
 use crate::packet::tunnel::{Tunnel, innermost};
 use crate::packet::{IpPacket, Transport, decode_into};
@@ -114,16 +115,152 @@ impl FlowMeter {
         }
     }
 
-    /// Says that a packet came at `time` that another meter counts: this one's clock goes on as if it had come here.
+    /// Meters the packets of a block: the same as [`push`](Self::push) for each of them, in less time, because the memory
+    /// of their flows is asked for before it is needed.
+    pub fn push_block(&mut self, block: &PacketBlock, handler: &mut impl FlowHandler) {
+        self.push_block_with(block, handler, |_, _| {});
+    }
+
+    /// The same; `after` is called after each packet.
+    pub(super) fn push_block_with<H: FlowHandler>(
+        &mut self,
+        block: &PacketBlock,
+        handler: &mut H,
+        mut after: impl FnMut(&Self, &mut H),
+    ) {
+        if !self.table.is_large() {
+            for packet in block.iter() {
+                self.push(&packet, handler);
+                after(self, handler);
+            }
+            return;
+        }
+        let mut batch = [Prepared::NONE; AHEAD];
+        for heads in block.heads().chunks(AHEAD) {
+            for (prepared, head) in batch.iter_mut().zip(heads) {
+                prepared.prepare(head.of(block.bytes(), 0), &self.table);
+            }
+            let batch = &mut batch[..heads.len()];
+            batch.iter().for_each(|prepared| prepared.fetch(&self.table));
+            for prepared in batch {
+                self.stats.packets += 1;
+                let nanos = prepared.packet.time.nanos();
+                if self.held.is_some() {
+                    self.settle_held(nanos, handler);
+                }
+                match self.clock.observe(nanos) {
+                    Observed::At(time) => {
+                        self.follow_clock(handler);
+                        let Prepared {
+                            packet,
+                            ip,
+                            sought,
+                            decoded,
+                            ..
+                        } = prepared;
+                        if *decoded == Ok(None) {
+                            self.take(packet, ip, sought, time, handler);
+                        } else {
+                            self.take_other(*decoded, time, handler);
+                        }
+                    }
+                    Observed::FarAhead => self.held.put(&prepared.packet),
+                }
+                after(self, handler);
+            }
+        }
+    }
+
+    /// Meters the packets at these places of a block. Another clock has observed their times, and each is the latest.
+    pub(super) fn push_listed(&mut self, list: &[u32], block: &PacketBlock, handler: &mut impl FlowHandler) {
+        let (heads, bytes) = (block.heads(), block.bytes());
+        // They may have been read by another core.
+        let fetch = |n: usize| {
+            if let Some(head) = list.get(n).and_then(|place| heads.get(*place as usize)) {
+                head.fetch(bytes);
+            }
+        };
+        if !self.table.is_large() {
+            for (n, place) in list.iter().enumerate() {
+                fetch(n + BYTES_AHEAD);
+                let packet = heads[*place as usize].of(bytes, 0);
+                let time = packet.time.nanos();
+                self.stats.packets += 1;
+                self.clock.follow(time);
+                self.meter(&packet, time, handler);
+            }
+            return;
+        }
+        let mut batch = [Prepared::NONE; AHEAD];
+        for (round, places) in list.chunks(AHEAD).enumerate() {
+            for (n, (prepared, place)) in batch.iter_mut().zip(places).enumerate() {
+                fetch(round * AHEAD + n + BYTES_AHEAD);
+                prepared.prepare(heads[*place as usize].of(bytes, 0), &self.table);
+            }
+            let batch = &mut batch[..places.len()];
+            batch.iter().for_each(|prepared| prepared.fetch(&self.table));
+            for prepared in batch {
+                let time = prepared.packet.time.nanos();
+                self.stats.packets += 1;
+                self.clock.follow(time);
+                self.take_prepared(prepared, time, handler);
+            }
+        }
+    }
+
+    /// Counts a packet that came at `time`.
     #[inline]
-    pub(super) fn pass(&mut self, time: Timestamp, handler: &mut impl FlowHandler) {
-        if self.held.is_some() {
-            self.settle_held(time.nanos(), handler);
+    fn take_prepared(&mut self, prepared: &mut Prepared<'_>, time: i64, handler: &mut impl FlowHandler) {
+        self.follow_clock(handler);
+        let Prepared {
+            packet,
+            ip,
+            sought,
+            decoded,
+            ..
+        } = prepared;
+        if *decoded == Ok(None) {
+            self.take(packet, ip, sought, time, handler);
+        } else {
+            self.take_other(*decoded, time, handler);
         }
-        match self.clock.observe(time.nanos()) {
-            Observed::At(_) => self.follow_clock(handler),
-            Observed::FarAhead => self.held.put_foreign(time),
+    }
+
+    /// Meters packets whose times another clock has observed, of a block with these bytes.
+    pub(super) fn push_stamped(&mut self, items: &[Stamped], bytes: &[u8], handler: &mut impl FlowHandler) {
+        let mut prepared = Prepared::NONE;
+        for item in items {
+            prepared.prepare_part(item.head.of(bytes, 0), item, &self.table);
+            self.take_part(&prepared, item, handler);
         }
+    }
+
+    /// Counts a packet, or what it carries.
+    #[inline]
+    fn take_part(&mut self, prepared: &Prepared<'_>, item: &Stamped, handler: &mut impl FlowHandler) {
+        let Prepared {
+            packet,
+            ip,
+            sought,
+            decoded,
+            tunnel,
+        } = prepared;
+        let time = item.head.time.nanos();
+        self.follow(item.now, handler);
+        self.stats.packets += u64::from(item.counts);
+        if *decoded == Ok(None) {
+            self.stats.metered += u64::from(item.counts);
+            self.count(packet, ip, sought, tunnel.as_ref(), time, handler);
+        } else {
+            self.take_other(*decoded, time, handler);
+        }
+    }
+
+    /// Follows a clock that observes the packets elsewhere.
+    #[inline]
+    pub(super) fn follow(&mut self, now: i64, handler: &mut impl FlowHandler) {
+        self.clock.follow(now);
+        self.follow_clock(handler);
     }
 
     /// Numbers the flows from `first`, in steps.
@@ -190,11 +327,7 @@ impl FlowMeter {
         } else {
             self.clock.correct()
         };
-        if held.is_foreign() {
-            self.follow_clock(handler);
-        } else {
-            self.meter(&packet, time, handler);
-        }
+        self.meter(&packet, time, handler);
         self.held.give_back(&mut held);
     }
 
@@ -202,22 +335,46 @@ impl FlowMeter {
     fn meter(&mut self, packet: &Packet<'_>, time: i64, handler: &mut impl FlowHandler) {
         self.follow_clock(handler);
         let mut ip = IpPacket::NONE;
-        match decode_into(packet, &mut ip) {
-            Ok(None) => {
-                if ip.fragment && self.limits.follow_fragments {
-                    self.fragments.follow(&mut ip, time);
-                }
-                self.stats.metered += 1;
-                if self.limits.tunnels == TunnelMode::Outer {
-                    self.count(packet, &ip, None, time, handler);
-                } else {
-                    self.count_inside(packet, &ip, time, handler);
-                }
-            }
+        let decoded = decode_into(packet, &mut ip);
+        if decoded == Ok(None) {
+            let mut sought = Sought::of(&ip, &self.table);
+            self.take(packet, &mut ip, &mut sought, time, handler);
+        } else {
+            self.take_other(decoded, time, handler);
+        }
+    }
+
+    /// Counts an IP packet that came at `time`.
+    #[inline]
+    fn take(
+        &mut self,
+        packet: &Packet<'_>,
+        ip: &mut IpPacket<'_>,
+        sought: &mut Sought,
+        time: i64,
+        handler: &mut impl FlowHandler,
+    ) {
+        self.stats.metered += 1;
+        if ip.fragment && self.limits.follow_fragments {
+            self.fragments.follow(ip, time);
+            *sought = Sought::of(ip, &self.table);
+        }
+        if self.limits.tunnels == TunnelMode::Outer {
+            self.count(packet, ip, sought, None, time, handler);
+        } else {
+            self.count_inside(packet, ip, sought, time, handler);
+        }
+    }
+
+    /// Counts a packet that belongs to no flow.
+    #[cold]
+    fn take_other(&mut self, decoded: NotMetered, time: i64, handler: &mut impl FlowHandler) {
+        match decoded {
             Ok(Some(record)) => {
                 self.stats.arp += 1;
                 handler.arp(Timestamp::from_nanos(time), &record);
             }
+            Ok(None) => {}
             Err(reason) => self.stats.skip(reason),
         }
     }
@@ -235,18 +392,20 @@ impl FlowMeter {
         &mut self,
         packet: &Packet<'_>,
         ip: &IpPacket<'_>,
+        sought: &Sought,
         time: i64,
         handler: &mut impl FlowHandler,
     ) {
         let inner = innermost(ip);
         if inner.is_none() || self.limits.tunnels == TunnelMode::Both {
-            self.count(packet, ip, None, time, handler);
+            self.count(packet, ip, sought, None, time, handler);
         }
         if let Some((mut inner, tunnel)) = inner {
             if inner.fragment && self.limits.follow_fragments {
                 self.fragments.follow(&mut inner, time);
             }
-            self.count(packet, &inner, Some(&tunnel), time, handler);
+            let sought = Sought::of(&inner, &self.table);
+            self.count(packet, &inner, &sought, Some(&tunnel), time, handler);
         }
     }
 
@@ -256,13 +415,14 @@ impl FlowMeter {
         &mut self,
         packet: &Packet<'_>,
         ip: &IpPacket<'_>,
+        sought: &Sought,
         tunnel: Option<&Tunnel>,
         time: i64,
         handler: &mut impl FlowHandler,
     ) {
-        let (key, descending) = Key::of(ip);
-        let (index, is_new) = self.flow_of(packet, ip, key, descending, time, handler);
-        self.update(index, packet, ip, descending, time);
+        let descending = sought.descending;
+        let (index, is_new) = self.flow_of(packet, ip, sought, time, handler);
+        self.update(index, packet, ip, descending, is_new, time);
         if !ip.payload.is_empty() {
             self.look_inside(index, ip, descending);
         }
@@ -285,14 +445,18 @@ impl FlowMeter {
         &mut self,
         packet: &Packet<'_>,
         ip: &IpPacket<'_>,
-        key: Key,
-        descending: bool,
+        sought: &Sought,
         time: i64,
         handler: &mut impl FlowHandler,
     ) -> (u32, bool) {
-        let hash = self.table.hash(&key);
+        let Sought {
+            key,
+            descending,
+            hash,
+        } = sought;
+        let (descending, hash) = (*descending, *hash);
         let mut kept = None;
-        if let Some(index) = self.table.find(hash, &key) {
+        if let Some(index) = self.table.find(hash, key) {
             if !self.table.flows[index].dormant {
                 match self.cut(index, ip, time) {
                     None => return (index, false),
@@ -311,7 +475,7 @@ impl FlowMeter {
             Some(index) => self.table.wake(index, time),
             None => {
                 self.make_room(handler);
-                self.table.insert(hash, key, descending, time)
+                self.table.insert(hash, *key, descending, time)
             }
         };
         self.stats.flows += 1;
@@ -368,7 +532,15 @@ impl FlowMeter {
 
     /// Adds a packet to the counters of its flow.
     #[inline]
-    fn update(&mut self, index: u32, packet: &Packet<'_>, ip: &IpPacket<'_>, descending: bool, time: i64) {
+    fn update(
+        &mut self,
+        index: u32,
+        packet: &Packet<'_>,
+        ip: &IpPacket<'_>,
+        descending: bool,
+        first: bool,
+        time: i64,
+    ) {
         let Table {
             flows,
             extras,
@@ -378,7 +550,6 @@ impl FlowMeter {
         } = &mut self.table;
         let now = self.clock.now();
         let flow = &mut flows[index];
-        let first = flow.packets() == 0;
         let from = usize::from(descending != flow.descending);
         let gap = elapsed(flow.last, time);
         if !first {
@@ -407,7 +578,7 @@ impl FlowMeter {
                 let end = flow.tcp.count(side, from as u8, header, ip.payload_length, time);
                 if end.is_some() && flow.ending.is_none() && !self.limits.never_expire {
                     flow.ending = end;
-                    wheel.set(flows, index, now.saturating_add(self.limits.linger));
+                    wheel.set(index, now.saturating_add(self.limits.linger));
                 }
             }
             Transport::Icmp { kind, code, echo } => {
@@ -415,7 +586,6 @@ impl FlowMeter {
             }
             Transport::Udp | Transport::Other => {}
         }
-        let flow = &mut flows[index];
         if !flow.dirty && !first && flow.ending.is_none() {
             flow.dirty = true;
             if let Some(interval) = self.limits.update {
@@ -427,7 +597,7 @@ impl FlowMeter {
                 } else {
                     due
                 };
-                wheel.hasten(flows, index, due);
+                wheel.hasten(index, due);
             }
         }
     }
@@ -495,7 +665,10 @@ impl FlowMeter {
         due.clear();
         due.reserve(self.table.flows.places() as usize);
         while let Some(now) = self.table.take_due(self.tick, &mut due) {
-            for &index in &due {
+            for (n, &index) in due.iter().enumerate() {
+                if let Some(next) = due.get(n + 2) {
+                    self.table.fetch_whole(*next);
+                }
                 if let Some(next) = self.fire(index, now, handler) {
                     self.table.set_timer(index, next);
                 }
@@ -570,6 +743,9 @@ impl FlowMeter {
         handler.flow(Timestamp::from_nanos(time), record);
     }
 }
+
+/// The headers of packets are asked for when so many others come before them.
+const BYTES_AHEAD: usize = 8;
 
 /// How long the direction of a silent TCP connection is remembered: an hour.
 const DORMANT_NS: i64 = 3600 * 1_000_000_000;

@@ -1,21 +1,22 @@
 //! Meters one capture with several threads.
+//!
+//! There is no thread that reads. Whichever meter runs out of packets reads the next ones, puts each on the list of its
+//! meter ([`Divider`]), and goes on with its own; so reading and dividing are shared as evenly as the rest, and a core is
+//! never spent on a queue. The packets stay in the buffer they were read into, which all meters look into.
 
+use std::collections::VecDeque;
 use std::io::Read;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use amoskys_core::Timestamp;
-
+use super::divide::{Divided, Divider};
 use super::meter::{FlowHandler, FlowMeter};
-use super::share::Shares;
 use super::{FlowConfig, FlowConfigError, MeterStats};
-use crate::capture::{CaptureError, CaptureReader, LinkType, Packet};
+use crate::capture::{CaptureError, CaptureReader};
 
-/// Bytes of packets handed over at a time: few enough to stay in a cache that cores share.
-const BLOCK_BYTES: usize = 256 << 10;
-const BLOCK_PACKETS: usize = 2048;
-/// Blocks that may wait for the slowest thread.
-const QUEUE_BLOCKS: usize = 4;
+/// Blocks that should wait for each meter, so that none runs out while another one reads.
+const ENOUGH: usize = 3;
+/// Blocks that may wait for the slowest meter.
+const MOST: usize = 12;
 
 /// Why metering with several threads failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,14 +30,14 @@ pub enum ParallelError {
     Capture(#[from] CaptureError),
 }
 
-/// Meters a capture with as many threads as there are handlers, and one that reads; gives the handlers back, and
+/// Meters a capture with as many threads as there are handlers, the caller's among them; gives the handlers back, and
 /// what became of the packets.
 ///
-/// Flows are divided among the threads by addresses and ports. Each thread's meter sees the times of all packets, so
-/// the records are those that one [`FlowMeter`] gives, but for three things: they come in as many orders as there are
-/// handlers; their numbers are in order, and unique, but not without gaps; and
-/// [`max_flows`](FlowConfig::max_flows) is divided, so that where the table is full other flows are evicted. With
-/// [`TunnelMode::Both`](super::TunnelMode::Both), a flow that comes in several tunnels may be in several records.
+/// Flows are divided among the threads by addresses and ports. All meters follow one clock, which sees the times of all
+/// packets, so the records are those that one [`FlowMeter`] gives, but for three things: they come in as many orders as
+/// there are handlers; their numbers are in order, and unique, but not without gaps; and
+/// [`max_flows`](FlowConfig::max_flows) is divided, as is what waits for the rest of a client hello, so that where a table
+/// is full other flows are evicted.
 ///
 /// The same capture, settings and number of handlers give the same records to the same handlers.
 ///
@@ -44,7 +45,7 @@ pub enum ParallelError {
 ///
 /// If a setting is out of range, or the capture cannot be read. In the latter case the handlers have got all records of
 /// what was read, and are lost.
-pub fn meter_in_parallel<R: Read, H: FlowHandler + Send>(
+pub fn meter_in_parallel<R: Read + Send, H: FlowHandler + Send>(
     capture: &mut CaptureReader<R>,
     config: &FlowConfig,
     handlers: Vec<H>,
@@ -61,147 +62,186 @@ pub fn meter_in_parallel<R: Read, H: FlowHandler + Send>(
         meter.number_flows(number as u64, count as u64);
         meters.push((meter, handler));
     }
-    let shares = Shares::new(count, &config);
-    std::thread::scope(|scope| {
-        let mut queues = Vec::with_capacity(meters.len());
-        let mut threads = Vec::with_capacity(meters.len());
-        for (number, (meter, handler)) in meters.into_iter().enumerate() {
-            let (queue, blocks) = sync_channel(QUEUE_BLOCKS);
-            queues.push(queue);
-            threads.push(scope.spawn(move || run(number, meter, handler, &blocks)));
-        }
-        let read = read(capture, &shares, &queues);
-        drop(queues);
-        let mut total = MeterStats::default();
-        let mut done = Vec::with_capacity(threads.len());
-        for thread in threads {
-            match thread.join() {
-                Ok((handler, stats)) => {
-                    total.add(&stats);
-                    done.push(handler);
-                }
-                // A handler's panic is the caller's.
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        read?;
-        Ok((done, total))
-    })
-}
-
-/// Packets with their bytes.
-#[derive(Default)]
-struct Block {
-    heads: Vec<Head>,
-    bytes: Vec<u8>,
-}
-
-struct Head {
-    time: Timestamp,
-    interface: u32,
-    link: LinkType,
-    stripped_vlan: Option<u16>,
-    wire_len: u32,
-    start: u32,
-    end: u32,
-    share: u16,
-}
-
-impl Block {
-    fn push(&mut self, packet: &Packet<'_>, share: usize) {
-        let start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(packet.data);
-        self.heads.push(Head {
-            time: packet.time,
-            interface: packet.interface,
-            link: packet.link,
-            stripped_vlan: packet.stripped_vlan,
-            wire_len: packet.wire_len,
-            start,
-            end: self.bytes.len() as u32,
-            share: share as u16,
+    let work = Work::new(Divider::new(capture, count, &config), meters.len());
+    let results = std::thread::scope(|scope| {
+        let mut meters = meters.into_iter().enumerate();
+        let first = meters.next();
+        let threads: Vec<_> = meters
+            .map(|(number, (meter, handler))| {
+                let work = &work;
+                scope.spawn(move || work.run(number, meter, handler))
+            })
+            .collect();
+        let first = first.map(|(number, (meter, handler))| work.run(number, meter, handler));
+        let others = threads.into_iter().map(|thread| {
+            // A handler's panic is the caller's.
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
+        first.into_iter().chain(others).collect::<Vec<_>>()
+    });
+    let mut total = MeterStats::default();
+    let mut done = Vec::with_capacity(results.len());
+    for (handler, stats) in results {
+        total.add(&stats);
+        done.push(handler);
     }
-
-    fn is_full(&self) -> bool {
-        self.heads.len() >= BLOCK_PACKETS || self.bytes.len() >= BLOCK_BYTES
+    (total.times_corrected, total.clock_set_back) = lock(&work.divider).corrections();
+    match lock(&work.waiting).failed.take() {
+        Some(error) => Err(error.into()),
+        None => Ok((done, total)),
     }
 }
 
-/// Reads all packets, and gives each block to all threads.
-fn read<R: Read>(
-    capture: &mut CaptureReader<R>,
-    shares: &Shares,
-    queues: &[SyncSender<Arc<Block>>],
-) -> Result<(), CaptureError> {
-    // Blocks come back when the last thread is done with them; then their memory is used again.
-    let mut used: Vec<Arc<Block>> = Vec::new();
-    let mut block = Block::default();
-    let mut result = Ok(());
-    loop {
-        match capture.next_packet() {
-            Ok(Some(packet)) => block.push(&packet, shares.of(&packet)),
-            Ok(None) => break,
+/// What the threads share.
+struct Work<'a, R> {
+    /// Taken before `waiting`, never while that is held.
+    divider: Mutex<Divider<'a, R>>,
+    waiting: Mutex<Waiting>,
+    /// Told when blocks are there, or room for more.
+    changed: Condvar,
+}
+
+/// Blocks on their way.
+struct Waiting {
+    /// For each meter, in order; none for one whose thread is gone.
+    queues: Vec<Option<VecDeque<Arc<Divided>>>>,
+    /// Blocks to be filled again.
+    free: Vec<Divided>,
+    ended: bool,
+    failed: Option<CaptureError>,
+}
+
+/// What a thread does next.
+enum Step {
+    Meter(Arc<Divided>),
+    /// Read, and wait for whoever is reading if that must be.
+    Read {
+        wait: bool,
+    },
+    End,
+}
+
+impl<'a, R: Read> Work<'a, R> {
+    fn new(divider: Divider<'a, R>, count: usize) -> Self {
+        Self {
+            divider: Mutex::new(divider),
+            waiting: Mutex::new(Waiting {
+                queues: (0..count).map(|_| Some(VecDeque::new())).collect(),
+                free: Vec::new(),
+                ended: false,
+                failed: None,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Meters the packets of one list, until there are none.
+    fn run<H: FlowHandler>(&self, number: usize, mut meter: FlowMeter, mut handler: H) -> (H, MeterStats) {
+        // A thread that panics must not let the others wait for it.
+        let _leave = Leave(self, number);
+        let mut read = true;
+        loop {
+            match self.step(number, read) {
+                Step::Meter(block) => {
+                    let list = &block.lists[number];
+                    meter.push_listed(&list.plain, &block.packets, &mut handler);
+                    meter.push_stamped(&list.stamped, block.packets.bytes(), &mut handler);
+                    // Others' packets let the time pass here too.
+                    meter.follow(block.now, &mut handler);
+                    if let Some(block) = Arc::into_inner(block) {
+                        lock(&self.waiting).free.push(block);
+                    }
+                    read = true;
+                }
+                Step::Read { wait } => read = self.read(number, wait),
+                Step::End => break,
+            }
+        }
+        meter.finish(&mut handler);
+        (handler, meter.stats())
+    }
+
+    /// What to do next. If `read` is false, somebody else is reading.
+    fn step(&self, number: usize, read: bool) -> Step {
+        let mut waiting = lock(&self.waiting);
+        loop {
+            let lengths = || waiting.queues.iter().flatten().map(VecDeque::len);
+            let (longest, shortest) = (lengths().max().unwrap_or(0), lengths().min().unwrap_or(0));
+            let may_read = !waiting.ended && longest < MOST;
+            if read && may_read && shortest < ENOUGH {
+                return Step::Read { wait: false };
+            }
+            let ended = waiting.ended;
+            match waiting.queues[number].as_mut().and_then(VecDeque::pop_front) {
+                Some(block) => {
+                    drop(waiting);
+                    // There may be room for more.
+                    self.changed.notify_all();
+                    return Step::Meter(block);
+                }
+                None if ended => return Step::End,
+                None if may_read => return Step::Read { wait: true },
+                None => {
+                    waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Reads a block and hands it out; false if somebody else is reading.
+    fn read(&self, number: usize, wait: bool) -> bool {
+        let mut divider = match self.divider.try_lock() {
+            Ok(divider) => divider,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) if !wait => return false,
+            Err(TryLockError::WouldBlock) => {
+                let divider = lock(&self.divider);
+                // Whoever was reading has probably left something.
+                let mut waiting = lock(&self.waiting);
+                let has_some = waiting.queues[number]
+                    .as_mut()
+                    .is_some_and(|queue| !queue.is_empty());
+                if has_some || waiting.ended {
+                    return true;
+                }
+                drop(waiting);
+                divider
+            }
+        };
+        let block = divider.next(|| lock(&self.waiting).free.pop().unwrap_or_default());
+        let mut waiting = lock(&self.waiting);
+        match block {
+            Ok(Some(block)) => {
+                let block = Arc::new(block);
+                for queue in waiting.queues.iter_mut().flatten() {
+                    queue.push_back(Arc::clone(&block));
+                }
+            }
+            Ok(None) => waiting.ended = true,
             Err(error) => {
-                result = Err(error);
-                break;
+                waiting.ended = true;
+                waiting.failed = Some(error);
             }
         }
-        if block.is_full() {
-            send(block, queues, &mut used);
-            block = recycled(&mut used);
-        }
+        drop(waiting);
+        self.changed.notify_all();
+        true
     }
-    send(block, queues, &mut used);
-    result
 }
 
-fn send(block: Block, queues: &[SyncSender<Arc<Block>>], used: &mut Vec<Arc<Block>>) {
-    let block = Arc::new(block);
-    for queue in queues {
-        // A thread that is gone has panicked, which its join will tell.
-        let _ = queue.send(Arc::clone(&block));
+/// A thread's going.
+struct Leave<'w, 'a, R>(&'w Work<'a, R>, usize);
+
+impl<R> Drop for Leave<'_, '_, R> {
+    fn drop(&mut self) {
+        lock(&self.0.waiting).queues[self.1] = None;
+        self.0.changed.notify_all();
     }
-    used.push(block);
 }
 
-fn recycled(used: &mut Vec<Arc<Block>>) -> Block {
-    let mut block = match used.iter().position(|block| Arc::strong_count(block) == 1) {
-        Some(free) => Arc::into_inner(used.swap_remove(free)).unwrap_or_default(),
-        None => Block::default(),
-    };
-    block.heads.clear();
-    block.bytes.clear();
-    block
-}
-
-/// Meters the packets of one share, and lets the others pass.
-fn run<H: FlowHandler>(
-    number: usize,
-    mut meter: FlowMeter,
-    mut handler: H,
-    blocks: &Receiver<Arc<Block>>,
-) -> (H, MeterStats) {
-    for block in blocks {
-        for head in &block.heads {
-            if usize::from(head.share) != number {
-                meter.pass(head.time, &mut handler);
-                continue;
-            }
-            let packet = Packet {
-                time: head.time,
-                interface: head.interface,
-                link: head.link,
-                stripped_vlan: head.stripped_vlan,
-                wire_len: head.wire_len,
-                data: block
-                    .bytes
-                    .get(head.start as usize..head.end as usize)
-                    .unwrap_or_default(),
-            };
-            meter.push(&packet, &mut handler);
-        }
-    }
-    meter.finish(&mut handler);
-    (handler, meter.stats())
+/// What a thread that panicked has left behind is whole: it panics in a handler, with nothing locked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,68 +10,125 @@ use crate::packet::{Decoded, IpPacket, decode};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shares {
     count: u64,
-    /// Whether ports tell flows apart for the purpose. Fragments that are followed have none of their own, and the
-    /// flows of a tunnel must stay together with the tunnel.
-    ports: bool,
-    inner: bool,
+    tunnels: TunnelMode,
 }
+
+/// A packet that is not plain, decoded.
+pub(super) struct Whole<'a>(Decoded<'a>);
+
+impl<'a> Whole<'a> {
+    pub(super) fn of(packet: &Packet<'a>) -> Self {
+        Self(decode(packet))
+    }
+}
+
+/// The number of a meter, and what the caller knows of the packet that it gets.
+pub(super) type Part<T> = Option<(usize, Option<T>)>;
 
 impl Shares {
     pub(super) fn new(count: usize, config: &FlowConfig) -> Self {
         Self {
             count: count.max(1) as u64,
-            ports: !config.follow_fragments && config.tunnels != TunnelMode::Both,
-            inner: config.tunnels == TunnelMode::Inner,
+            tunnels: config.tunnels,
         }
     }
 
-    /// The number of the meter for a packet. What belongs to no flow is the first one's.
+    /// How many meters there are.
+    #[expect(clippy::cast_possible_truncation, reason = "it was a usize")]
+    pub(super) fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// The number of the meter for a packet, if that is told quickly: of nearly all packets there are. One of those that
+    /// carries another is not plain, if that makes a difference.
+    #[inline]
+    pub(super) fn plain(&self, link: LinkType, data: &[u8]) -> Option<usize> {
+        if self.tunnels != TunnelMode::Outer {
+            return None;
+        }
+        let (source, destination, ports) = plain(link, data)?;
+        Some(self.place(hash(source, destination, ports)))
+    }
+
+    /// The number of the meter for the outer packet, whatever it carries.
+    #[cold]
+    pub(super) fn outer(&self, packet: &Packet<'_>) -> usize {
+        match decode(packet) {
+            Decoded::Ip(ip) => self.place(hash(fold(ip.source), fold(ip.destination), ip.ports)),
+            // What belongs to no flow.
+            _ => 0,
+        }
+    }
+
+    /// The numbers of the meters for the outer packet and for the innermost one, as far as they are metered. What belongs
+    /// to no flow is the first meter's. `follow` is asked about each packet before its ports are looked at.
+    pub(super) fn parts<T>(
+        &self,
+        whole: &mut Whole<'_>,
+        mut follow: impl FnMut(&mut IpPacket<'_>) -> Option<T>,
+    ) -> (Part<T>, Part<T>) {
+        let Decoded::Ip(outer) = &mut whole.0 else {
+            return (Some((0, None)), None);
+        };
+        let mut part = |ip: &mut IpPacket<'_>| {
+            let known = follow(ip);
+            let place = self.place(hash(fold(ip.source), fold(ip.destination), ip.ports));
+            Some((place, known))
+        };
+        let of_outer = part(outer);
+        if self.tunnels == TunnelMode::Outer {
+            return (of_outer, None);
+        }
+        let of_inner = innermost(outer).and_then(|(mut inner, _)| part(&mut inner));
+        match (&of_inner, self.tunnels) {
+            (Some(_), TunnelMode::Inner) => (None, of_inner),
+            _ => (of_outer, of_inner),
+        }
+    }
+
     #[inline]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "below the count, which was a usize"
     )]
-    pub(super) fn of(&self, packet: &Packet<'_>) -> usize {
-        let hash = match plain(packet) {
-            // Nearly all packets there are.
-            Some((source, destination, ports)) if !self.inner => self.hash(source, destination, ports),
-            _ => self.slow(packet),
-        };
+    fn place(&self, hash: u64) -> usize {
         ((u128::from(hash) * u128::from(self.count)) >> 64) as usize
-    }
-
-    fn slow(&self, packet: &Packet<'_>) -> u64 {
-        let Decoded::Ip(ip) = decode(packet) else { return 0 };
-        let inner = if self.inner { innermost(&ip) } else { None };
-        let of = |ip: &IpPacket<'_>| self.hash(fold(ip.source), fold(ip.destination), ip.ports);
-        inner.map_or_else(|| of(&ip), |(inner, _)| of(&inner))
-    }
-
-    /// The same in both directions: sums and differences of bits do not know which end is which.
-    #[inline]
-    fn hash(&self, source: u64, destination: u64, ports: [u16; 2]) -> u64 {
-        let [from, to] = if self.ports { ports.map(u64::from) } else { [0, 0] };
-        let addresses = source.wrapping_add(destination) ^ (source ^ destination).rotate_left(32);
-        let ports = (from + to) << 16 ^ (from ^ to);
-        let mixed =
-            (addresses ^ ports.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
     }
 }
 
-/// Addresses and ports of an ordinary packet: TCP or UDP, over IPv4 without options or fragments, over Ethernet.
+/// The same in both directions: sums and differences of bits do not know which end is which.
 #[inline]
-fn plain(packet: &Packet<'_>) -> Option<(u64, u64, [u16; 2])> {
-    let head: &[u8; 38] = packet.data.first_chunk()?;
-    let ordinary = packet.link == LinkType::ETHERNET
-        && [head[12], head[13], head[14]] == [0x08, 0x00, 0x45]
+#[expect(clippy::cast_possible_truncation, reason = "the halves of a number")]
+fn hash(source: u64, destination: u64, [from, to]: [u16; 2]) -> u64 {
+    let sums = source.wrapping_add(destination) ^ (u64::from(from) + u64::from(to)) << 40;
+    let differences = source ^ destination ^ u64::from(from ^ to) << 44;
+    let product = u128::from(sums ^ 0x9e37_79b9_7f4a_7c15) * u128::from(differences ^ 0xd6e8_feb8_6659_fd93);
+    // Both halves, so that every bit counts, and once more, for the highest bits choose.
+    ((product >> 64) as u64 ^ product as u64).wrapping_mul(0xd6e8_feb8_6659_fd93)
+}
+
+/// Addresses and ports of an ordinary packet: TCP or UDP, over IPv4 without options or fragments, or over IPv6 without
+/// extensions, over Ethernet.
+#[inline]
+fn plain(link: LinkType, data: &[u8]) -> Option<(u64, u64, [u16; 2])> {
+    let head: &[u8; 38] = data.first_chunk()?;
+    if link != LinkType::ETHERNET {
+        return None;
+    }
+    match [head[12], head[13]] {
+        [0x08, 0x00] => plain_v4(head),
+        [0x86, 0xdd] => plain_v6(data.first_chunk()?),
+        _ => None,
+    }
+}
+
+#[inline]
+fn plain_v4(head: &[u8; 38]) -> Option<(u64, u64, [u16; 2])> {
+    let ordinary = head[14] == 0x45
         && [head[20] & 0x3f, head[21]] == [0, 0]
         && matches!(head[23], 6 | 17)
         // The packet does not end before its ports.
         && u16::from_be_bytes([head[16], head[17]]) >= 24;
-    if !ordinary {
-        return None;
-    }
     let address = |at: usize| {
         u64::from(u32::from_be_bytes([
             head[at],
@@ -81,7 +138,19 @@ fn plain(packet: &Packet<'_>) -> Option<(u64, u64, [u16; 2])> {
         ]))
     };
     let port = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-    Some((address(26), address(30), [port(34), port(36)]))
+    ordinary.then(|| (address(26), address(30), [port(34), port(36)]))
+}
+
+#[inline]
+fn plain_v6(head: &[u8; 58]) -> Option<(u64, u64, [u16; 2])> {
+    let ordinary =
+        head[14] >> 4 == 6 && matches!(head[20], 6 | 17) && u16::from_be_bytes([head[18], head[19]]) >= 4;
+    let address = |at: usize| {
+        let bytes = head[at..].first_chunk().copied().unwrap_or_default();
+        fold(u128::from_be_bytes(bytes))
+    };
+    let port = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    ordinary.then(|| (address(22), address(38), [port(54), port(56)]))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the halves of a number")]
@@ -98,26 +167,34 @@ mod tests {
         /// The quick way and the other one agree, whatever the packet; and so do both directions.
         #[test]
         fn both_ways_and_both_directions_agree(
-            mut data in prop::collection::vec(any::<u8>(), 34..60), ipv4 in prop::bool::weighted(0.9), short: bool,
-            tcp: bool, follow_fragments: bool,
+            mut data in prop::collection::vec(any::<u8>(), 34..80), version in 0..10, short: bool, tcp: bool,
         ) {
-            if ipv4 {
-                data[12..15].copy_from_slice(&[0x08, 0, 0x45]);
-                data[16..18].copy_from_slice(&[0, if short { 22 } else { 40 }]);
-                data[20..22].copy_from_slice(&[0, 0]);
-                data[23] = if tcp { 6 } else { 17 };
+            let protocol = if tcp { 6 } else { 17 };
+            match version {
+                0..5 => {
+                    data[12..15].copy_from_slice(&[0x08, 0, 0x45]);
+                    data[16..18].copy_from_slice(&[0, if short { 22 } else { 40 }]);
+                    data[20..22].copy_from_slice(&[0, 0]);
+                    data[23] = protocol;
+                }
+                5..9 => {
+                    data[12..15].copy_from_slice(&[0x86, 0xdd, 0x60]);
+                    data[18..20].copy_from_slice(&[0, if short { 3 } else { 12 }]);
+                    data[20] = protocol;
+                }
+                _ => {}
             }
-            let shares = Shares::new(1 << 20, &FlowConfig { follow_fragments, ..FlowConfig::default() });
-            let packet = |data| Packet { link: LinkType::ETHERNET, wire_len: 60, data, ..Packet::default() };
-            let slow = ((u128::from(shares.slow(&packet(&data))) * (1 << 20)) >> 64) as usize;
-            prop_assert_eq!(shares.of(&packet(&data)), slow);
-            if let Decoded::Ip(ip) = decode(&packet(&data)) {
+            let shares = Shares::new(1 << 20, &FlowConfig::default());
+            let packet = Packet { link: LinkType::ETHERNET, wire_len: 80, data: &data, ..Packet::default() };
+            let (slow, inner) = shares.parts(&mut Whole::of(&packet), |_| None::<()>);
+            prop_assert!(inner.is_none());
+            if let Some(quick) = shares.plain(packet.link, packet.data) {
+                prop_assert_eq!(Some((quick, None)), slow);
+            }
+            if let Decoded::Ip(ip) = decode(&packet) {
                 let [from, to] = ip.ports;
                 let (source, destination) = (fold(ip.source), fold(ip.destination));
-                prop_assert_eq!(
-                    shares.hash(source, destination, [from, to]),
-                    shares.hash(destination, source, [to, from])
-                );
+                prop_assert_eq!(hash(source, destination, [from, to]), hash(destination, source, [to, from]));
             }
         }
     }
@@ -128,8 +205,7 @@ mod tests {
         let mut counts = [0_u32; 4];
         for host in 0..100_u64 {
             for port in 0..100_u16 {
-                let hash = shares.hash(0x0a00_0000 + host, 0x0a01_0001, [40_000 + port, 443]);
-                counts[((u128::from(hash) * 4) >> 64) as usize] += 1;
+                counts[shares.place(hash(0x0a00_0000 + host, 0x0a01_0001, [40_000 + port, 443]))] += 1;
             }
         }
         assert!(

@@ -12,7 +12,7 @@ const CHUNK: usize = 256;
 /// again.
 #[derive(Default)]
 pub(super) struct Slab {
-    chunks: Vec<Box<[Entry]>>,
+    chunks: Vec<Box<[Entry; CHUNK]>>,
     free: Vec<u32>,
     /// Places that were ever used.
     used: u32,
@@ -36,7 +36,9 @@ impl Slab {
         }
         let index = self.used;
         if index as usize == self.chunks.len() * CHUNK {
-            self.chunks.push((0..CHUNK).map(|_| Entry::VACANT).collect());
+            let chunk: Box<[Entry]> = (0..CHUNK).map(|_| Entry::VACANT).collect();
+            // It has the right length, so that this costs nothing and is always true.
+            self.chunks.extend(<Box<[Entry; CHUNK]>>::try_from(chunk));
             // So that giving places back never allocates.
             self.free.reserve(self.chunks.len() * CHUNK - self.free.len());
         }

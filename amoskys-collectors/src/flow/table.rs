@@ -10,6 +10,13 @@ use super::recency::Recency;
 use super::slab::Slab;
 use super::texts::Texts;
 use super::wheel::{Tick, Wheel};
+use crate::capture::fetch;
+
+/// How much of a flow most packets touch.
+const FETCH_LINES: usize = 12;
+
+/// So many flows take some 14 MB.
+const LARGE: u32 = 16_384;
 
 pub(super) struct Table {
     pub(super) flows: Slab,
@@ -52,10 +59,31 @@ impl Table {
         self.index.find(hash, |index| self.flows[index].key == *key)
     }
 
+    /// Whether the flows do not fit into the memory next to a core, so that each is worth being asked for early.
+    #[inline]
+    pub(super) fn is_large(&self) -> bool {
+        self.flows.places() > LARGE
+    }
+
+    /// Asks for the memory where a flow with this hash is looked up.
+    #[inline]
+    pub(super) fn fetch_place(&self, hash: u32) {
+        self.index.fetch(hash);
+    }
+
+    /// Asks for the memory of the first flow with this hash, if there is one.
+    #[inline]
+    pub(super) fn fetch_flow(&self, hash: u32) {
+        if let Some(index) = self.index.find(hash, |_| true) {
+            fetch(&self.flows[index], FETCH_LINES);
+        }
+    }
+
     /// Begins a flow whose key is not in the table.
     pub(super) fn insert(&mut self, hash: u32, key: Key, descending: bool, time: i64) -> u32 {
         let index = self.flows.allocate();
         self.recency.cover(index);
+        self.wheel.cover(index);
         self.recency.begin(index);
         let number = self.number();
         self.flows[index].begin(number, key, descending, time);
@@ -85,7 +113,7 @@ impl Table {
         }
         let hash = self.hasher.hash(&flow.key);
         self.index.remove(hash, index);
-        self.wheel.cancel(&mut self.flows, index);
+        self.wheel.cancel(index);
         self.release_parts(index);
         self.flows[index].clear();
         self.flows.release(index);
@@ -124,13 +152,25 @@ impl Table {
 
     #[inline]
     pub(super) fn set_timer(&mut self, index: u32, nanos: i64) {
-        self.wheel.set(&mut self.flows, index, nanos);
+        self.wheel.set(index, nanos);
     }
 
-    /// The flows whose timers fire next, by the beginning of `clock`, and when.
-    #[inline]
+    /// The flows whose timers fire next, by the beginning of `clock`, and when. They come in the order in which they began,
+    /// whatever set their timers when, so that the flows of one link come in the same order whether one meter sees them or
+    /// several do.
     pub(super) fn take_due(&mut self, clock: Tick, due: &mut Vec<u32>) -> Option<i64> {
-        self.wheel.take_due(&mut self.flows, clock, due)
+        let time = self.wheel.take_due(clock, due)?;
+        if due.len() > 1 {
+            due.iter().for_each(|index| fetch(&self.flows[*index].number, 1));
+            due.sort_unstable_by_key(|index| self.flows[*index].number);
+        }
+        Some(time)
+    }
+
+    /// Asks for the memory of a flow that is to be reported soon.
+    #[inline]
+    pub(super) fn fetch_whole(&self, index: u32) {
+        fetch(&self.flows[index], size_of::<Entry>().div_ceil(64) + 1);
     }
 
     /// Numbers flows from `first`, in steps.

@@ -39,6 +39,8 @@ pub(super) struct TcpSide {
     seen: bool,
 }
 
+const FLAG_BITS: [u32; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+
 impl TcpSide {
     pub(super) const NEW: Self = Self {
         flags: [0; 8],
@@ -54,8 +56,10 @@ impl TcpSide {
 
     #[inline]
     fn count(&mut self, header: &TcpHeader, payload_length: u32) {
-        for (bit, count) in self.flags.iter_mut().enumerate() {
-            *count += u32::from(header.flags >> bit & 1);
+        let flags = u32::from(header.flags);
+        // In this form the compiler makes one step of four.
+        for (count, bit) in self.flags.iter_mut().zip(FLAG_BITS) {
+            *count += u32::from(flags & bit == bit);
         }
         if header.flags & SYN != 0 {
             (self.mss, self.window_scale) = (header.mss, header.window_scale);

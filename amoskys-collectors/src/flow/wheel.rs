@@ -1,9 +1,10 @@
-//! Timers of flows: a wheel of lists, threaded through the flow table.
+//! Timers of flows: a wheel of lists, threaded through an array of their own, which stays near the core when the flows do
+//! not.
 //!
 //! Setting and cancelling a timer costs the same however many there are, and a leap over years of silence costs
 //! no more than one turn.
 
-use super::slab::{NONE, Slab};
+use super::slab::NONE;
 
 /// Length of a tick: 2^26 ns, about 67 ms.
 const TICK_BITS: u32 = 26;
@@ -33,16 +34,16 @@ impl Tick {
     }
 }
 
-/// The place of a flow in the wheel, kept in the flow.
+/// The place of a flow in the wheel.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Timer {
+struct Timer {
     previous: u32,
     next: u32,
     slot: u16,
 }
 
 impl Timer {
-    pub(super) const OFF: Self = Self {
+    const OFF: Self = Self {
         previous: NONE,
         next: NONE,
         slot: u16::MAX,
@@ -64,6 +65,8 @@ pub(super) struct Wheel {
     occupied: [u64; WORDS],
     /// The earliest tick that has not been fired.
     now: Tick,
+    /// By flow.
+    timers: Vec<Timer>,
 }
 
 impl Wheel {
@@ -76,16 +79,25 @@ impl Wheel {
             slots: Box::new([empty; SLOTS]),
             occupied: [0; WORDS],
             now: Tick::default(),
+            timers: Vec::new(),
+        }
+    }
+
+    /// Makes room for flows up to `index`.
+    #[inline]
+    pub(super) fn cover(&mut self, index: u32) {
+        if index as usize >= self.timers.len() {
+            self.timers.resize(index as usize + 1, Timer::OFF);
         }
     }
 
     /// Sets the timer of a flow to fire once the tick of `nanos` has passed. One already set is moved.
-    pub(super) fn set(&mut self, flows: &mut Slab, index: u32, nanos: i64) {
-        self.cancel(flows, index);
+    pub(super) fn set(&mut self, index: u32, nanos: i64) {
+        self.cancel(index);
         let furthest = self.now.0.saturating_add(SLOTS as u64 - 1);
         let slot = Tick(Tick::of(nanos).0.clamp(self.now.0, furthest)).slot();
         let list = &mut self.slots[usize::from(slot)];
-        flows[index].timer = Timer {
+        self.timers[index as usize] = Timer {
             previous: list.tail,
             next: NONE,
             slot,
@@ -94,60 +106,63 @@ impl Wheel {
             list.head = index;
             self.occupied[usize::from(slot) / 64] |= 1 << (slot % 64);
         } else {
-            flows[list.tail].timer.next = index;
+            self.timers[list.tail as usize].next = index;
         }
         list.tail = index;
     }
 
     /// Moves the timer of a flow forward to `nanos`, unless it fires earlier anyway.
-    pub(super) fn hasten(&mut self, flows: &mut Slab, index: u32, nanos: i64) {
-        let timer = flows[index].timer;
+    pub(super) fn hasten(&mut self, index: u32, nanos: i64) {
+        let timer = self.timers[index as usize];
         let ahead = |slot: u16| (u64::from(slot) + SLOTS as u64 - self.now.0 % SLOTS as u64) % SLOTS as u64;
         if !timer.is_set() || ahead(timer.slot) > Tick::of(nanos).0.saturating_sub(self.now.0) {
-            self.set(flows, index, nanos);
+            self.set(index, nanos);
         }
     }
 
     /// Cancels the timer of a flow, if it is set.
-    pub(super) fn cancel(&mut self, flows: &mut Slab, index: u32) {
-        let timer = std::mem::replace(&mut flows[index].timer, Timer::OFF);
+    pub(super) fn cancel(&mut self, index: u32) {
+        let timer = std::mem::replace(&mut self.timers[index as usize], Timer::OFF);
         if !timer.is_set() {
             return;
         }
         let list = &mut self.slots[usize::from(timer.slot)];
         match timer.previous {
             NONE => list.head = timer.next,
-            previous => flows[previous].timer.next = timer.next,
+            previous => self.timers[previous as usize].next = timer.next,
         }
         match timer.next {
             NONE => list.tail = timer.previous,
-            next => flows[next].timer.previous = timer.previous,
+            next => self.timers[next as usize].previous = timer.previous,
         }
         if list.head == NONE {
             self.occupied[usize::from(timer.slot) / 64] &= !(1 << (timer.slot % 64));
         }
     }
 
-    /// Takes the flows of the earliest tick that has passed by `clock`, into `due`; gives the last nanosecond of that
-    /// tick. They come in the order in which they began, whatever set their timers when, so that the flows of one
-    /// link come in the same order whether one meter sees them or several do. Timers set meanwhile fire too, if they
-    /// are due.
-    pub(super) fn take_due(&mut self, flows: &mut Slab, clock: Tick, due: &mut Vec<u32>) -> Option<i64> {
+    /// Takes the flows of the earliest tick that has passed by `clock`, into `due`, in no order that means something; gives
+    /// the last nanosecond of that tick. Timers set meanwhile fire too, if they are due.
+    pub(super) fn take_due(&mut self, clock: Tick, due: &mut Vec<u32>) -> Option<i64> {
         due.clear();
         let Some(tick) = self.next_occupied(clock) else {
             self.now = self.now.max(clock);
             return None;
         };
         self.now = tick;
-        loop {
-            let index = self.slots[usize::from(tick.slot())].head;
-            if index == NONE {
-                break;
-            }
-            self.cancel(flows, index);
+        let slot = usize::from(tick.slot());
+        let mut index = std::mem::replace(
+            &mut self.slots[slot],
+            List {
+                head: NONE,
+                tail: NONE,
+            },
+        )
+        .head;
+        self.occupied[slot / 64] &= !(1 << (slot % 64));
+        while index != NONE {
             due.push(index);
+            index = std::mem::replace(&mut self.timers[index as usize], Timer::OFF).next;
         }
-        due.sort_unstable_by_key(|index| flows[*index].number);
         Some(tick.end())
     }
 

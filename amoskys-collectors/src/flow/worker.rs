@@ -9,7 +9,7 @@ use amoskys_core::{Shutdown, Timestamp};
 use super::batcher::Batcher;
 use super::collector::CaptureFile;
 use super::{FlowConfig, FlowError, FlowMeter, MeterStats, Progress};
-use crate::capture::{CaptureReader, LiveCapture, LiveConfig};
+use crate::capture::{CaptureReader, LiveCapture, LiveConfig, PacketBlock};
 
 pub(super) type FlowBatcher = Batcher<MeterStats, FlowError>;
 
@@ -63,22 +63,19 @@ fn read_file(
     let opened = File::open(&file.path).map_err(|source| FlowError::Open { path: path(), source })?;
     let mut capture =
         CaptureReader::new(opened).map_err(|source| FlowError::Capture { path: path(), source })?;
-    let mut packets: u64 = 0;
+    let mut block = PacketBlock::default();
     loop {
-        match capture.next_packet() {
-            Ok(Some(packet)) => {
-                meter.push(&packet, batcher);
-                batcher.step(meter.now(), &meter.stats());
-            }
-            Ok(None) => break,
+        match capture.next_block(&mut block) {
+            Ok(true) => {}
+            Ok(false) => break,
             Err(source) => return Err(FlowError::Capture { path: path(), source }),
         }
-        packets += 1;
-        if packets.is_multiple_of(CHECK_PACKETS) {
-            progress.set(before + capture.offset(), meter.stats().packets);
-            if stop.is_triggered() || !batcher.is_wanted() {
-                return Ok(false);
-            }
+        meter.push_block_with(&block, batcher, |meter, batcher| {
+            batcher.step(meter.now(), &meter.stats());
+        });
+        progress.set(before + capture.offset(), meter.stats().packets);
+        if stop.is_triggered() || !batcher.is_wanted() {
+            return Ok(false);
         }
     }
     progress.set(before + file.bytes, meter.stats().packets);

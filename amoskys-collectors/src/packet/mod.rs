@@ -8,6 +8,7 @@ pub mod dns;
 pub mod http;
 mod ip;
 mod link;
+mod plain;
 #[cfg(feature = "quic")]
 pub mod quic;
 mod tcp;
@@ -287,6 +288,13 @@ pub(crate) fn decode_into<'a>(
     packet: &Packet<'a>,
     ip: &mut IpPacket<'a>,
 ) -> Result<Option<ArpRecord>, SkipReason> {
+    if plain::decode(packet, ip) {
+        return Ok(None);
+    }
+    decode_generally(packet, ip)
+}
+
+fn decode_generally<'a>(packet: &Packet<'a>, ip: &mut IpPacket<'a>) -> Result<Option<ArpRecord>, SkipReason> {
     let network = link::decode(packet.link, packet.data, &mut ip.link)?;
     if let Some(id) = packet.stripped_vlan {
         ip.link.vlans.push_outer(id);
