@@ -7,10 +7,12 @@
 //! cargo run --release --example evaluate -- graph --data DIR|FILE
 //! cargo run --release --example evaluate -- adfa-ld --data DIR [--train FILE]
 //! cargo run --release --example evaluate -- nab --data DIR
+//! cargo run --release --example evaluate -- pcap --data DIR
 //! ```
 //!
 //! `DIR` is the folder that holds `adbench/`, `ids/` and so on, or one of these. Each protocol is a module beside this file;
-//! `docs/detectors.md` has the results of this version.
+//! `docs/detectors.md`, `docs/detection.md` and the pages beside them have the results of this version. Each also writes a page:
+//! `--report FILE.html`.
 
 #[path = "evaluate/adbench.rs"]
 mod adbench;
@@ -24,6 +26,8 @@ mod ids;
 mod nab;
 #[path = "evaluate/output.rs"]
 mod output;
+#[path = "evaluate/pcap.rs"]
+mod pcap;
 #[path = "evaluate/report.rs"]
 mod report;
 #[path = "evaluate/table.rs"]
@@ -47,7 +51,7 @@ struct Options {
     /// How results are printed.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Also writes a page with tables, curves and differences to the reference (`adbench` and `ids`).
+    /// Also writes a page with tables, curves and differences to the reference.
     #[arg(long, global = true, value_name = "FILE.html")]
     report: Option<PathBuf>,
 }
@@ -64,6 +68,8 @@ enum Protocol {
     AdfaLd(adfa_ld::Options),
     /// Series with labelled windows, in one pass.
     Nab(nab::Options),
+    /// Captures of attacks and of honest traffic, each by itself, without a baseline.
+    Pcap(pcap::Options),
 }
 
 fn main() -> ExitCode {
@@ -72,9 +78,10 @@ fn main() -> ExitCode {
     let run = match &options.protocol {
         Protocol::Adbench(protocol) => adbench::run(protocol, options.format, &mut page),
         Protocol::Ids(protocol) => ids::run(protocol, options.format, &mut page),
-        Protocol::Graph(protocol) => graph::run(protocol, options.format),
-        Protocol::AdfaLd(protocol) => adfa_ld::run(protocol, options.format),
-        Protocol::Nab(protocol) => nab::run(protocol, options.format),
+        Protocol::Graph(protocol) => graph::run(protocol, options.format, &mut page),
+        Protocol::AdfaLd(protocol) => adfa_ld::run(protocol, options.format, &mut page),
+        Protocol::Nab(protocol) => nab::run(protocol, options.format, &mut page),
+        Protocol::Pcap(protocol) => pcap::run(protocol, options.format, &mut page),
     };
     let run = run.and_then(|()| {
         let arguments: Vec<String> = std::env::args().skip(1).collect();

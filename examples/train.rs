@@ -24,7 +24,7 @@ mod table;
 
 use std::error::Error;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use amoskys_analysis::model::{DetectorKind, ModelFile};
@@ -121,7 +121,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     if let Some(path) = &options.describe {
-        return describe::print(&ModelFile::load(path)?);
+        return describe::print(&load(path)?);
     }
     if let (Some(model), Some(csv)) = (&options.score, &options.csv) {
         return score::run(model, csv, options.output.as_deref(), options.settings.threads);
@@ -144,4 +144,8 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     file.save(output)?;
     println!("{}: {} bytes", output.display(), std::fs::metadata(output)?.len());
     describe::print(&file)
+}
+
+fn load(path: &Path) -> Result<ModelFile, Box<dyn Error>> {
+    Ok(ModelFile::load(path).map_err(|error| format!("{}: {}", path.display(), Chain(&error)))?)
 }

@@ -7,10 +7,12 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use amoskys_analysis::calibrate::Platt;
 use amoskys_analysis::eval::{auroc, average_precision};
 use amoskys_analysis::sequence::{Threshold, TraceModel, TraceParams};
 
-use crate::output::{Format, Metric, Outcome, Printer};
+use crate::output::{Format, Metric, Outcome};
+use crate::report::{Drawn, Report, Results};
 use crate::table::{Csv, folder, open};
 
 #[derive(clap::Args)]
@@ -40,7 +42,7 @@ struct Trace {
     calls: Vec<u32>,
 }
 
-pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Result<(), Box<dyn Error>> {
     let file = if options.data.is_file() {
         options.data.clone()
     } else {
@@ -87,18 +89,27 @@ pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error
     );
 
     let references = Reference::beside(&file);
-    let mut printer = Printer::new(format);
+    let mut results = Results::new(format, page);
+    results.group("adfa-ld");
     let all: Vec<f64> = attacks.iter().map(|(_, score)| *score).collect();
     let mut print = |set: &str, family: &str, normal: &[f64], attacks: &[f64], seconds: f64| {
         if normal.is_empty() || attacks.is_empty() {
             return;
         }
-        printer.print(&Outcome {
+        let outcome = Outcome {
             detector: "traces".to_owned(),
             set: set.to_owned(),
             metrics: measure(normal, attacks, |metric| references.value(family, metric)),
             seconds,
-        });
+        };
+        let (scores, labels) = labelled(normal, attacks);
+        let drawn = Drawn {
+            scores: &scores,
+            labels: &labels,
+            probabilities: None,
+        };
+        let name = set.rsplit(": ").next().unwrap_or(set);
+        results.add_named(&outcome, if name == set { "all" } else { name }, &drawn);
     };
     print("adfa-ld", "ALL", &normal, &all, seconds);
     for (family, scores) in &families {
@@ -117,8 +128,36 @@ pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error
         &distinct_attacks,
         0.0,
     );
+    reliability(&distinct_normal, &distinct_attacks, &mut results);
     calibration(&owned, &normal, options.halves);
     Ok(())
+}
+
+/// How far scores are probabilities: a logistic curve is fitted on every other distinct trace with its label, and looked at on the
+/// others.
+fn reliability(normal: &[f64], attacks: &[f64], results: &mut Results<'_>) {
+    let half = |which: usize| {
+        let of = |scores: &[f64]| -> Vec<f64> { scores.iter().copied().skip(which).step_by(2).collect() };
+        labelled(&of(normal), &of(attacks))
+    };
+    let ((fit, fit_labels), (test, labels)) = (half(0), half(1));
+    let Ok(curve) = Platt::fit(&fit, &fit_labels) else {
+        return;
+    };
+    let probabilities: Vec<f64> = test.iter().map(|&score| curve.probability(score)).collect();
+    let drawn = Drawn {
+        scores: &test,
+        labels: &labels,
+        probabilities: Some(&probabilities),
+    };
+    results.draw("adfa-ld", "every other distinct trace", &drawn);
+}
+
+/// Scores of normal traces and of attacks, and which are which.
+fn labelled(normal: &[f64], attacks: &[f64]) -> (Vec<f64>, Vec<bool>) {
+    let scores = [normal, attacks].concat();
+    let labels = (0..scores.len()).map(|at| at >= normal.len()).collect();
+    (scores, labels)
 }
 
 fn of_split<'a>(traces: &'a [Trace], split: &str) -> Vec<&'a [u32]> {
@@ -132,8 +171,7 @@ fn score(model: &TraceModel, traces: &[&[u32]]) -> Vec<f64> {
 }
 
 fn measure(normal: &[f64], attacks: &[f64], reference: impl Fn(&str) -> Option<f64>) -> Vec<Metric> {
-    let scores = [normal, attacks].concat();
-    let labels: Vec<bool> = (0..scores.len()).map(|at| at >= normal.len()).collect();
+    let (scores, labels) = labelled(normal, attacks);
     let metric = |name: &'static str, key: &str, value: f64| Metric {
         name,
         value,

@@ -7,10 +7,12 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use amoskys_analysis::calibrate::Platt;
 use amoskys_analysis::eval::auroc;
 use amoskys_analysis::graph::{EdgeParams, EdgeScorer, Nodes, Role};
 
-use crate::output::{Format, Metric, Outcome, Printer};
+use crate::output::{Format, Metric, Outcome};
+use crate::report::{Drawn, Report, Results};
 use crate::table::{folder, open};
 
 #[derive(clap::Args)]
@@ -31,8 +33,9 @@ enum End {
     Either,
 }
 
-/// Types with fewer edges have no figure of their own.
+/// Types with fewer edges have no figure of their own, and of fewer than this many no curve is drawn.
 const FEWEST: usize = 10;
+const DRAWN: usize = 100;
 /// Types that are most of the edges of the stream the reference is for.
 const VOLUME: [&str; 2] = ["neptune", "smurf"];
 const HONEST: &str = "-";
@@ -50,8 +53,8 @@ const REFERENCE: [(&str, f64); 9] = [
     ("ipsweep", 0.78),
 ];
 
-pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error>> {
-    let mut printer = Printer::new(format);
+pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Result<(), Box<dyn Error>> {
+    let mut results = Results::new(format, page);
     for file in files(&options.data)? {
         let set = file.file_name().unwrap_or_default().to_string_lossy();
         let set = set.trim_end_matches(".gz").trim_end_matches(".csv").to_owned();
@@ -64,7 +67,9 @@ pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error
             scores.len(),
             scores.len() as f64 / seconds / 1e6
         );
-        report(&stream, &scores, &set, seconds, &mut printer);
+        results.group(&set);
+        report(&stream, &scores, &set, seconds, &mut results);
+        reliability(&stream, &scores, &set, &mut results);
     }
     Ok(())
 }
@@ -168,9 +173,12 @@ struct Measured {
     auroc: f64,
     recall: f64,
     edges: usize,
+    /// What was measured, for the curves.
+    scores: Vec<f64>,
+    labels: Vec<bool>,
 }
 
-fn report(stream: &Stream, scores: &[f64], set: &str, seconds: f64, printer: &mut Printer) {
+fn report(stream: &Stream, scores: &[f64], set: &str, seconds: f64, results: &mut Results<'_>) {
     let honest = |kind: u16| kind == 0;
     let measure = |range: std::ops::Range<usize>, wanted: &dyn Fn(u16) -> bool| {
         let of_range = range.clone().zip(&stream.types[range]);
@@ -181,6 +189,8 @@ fn report(stream: &Stream, scores: &[f64], set: &str, seconds: f64, printer: &mu
             auroc: auroc(&scores, &labels)?,
             recall: recall_at(&scores, &labels, 0.01),
             edges: labels.iter().filter(|label| **label).count(),
+            scores,
+            labels,
         })
     };
     let mut print = |what: &str, measured: &Measured, seconds: f64| {
@@ -192,7 +202,7 @@ fn report(stream: &Stream, scores: &[f64], set: &str, seconds: f64, printer: &mu
             value,
             reference,
         };
-        printer.print(&Outcome {
+        let outcome = Outcome {
             detector: "edges".to_owned(),
             set: format!("{set}: {what}"),
             metrics: vec![
@@ -201,7 +211,18 @@ fn report(stream: &Stream, scores: &[f64], set: &str, seconds: f64, printer: &mu
                 metric("attack_edges", measured.edges as f64, None),
             ],
             seconds,
-        });
+        };
+        let drawn = Drawn {
+            scores: &measured.scores,
+            labels: &measured.labels,
+            probabilities: None,
+        };
+        // A mean has no curve, and of rare types a curve is a few steps.
+        if measured.scores.is_empty() || (seconds == 0.0 && measured.edges < DRAWN) {
+            results.add(&outcome, None);
+        } else {
+            results.add_named(&outcome, what, &drawn);
+        }
     };
     let whole = || 0..scores.len();
     if let Some(measured) = measure(whole(), &|_| true) {
@@ -224,6 +245,8 @@ fn report(stream: &Stream, scores: &[f64], set: &str, seconds: f64, printer: &mu
             auroc: mean(|measured| measured.auroc),
             recall: mean(|measured| measured.recall),
             edges: types.iter().map(|(.., measured)| measured.edges).sum(),
+            scores: Vec::new(),
+            labels: Vec::new(),
         };
         print("macro average", &measured, 0.0);
     }
@@ -242,6 +265,25 @@ fn report(stream: &Stream, scores: &[f64], set: &str, seconds: f64, printer: &mu
     for (_, name, measured) in &types {
         print(name, measured, 0.0);
     }
+}
+
+/// How far scores are probabilities: a logistic curve is fitted on every other edge with its label, and looked at on the others.
+fn reliability(stream: &Stream, scores: &[f64], set: &str, results: &mut Results<'_>) {
+    let half = |which: usize| -> (Vec<f64>, Vec<bool>) {
+        let edges = scores.iter().zip(&stream.types).skip(which).step_by(2);
+        edges.map(|(score, kind)| (*score, *kind != 0)).unzip()
+    };
+    let ((fit, fit_labels), (test, labels)) = (half(0), half(1));
+    let Ok(curve) = Platt::fit(&fit, &fit_labels) else {
+        return;
+    };
+    let probabilities: Vec<f64> = test.iter().map(|&score| curve.probability(score)).collect();
+    let drawn = Drawn {
+        scores: &test,
+        labels: &labels,
+        probabilities: Some(&probabilities),
+    };
+    results.draw(set, "all, every other edge", &drawn);
 }
 
 /// The share of attacks that score above all but this share of the honest edges.

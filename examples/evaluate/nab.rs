@@ -12,13 +12,15 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use amoskys_analysis::calibrate::Platt;
 use amoskys_analysis::eval::nab::{Labels, Profile, normalized, probation};
 use amoskys_analysis::series::{AlarmRule, Cause, SeriesConfig, SeriesDetector, alarms_at};
 use amoskys_core::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::output::{Format, Metric, Outcome, Printer};
+use crate::output::{Format, Metric, Outcome};
+use crate::report::{Drawn, Report, Results};
 use crate::table::{Csv, folder};
 
 #[derive(clap::Args)]
@@ -43,14 +45,15 @@ const DETECTOR: &str = "SeriesDetector";
 /// Thresholds that are tried: 0.3 to 3.4, each 1 % above the one before.
 const TRIED: i32 = 245;
 
-pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Result<(), Box<dyn Error>> {
     let folder = folder(&options.data, "nab");
     let published = published(&folder)?;
-    let mut printer = Printer::new(format);
+    let mut printer = Results::new(format, page);
+    printer.group("nab: series");
     let mut results = Vec::new();
     for series in read_all(&folder)? {
         let result = detect(series, options)?;
-        printer.print(&result.outcome(published.get(&result.name).copied()));
+        printer.add(&result.outcome(published.get(&result.name).copied()), None);
         results.push(result);
     }
     let reference = totals(&folder)?;
@@ -68,25 +71,28 @@ pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error
         seconds,
     };
     let fixed = std::array::from_fn(|profile| score(&all, Profile::ALL[profile], |result| &result.alarms));
-    printer.print(&total("total at fixed threshold", fixed, Some(count(&results))));
+    printer.group("nab: all");
+    printer.add(
+        &total("total at fixed threshold", fixed, Some(count(&results))),
+        None,
+    );
     let every: Vec<usize> = (0..results.len()).collect();
     let chosen = std::array::from_fn(|profile| table.score(table.best(&every, profile), &every, profile));
-    printer.print(&total("total at best threshold", chosen, None));
+    printer.add(&total("total at best threshold", chosen, None), None);
     if options.halves > 0 {
-        printer.print(&total(
-            "threshold of other half",
-            table.halves(options.halves),
-            None,
-        ));
+        let halves = table.halves(options.halves);
+        printer.add(&total("threshold of other half", halves, None), None);
     }
     for (detector, scores) in reference {
-        printer.print(&Outcome {
+        let outcome = Outcome {
             detector,
             set: "total at best threshold".to_owned(),
             metrics: metrics(scores, [None; 3], None),
             seconds: f64::NAN,
-        });
+        };
+        printer.add(&outcome, None);
     }
+    draw(&results, &mut printer);
     if format == Format::Table {
         let rows: usize = results.iter().map(|result| result.labels.rows()).sum();
         println!(
@@ -100,6 +106,46 @@ pub(crate) fn run(options: &Options, format: Format) -> Result<(), Box<dyn Error
         println!("{:.1} µs a row, {rows} rows", seconds * 1e6 / rows as f64);
     }
     Ok(())
+}
+
+/// The curves of single rows: whether a row is in a window, by its surprise. The benchmark scores alarms and when they come, not
+/// rows. A logistic curve is fitted on every other series with its labels, and looked at on the others.
+fn draw(results: &[Detected], printer: &mut Results<'_>) {
+    let rows = |wanted: &dyn Fn(usize) -> bool| -> (Vec<f64>, Vec<bool>) {
+        let chosen = results.iter().enumerate().filter(|(at, _)| wanted(*at));
+        let of = |(_, result): (usize, &Detected)| {
+            let inside = |row: usize| {
+                let windows = result.labels.windows();
+                windows.iter().any(|&(first, last)| (first..=last).contains(&row))
+            };
+            let known = result.surprises.iter().copied().enumerate();
+            let known = known.skip(probation(result.labels.rows()));
+            known
+                .map(|(row, surprise)| (surprise, inside(row)))
+                .collect::<Vec<_>>()
+        };
+        chosen
+            .flat_map(of)
+            .filter(|(surprise, _)| surprise.is_finite())
+            .unzip()
+    };
+    let (scores, labels) = rows(&|_| true);
+    let all = Drawn {
+        scores: &scores,
+        labels: &labels,
+        probabilities: None,
+    };
+    printer.draw("nab: all", "rows of all series", &all);
+    let ((fit, fit_labels), (test, labels)) = (rows(&|at| at % 2 == 0), rows(&|at| at % 2 == 1));
+    if let Ok(curve) = Platt::fit(&fit, &fit_labels) {
+        let probabilities: Vec<f64> = test.iter().map(|&score| curve.probability(score)).collect();
+        let half = Drawn {
+            scores: &test,
+            labels: &labels,
+            probabilities: Some(&probabilities),
+        };
+        printer.draw("nab: all", "rows of every other series", &half);
+    }
 }
 
 struct Series {

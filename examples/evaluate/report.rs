@@ -23,6 +23,8 @@ const INNER: f64 = 252.0;
 pub(crate) struct Results<'a> {
     printer: Printer,
     report: &'a mut Report,
+    /// What they are shown together with; each set by itself if there is none.
+    group: Option<String>,
 }
 
 /// The scores behind a result, for its curves.
@@ -36,15 +38,50 @@ pub(crate) struct Drawn<'a> {
 impl<'a> Results<'a> {
     pub(crate) const fn new(format: Format, report: &'a mut Report) -> Self {
         let printer = Printer::new(format);
-        Self { printer, report }
+        Self {
+            printer,
+            report,
+            group: None,
+        }
+    }
+
+    /// Shows what comes from here on in one table and one drawing, under this name.
+    pub(crate) fn group(&mut self, name: &str) {
+        self.group = Some(name.to_owned());
     }
 
     pub(crate) fn add(&mut self, outcome: &Outcome, drawn: Option<&Drawn<'_>>) {
         self.printer.print(outcome);
-        self.report.outcome(outcome);
+        self.keep(outcome, &outcome.detector, drawn);
+    }
+
+    /// Adds a result whose curve has another name than the detector: there are several of one.
+    pub(crate) fn add_named(&mut self, outcome: &Outcome, curve: &str, drawn: &Drawn<'_>) {
+        self.printer.print(outcome);
+        self.keep(outcome, curve, Some(drawn));
+    }
+
+    /// Keeps a result for the page that was printed otherwise.
+    pub(crate) fn keep(&mut self, outcome: &Outcome, curve: &str, drawn: Option<&Drawn<'_>>) {
+        let group = self.group.clone().unwrap_or_else(|| outcome.set.clone());
+        self.report.outcome(&group, outcome);
         if let Some(drawn) = drawn {
-            self.report.curves(outcome, drawn);
+            self.report.curves(&group, curve, drawn);
         }
+    }
+
+    /// Adds curves to the page that belong to no single result.
+    pub(crate) fn draw(&mut self, group: &str, name: &str, drawn: &Drawn<'_>) {
+        self.report.curves(group, name, drawn);
+    }
+
+    /// Adds a table of words to the page, under the name of a group.
+    pub(crate) fn listing(&mut self, group: &str, heads: &[&'static str], lines: Vec<Vec<String>>) {
+        self.report.listings.push(Listing {
+            group: group.to_owned(),
+            heads: heads.to_vec(),
+            lines,
+        });
     }
 }
 
@@ -53,9 +90,18 @@ impl<'a> Results<'a> {
 pub(crate) struct Report {
     rows: Vec<Row>,
     curves: Vec<Curves>,
+    listings: Vec<Listing>,
+}
+
+/// A table of words.
+struct Listing {
+    group: String,
+    heads: Vec<&'static str>,
+    lines: Vec<Vec<String>>,
 }
 
 struct Row {
+    group: String,
     detector: String,
     set: String,
     metrics: Vec<(&'static str, f64, Option<f64>)>,
@@ -64,8 +110,8 @@ struct Row {
 
 /// What a detector's scores look like on a set.
 struct Curves {
-    detector: String,
-    set: String,
+    group: String,
+    name: String,
     roc: Vec<(f64, f64)>,
     precision_recall: Vec<(f64, f64)>,
     /// Bins, Brier score and calibration error.
@@ -73,9 +119,10 @@ struct Curves {
 }
 
 impl Report {
-    fn outcome(&mut self, outcome: &Outcome) {
+    fn outcome(&mut self, group: &str, outcome: &Outcome) {
         let metric = |metric: &crate::output::Metric| (metric.name, metric.value, metric.reference);
         self.rows.push(Row {
+            group: group.to_owned(),
             detector: outcome.detector.clone(),
             set: outcome.set.clone(),
             metrics: outcome.metrics.iter().map(metric).collect(),
@@ -84,7 +131,7 @@ impl Report {
     }
 
     /// Keeps the curves of scores, and the reliability of probabilities where there are any.
-    fn curves(&mut self, outcome: &Outcome, drawn: &Drawn<'_>) {
+    fn curves(&mut self, group: &str, name: &str, drawn: &Drawn<'_>) {
         let labels = drawn.labels;
         let reliability = drawn.probabilities.and_then(|given| {
             let bins = reliability(given, labels, BINS);
@@ -95,8 +142,8 @@ impl Report {
             ))
         });
         self.curves.push(Curves {
-            detector: outcome.detector.clone(),
-            set: outcome.set.clone(),
+            group: group.to_owned(),
+            name: name.to_owned(),
             roc: thinned(&roc_curve(drawn.scores, labels)),
             precision_recall: thinned(&precision_recall_curve(drawn.scores, labels)),
             reliability,
@@ -113,10 +160,10 @@ impl Report {
     }
 
     fn page(&self, command: &str) -> Markup {
-        let mut sets: Vec<&str> = Vec::new();
+        let mut groups: Vec<&str> = Vec::new();
         for row in &self.rows {
-            if !sets.contains(&row.set.as_str()) {
-                sets.push(&row.set);
+            if !groups.contains(&row.group.as_str()) {
+                groups.push(&row.group);
             }
         }
         html! {
@@ -134,7 +181,7 @@ impl Report {
                         h1 { "Evaluation" }
                         p.sub { code { (command) } " \u{b7} Amoskys " (env!("CARGO_PKG_VERSION")) }
                         (self.differences())
-                        @for set in sets { (self.set(set)) }
+                        @for group in groups { (self.group(group)) }
                     }
                     footer { "This page holds everything it shows and loads nothing." }
                 }
@@ -180,33 +227,49 @@ impl Report {
         }
     }
 
-    fn set(&self, set: &str) -> Markup {
-        let rows: Vec<&Row> = self.rows.iter().filter(|row| row.set == set).collect();
-        let curves: Vec<&Curves> = self.curves.iter().filter(|curves| curves.set == set).collect();
+    fn group(&self, group: &str) -> Markup {
+        let rows: Vec<&Row> = self.rows.iter().filter(|row| row.group == group).collect();
+        let curves: Vec<&Curves> = self
+            .curves
+            .iter()
+            .filter(|curves| curves.group == group)
+            .collect();
+        let listings = self.listings.iter().filter(|listing| listing.group == group);
+        // A result is written in the columns of the first; one that has no value there leaves the field empty.
         let names: Vec<&'static str> = rows.first().map_or_else(Vec::new, |row| {
             row.metrics.iter().map(|metric| metric.0).collect()
         });
+        let sets = rows.iter().any(|row| row.set != group);
+        let timed = rows.iter().any(|row| row.seconds > 0.0);
         html! {
             section {
-                h2 { (set) }
+                h2 { (group) }
+                @for listing in listings { (listing.table()) }
                 table {
-                    tr { th { "detector" } @for name in &names { th.number { (name) } } th.number { "seconds" } }
+                    tr {
+                        th { "detector" } @if sets { th { "set" } }
+                        @for name in &names { th.number { (name) } }
+                        @if timed { th.number { "seconds" } }
+                    }
                     @for row in &rows {
                         tr {
                             td { (row.detector) }
+                            @if sets { td { (row.set.strip_prefix(&format!("{group}: ")).unwrap_or(&row.set)) } }
                             @for (_, value, reference) in &row.metrics {
                                 td.number {
-                                    (format!("{value:.4}"))
+                                    (number(*value))
                                     @if let Some(reference) = reference { span.by { (format!(" {:+.4}", value - reference)) } }
                                 }
                             }
-                            td.number { (format!("{:.2}", row.seconds)) }
+                            @if timed { td.number { @if row.seconds > 0.0 { (format!("{:.2}", row.seconds)) } } }
                         }
                     }
                 }
                 @if !curves.is_empty() {
-                    ul.legend {
-                        @for (at, curves) in curves.iter().enumerate() { li.(color(at)) { (curves.detector) } }
+                    @if curves.len() > 1 {
+                        ul.legend {
+                            @for (at, curves) in curves.iter().enumerate() { li.(color(at)) { (curves.name) } }
+                        }
                     }
                     div.drawings {
                         (drawing("ROC", "false-positive rate", "recall", &curves, |curves| &curves.roc, true))
@@ -216,6 +279,30 @@ impl Report {
                 }
             }
         }
+    }
+}
+
+impl Listing {
+    fn table(&self) -> Markup {
+        html! {
+            table {
+                tr { @for head in &self.heads { th { (head) } } }
+                @for line in &self.lines {
+                    tr { @for field in line { td { (field) } } }
+                }
+            }
+        }
+    }
+}
+
+/// A count is written as one; what is not known not at all.
+fn number(value: f64) -> String {
+    if value.is_nan() {
+        String::new()
+    } else if value.fract() == 0.0 && value.abs() >= 2.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.4}")
     }
 }
 
@@ -243,9 +330,8 @@ fn drawing(
 /// Each bin with the bounds that its number of rows leaves open, at 95 % confidence.
 fn reliability_drawing(all: &[&Curves]) -> Markup {
     let known = || {
-        let of = |(at, curves): (usize, &&Curves)| {
-            Some((at, curves.detector.clone(), curves.reliability.clone()?))
-        };
+        let of =
+            |(at, curves): (usize, &&Curves)| Some((at, curves.name.clone(), curves.reliability.clone()?));
         all.iter().enumerate().filter_map(of).collect::<Vec<_>>()
     };
     html! {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use amoskys_analysis::eval::{Alarms, auroc, average_precision};
-use amoskys_analysis::model::{ModelFile, TableModel};
+use amoskys_analysis::model::TableModel;
 
 use crate::fit::SETTINGS;
 use crate::table::{CATEGORY, Table};
@@ -23,7 +23,7 @@ pub(crate) fn run(
     output: Option<&Path>,
     threads: NonZeroUsize,
 ) -> Result<(), Box<dyn Error>> {
-    let file = ModelFile::load(model)?;
+    let file = crate::load(model)?;
     let settings: BTreeMap<String, String> = file.part(SETTINGS)?.unwrap_or_default();
     let mut model = TableModel::load(&file, &|kind, bytes| Ok(amoskys_features::load(kind, bytes)?))?;
     let table = Table::read(csv)?;
@@ -51,13 +51,20 @@ pub(crate) fn run(
                 String::new()
             };
             let probability = model.calibration().probability(score);
-            out.write_record([
+            let written = out.write_record([
                 table.line(row).to_string(),
                 score.to_string(),
                 format!("{probability:.6}"),
                 u8::from(alarm).to_string(),
                 because,
-            ])?;
+            ]);
+            if let Err(error) = written {
+                return match error.kind() {
+                    // Whoever reads has seen enough.
+                    csv::ErrorKind::Io(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                    _ => Err(error.into()),
+                };
+            }
         }
     }
     out.flush()?;

@@ -26,7 +26,8 @@
 //! let old = slot.model();
 //!
 //! // Elsewhere: another configuration makes another model.
-//! let config = DetectionConfig { report_score: 0.2, ..DetectionConfig::default() };
+//! let mut config = DetectionConfig::default();
+//! config.report_score = 0.2;
 //! handle.offer(Detection::new(config, Vec::new())?);
 //!
 //! let mut verdicts = Vec::new();

@@ -11,8 +11,8 @@ use super::file::{ModelFile, ModelFileError};
 use super::forest::FOREST;
 use crate::boost::BoostedTrees;
 use crate::detectors::{
-    Copod, Detector, DetectorError, Ecod, Ensemble, ExtendedIsolationForest, FitScore as _, Hbos, Knn, Loda,
-    Lof, NearestSample, Novelty, Pca, StoredDetector,
+    Copod, Detector, DetectorError, Ecod, Ensemble, ExtendedIsolationForest, FitScore as _, GaussianMixture,
+    Hbos, Knn, Loda, Lof, NearestSample, Novelty, OneClassSvm, Pca, StoredDetector,
 };
 use crate::iforest::IsolationForest;
 
@@ -46,11 +46,15 @@ pub enum DetectorKind {
     Pca,
     /// [`NearestSample`].
     NearestSample,
+    /// [`GaussianMixture`].
+    GaussianMixture,
+    /// [`OneClassSvm`].
+    OneClassSvm,
 }
 
 impl DetectorKind {
     /// All kinds.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Ensemble,
         Self::Novelty,
         Self::BoostedTrees,
@@ -64,6 +68,8 @@ impl DetectorKind {
         Self::Lof,
         Self::Pca,
         Self::NearestSample,
+        Self::GaussianMixture,
+        Self::OneClassSvm,
     ];
 
     /// Its name, as [`of_name`](Self::of_name) takes it: `ensemble`, `isolation_forest` and so on. A model file has a part of
@@ -84,6 +90,8 @@ impl DetectorKind {
             Self::Lof => Lof::PART,
             Self::Pca => Pca::PART,
             Self::NearestSample => NearestSample::PART,
+            Self::GaussianMixture => GaussianMixture::PART,
+            Self::OneClassSvm => OneClassSvm::PART,
         }
     }
 
@@ -104,7 +112,7 @@ impl DetectorKind {
     pub const fn needs_scaling(self) -> bool {
         matches!(
             self,
-            Self::Hbos | Self::Loda | Self::Knn | Self::Lof | Self::NearestSample
+            Self::Hbos | Self::Loda | Self::Knn | Self::Lof | Self::NearestSample | Self::OneClassSvm
         )
     }
 
@@ -170,6 +178,13 @@ impl DetectorKind {
                 let params = NearestSample::params().seed(seed).threads(threads);
                 Kept::NearestSample(params.fit(&unlabelled())?)
             }
+            Self::GaussianMixture => {
+                let params = GaussianMixture::params().seed(seed).threads(threads);
+                Kept::GaussianMixture(params.fit(&unlabelled())?)
+            }
+            Self::OneClassSvm => {
+                Kept::OneClassSvm(OneClassSvm::params().threads(threads).fit(&unlabelled())?)
+            }
         }))
     }
 }
@@ -200,6 +215,8 @@ enum Kept {
     Lof(Lof),
     Pca(Pca),
     NearestSample(NearestSample),
+    GaussianMixture(GaussianMixture),
+    OneClassSvm(OneClassSvm),
 }
 
 impl AnyDetector {
@@ -220,6 +237,8 @@ impl AnyDetector {
             Kept::Lof(_) => DetectorKind::Lof,
             Kept::Pca(_) => DetectorKind::Pca,
             Kept::NearestSample(_) => DetectorKind::NearestSample,
+            Kept::GaussianMixture(_) => DetectorKind::GaussianMixture,
+            Kept::OneClassSvm(_) => DetectorKind::OneClassSvm,
         }
     }
 
@@ -243,6 +262,8 @@ impl AnyDetector {
             Kept::Lof(model) => model.store(file),
             Kept::Pca(model) => model.store(file),
             Kept::NearestSample(model) => model.store(file),
+            Kept::GaussianMixture(model) => model.store(file),
+            Kept::OneClassSvm(model) => model.store(file),
         }
     }
 
@@ -275,6 +296,8 @@ impl AnyDetector {
             DetectorKind::Lof => Kept::Lof(StoredDetector::load(file)?),
             DetectorKind::Pca => Kept::Pca(StoredDetector::load(file)?),
             DetectorKind::NearestSample => Kept::NearestSample(StoredDetector::load(file)?),
+            DetectorKind::GaussianMixture => Kept::GaussianMixture(StoredDetector::load(file)?),
+            DetectorKind::OneClassSvm => Kept::OneClassSvm(StoredDetector::load(file)?),
         })))
     }
 
@@ -293,6 +316,8 @@ impl AnyDetector {
             Kept::Lof(model) => model,
             Kept::Pca(model) => model,
             Kept::NearestSample(model) => model,
+            Kept::GaussianMixture(model) => model,
+            Kept::OneClassSvm(model) => model,
         }
     }
 }

@@ -1,0 +1,319 @@
+//! `pcap`: captures of attacks and of honest traffic. The detection sees each by itself, without a baseline and with its defaults.
+//! An attack is found if an alert accuses the right host of a technique that fits; an alert on honest traffic is false.
+//!
+//! `attack_labels.csv` says what a capture shows and who does it. Where it names no host, any will do.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use amoskys_analysis::eval::{auroc, average_precision};
+use amoskys_analysis::{Detection, DetectionConfig};
+use amoskys_collectors::flow::FlowCollector;
+use amoskys_core::event::{Technique, Verdict, VerdictId};
+use amoskys_core::{Analyzer, Class, Collector as _, Epoch, Observation, Recorded, Seq, StreamId};
+use serde_json::json;
+
+use crate::output::{Format, Metric, Outcome};
+use crate::report::{Drawn, Report, Results};
+use crate::table::folder;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The folder with `pcap/`, or that folder: `attack/`, `benign/` and `attack_labels.csv`.
+    #[arg(long)]
+    data: PathBuf,
+}
+
+const DETECTOR: &str = "Detection";
+/// Verdicts are asked for from this score on, to see how far the others are from an alert.
+const LEAST: f64 = 1e-3;
+
+/// Techniques that fit what a capture is labelled with. One with a dot fits its parent too.
+const FITTING: [(&str, &[&str]); 9] = [
+    ("port_scan", &["T1046", "T1595"]),
+    ("dns_tunnel", &["T1071.004", "T1572", "T1048"]),
+    ("malware_c2", &["T1071", "T1041", "T1571", "T1573", "T1105"]),
+    ("web_attack", &["T1190"]),
+    ("icmp_tunnel", &["T1095", "T1572", "T1048"]),
+    ("brute_force", &["T1110"]),
+    ("rat_c2", &["T1071", "T1041", "T1095", "T1219", "T1571"]),
+    ("arp_spoofing", &["T1557"]),
+    ("syn_flood", &["T1499", "T1498"]),
+];
+const EXPLOITS: &[&str] = &["T1190", "T1210", "T1203", "T1068"];
+
+/// A capture, and what is known of it.
+struct Capture {
+    path: PathBuf,
+    name: String,
+    label: Option<Label>,
+}
+
+struct Label {
+    category: String,
+    /// Empty: any.
+    hosts: Vec<String>,
+}
+
+/// What was said of a capture.
+struct Finding {
+    name: String,
+    attack: bool,
+    /// The strongest alert that is right, else the strongest verdict.
+    said: Option<Verdict>,
+    /// Highest score of any verdict.
+    score: f64,
+    alerts: usize,
+    right: bool,
+    seconds: f64,
+    events: u64,
+}
+
+pub(crate) fn run(options: &Options, format: Format, report: &mut Report) -> Result<(), Box<dyn Error>> {
+    let folder = folder(&options.data, "pcap");
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let mut findings = Vec::new();
+    for capture in captures(&folder)? {
+        let finding = runtime
+            .block_on(detect(&capture))
+            .map_err(|error| format!("{}: {error}", capture.path.display()))?;
+        print(&finding, format);
+        findings.push(finding);
+    }
+    let mut results = Results::new(format, report);
+    results.group("pcap");
+    summarise(&findings, format, &mut results);
+    Ok(())
+}
+
+/// The captures of both folders, in order of their names.
+fn captures(folder: &Path) -> Result<Vec<Capture>, Box<dyn Error>> {
+    let mut labels = csv::Reader::from_path(folder.join("attack_labels.csv"))
+        .map_err(|error| format!("{}: attack_labels.csv: {error}", folder.display()))?;
+    let mut known = Vec::new();
+    for record in labels.records() {
+        let record = record?;
+        let field = |at: usize| record.get(at).unwrap_or_default().to_owned();
+        let named = field(2);
+        let hosts = named.split(';').map(str::trim).map(str::to_owned);
+        let hosts = hosts.filter(|host| host.parse::<std::net::IpAddr>().is_ok());
+        known.push((
+            field(0),
+            Label {
+                category: field(1),
+                hosts: hosts.collect(),
+            },
+        ));
+    }
+    let mut captures = Vec::new();
+    for kind in ["attack", "benign"] {
+        let below = folder.join(kind);
+        let entries = std::fs::read_dir(&below).map_err(|error| format!("{}: {error}", below.display()))?;
+        let mut paths = Vec::new();
+        for entry in entries {
+            paths.push(entry?.path());
+        }
+        paths.sort();
+        for path in paths {
+            let file = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let name = format!("{kind}/{file}");
+            let label = known.iter().position(|(known, _)| *known == name);
+            let label = label.map(|at| known.swap_remove(at).1);
+            if (kind == "attack") != label.is_some() {
+                return Err(format!("{name}: attack_labels.csv does not say what it is").into());
+            }
+            captures.push(Capture { path, name, label });
+        }
+    }
+    Ok(captures)
+}
+
+/// What judges each capture.
+fn analyzer() -> Result<impl Analyzer, Box<dyn Error>> {
+    let mut config = DetectionConfig::default();
+    config.report_score = LEAST;
+    Ok(Detection::new(config, Vec::new())?)
+}
+
+async fn detect(capture: &Capture) -> Result<Finding, Box<dyn Error>> {
+    let mut analyzer = analyzer()?;
+    let stream = Arc::new(StreamId {
+        agent: "sensor".into(),
+        epoch: Epoch::default(),
+        class: Class::Telemetry,
+    });
+    let mut collector = FlowCollector::from_files([&capture.path])?;
+    let (mut verdicts, mut events) = (Vec::new(), 0);
+    let begun = Instant::now();
+    while let Some(batch) = collector.next_batch().await? {
+        for event in batch.events {
+            let recorded = Recorded {
+                timeline: 0,
+                stream: stream.clone(),
+                seq: Seq(events),
+                event,
+            };
+            events += 1;
+            analyzer.observe(Observation::Event(&recorded), &mut verdicts)?;
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let mut latest: Vec<(VerdictId, Verdict)> = Vec::new();
+    for verdict in verdicts {
+        match latest.iter_mut().find(|(id, _)| *id == verdict.id) {
+            Some((_, known)) => *known = verdict,
+            None => latest.push((verdict.id, verdict)),
+        }
+    }
+    let mut latest: Vec<Verdict> = latest.into_iter().map(|(_, verdict)| verdict).collect();
+    latest.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let score = latest.first().map_or(0.0, |verdict| verdict.score);
+    let alerts = latest.iter().filter(|verdict| verdict.is_alert()).count();
+    let is_right = |verdict: &&Verdict| {
+        let label = capture.label.as_ref();
+        verdict.is_alert() && label.is_some_and(|label| label.fits(verdict))
+    };
+    let found = latest.iter().find(is_right);
+    let right = if capture.label.is_some() {
+        found.is_some()
+    } else {
+        alerts == 0
+    };
+    Ok(Finding {
+        name: capture.name.clone(),
+        attack: capture.label.is_some(),
+        said: found.or(latest.first()).cloned(),
+        score,
+        alerts,
+        right,
+        seconds,
+        events,
+    })
+}
+
+impl Label {
+    fn fits(&self, verdict: &Verdict) -> bool {
+        let host = verdict.entity.host().map(|host| host.to_string());
+        let host = self.hosts.is_empty() || host.is_some_and(|host| self.hosts.contains(&host));
+        let fitting = FITTING.iter().find(|(category, _)| *category == self.category);
+        let fitting = fitting.map_or(EXPLOITS, |(_, techniques)| techniques);
+        host && verdict.technique.as_ref().is_some_and(|technique| {
+            let id = technique.as_str();
+            let parent = id.split('.').next().unwrap_or(id);
+            fitting.iter().any(|fits| *fits == id || *fits == parent)
+        })
+    }
+}
+
+impl Finding {
+    /// Host, technique, score.
+    fn words(&self) -> [String; 3] {
+        let said = self.said.as_ref();
+        [
+            said.map_or_else(|| "-".to_owned(), |verdict| verdict.entity.to_string()),
+            said.and_then(|verdict| verdict.technique.as_ref().map(Technique::to_string))
+                .unwrap_or_else(|| "-".to_owned()),
+            format!("{:.3}", said.map_or(0.0, |verdict| verdict.score)),
+        ]
+    }
+
+    const fn verdict(&self) -> &'static str {
+        match (self.attack, self.right) {
+            (true, true) => "found",
+            (true, false) => "missed",
+            (false, true) => "quiet",
+            (false, false) => "false alarm",
+        }
+    }
+}
+
+fn print(finding: &Finding, format: Format) {
+    let [host, technique, score] = finding.words();
+    let (name, verdict, alerts) = (&finding.name, finding.verdict(), finding.alerts);
+    match format {
+        Format::Table => {
+            println!("{name:<48} {host:<24} {technique:<10} {score:>6} {alerts:>3} alerts  {verdict}");
+        }
+        Format::Csv => println!("{name},{host},{technique},{score},{alerts},{verdict}"),
+        Format::Json => println!(
+            "{}",
+            json!({"capture": name, "host": host, "technique": technique, "score": finding.score, "alerts": alerts, "verdict": verdict})
+        ),
+    }
+}
+
+fn summarise(findings: &[Finding], format: Format, results: &mut Results<'_>) {
+    let scores: Vec<f64> = findings.iter().map(|finding| finding.score).collect();
+    let labels: Vec<bool> = findings.iter().map(|finding| finding.attack).collect();
+    let count =
+        |wanted: &dyn Fn(&Finding) -> bool| findings.iter().filter(|finding| wanted(finding)).count() as f64;
+    let metric = |name: &'static str, value: f64| Metric {
+        name,
+        value,
+        reference: None,
+    };
+    let outcome = Outcome {
+        detector: DETECTOR.to_owned(),
+        set: "pcap".to_owned(),
+        metrics: vec![
+            metric("found", count(&|finding| finding.attack && finding.right)),
+            metric("attacks", count(&|finding| finding.attack)),
+            metric(
+                "false",
+                findings
+                    .iter()
+                    .filter(|finding| !finding.attack)
+                    .map(|finding| finding.alerts as f64)
+                    .sum(),
+            ),
+            metric("benign", count(&|finding| !finding.attack)),
+            metric("auroc", auroc(&scores, &labels).unwrap_or(f64::NAN)),
+            metric("ap", average_precision(&scores, &labels).unwrap_or(f64::NAN)),
+        ],
+        seconds: findings.iter().map(|finding| finding.seconds).sum(),
+    };
+    let drawn = Drawn {
+        scores: &scores,
+        labels: &labels,
+        // The score of a verdict is meant as a probability.
+        probabilities: Some(&scores),
+    };
+    let lines = findings.iter().map(|finding| {
+        let [host, technique, score] = finding.words();
+        let alerts = finding.alerts.to_string();
+        vec![
+            finding.name.clone(),
+            host,
+            technique,
+            score,
+            alerts,
+            finding.verdict().to_owned(),
+        ]
+    });
+    let heads = [
+        "capture",
+        "host accused",
+        "technique",
+        "score",
+        "alerts",
+        "verdict",
+    ];
+    results.listing("pcap", &heads, lines.collect());
+    results.add(&outcome, Some(&drawn));
+    if format == Format::Table {
+        let events: u64 = findings.iter().map(|finding| finding.events).sum();
+        println!(
+            "{:.0} of {:.0} attacks found, {:.0} alerts on {:.0} honest captures; {events} events",
+            outcome.metrics[0].value,
+            outcome.metrics[1].value,
+            outcome.metrics[2].value,
+            outcome.metrics[3].value
+        );
+    }
+}
