@@ -11,7 +11,8 @@ use amoskys_collectors::proc::{
     FlowOwners, ProcCollector, ProcConfig, ProcError, ProcessTable, SocketOwners,
 };
 use amoskys_core::event::{
-    ActivityAction, ActivityVia, FlowEnd, FlowKey, FlowPhase, FlowRecord, ProcessAction, ProcessEvent, Value,
+    ActivityAction, ActivityEvent, ActivityVia, FlowEnd, FlowKey, FlowPhase, FlowRecord, ProcessAction,
+    ProcessEvent, Value,
 };
 use amoskys_core::transform::{Outcome, Transform};
 use amoskys_core::{Batch, Collector, Event, Payload};
@@ -194,6 +195,14 @@ async fn who_listens_is_told() {
     assert_eq!(event.pid, std::process::id());
     assert_eq!(event.local_address, Some("::1".parse().unwrap()));
     assert!(!was_present && event.start != amoskys_core::Timestamp::default());
+    assert_eq!(event.protocol, 6);
+
+    // Above it are ports of sockets that wait for answers.
+    let service = (20_000..30_000).find_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok());
+    let port = service.as_ref().unwrap().local_addr().unwrap().port();
+    let (event, was_present) = until(&mut collector, listening(port)).await;
+    assert_eq!((event.pid, event.protocol), (std::process::id(), 17));
+    assert!(!was_present);
 }
 
 #[tokio::test]
@@ -301,6 +310,64 @@ fn a_flow_names_the_process_that_owns_its_socket() {
     let mut other = Event::default();
     owners.transform(&mut other).unwrap();
     assert_eq!(other, Event::default());
+}
+
+#[test]
+fn a_flow_names_the_process_that_a_sensor_saw_connect() {
+    let mut owners = FlowOwners::start("/proc", Duration::from_secs(3600)).unwrap();
+    let (near, far) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+    let connect = ActivityEvent {
+        action: ActivityAction::Connect,
+        pid: 4711,
+        start: amoskys_core::Timestamp::from_secs(5),
+        uid: 33,
+        command: "curl".to_owned(),
+        // As sockets of IPv6 have it.
+        local_address: Some("::ffff:192.0.2.1".parse().unwrap()),
+        local_port: 40_000,
+        remote_address: Some(far),
+        remote_port: 443,
+        protocol: 6,
+        ..ActivityEvent::default()
+    };
+    let mut seen = Event {
+        payload: Payload::Activity(Box::new(connect)),
+        ..Event::default()
+    };
+    assert_eq!(owners.transform(&mut seen).unwrap(), Outcome::Keep);
+    let mut command = |source, source_port, destination, destination_port, phase| {
+        let mut flow = FlowRecord {
+            phase,
+            ..FlowRecord::default()
+        };
+        (flow.key.source, flow.key.source_port) = (source, source_port);
+        (flow.key.destination, flow.key.destination_port) = (destination, destination_port);
+        flow.key.protocol = 6;
+        let mut event = Event {
+            payload: Payload::Flow(Box::new(flow)),
+            ..Event::default()
+        };
+        owners.transform(&mut event).unwrap();
+        if let Some(pid) = event.attributes.get("process_pid") {
+            assert_eq!(pid, &Value::Uint(4711));
+            assert_eq!(
+                event.attributes.get("process_start_ns"),
+                Some(&Value::Int(5_000_000_000))
+            );
+            assert_eq!(event.attributes.get("process_uid"), Some(&Value::Uint(33)));
+        }
+        event.attributes.get("process_command").cloned()
+    };
+    let curl = Some(Value::Text("curl".to_owned()));
+    assert_eq!(command(near, 40_001, far, 443, FlowPhase::Start), None);
+    assert_eq!(command(near, 40_000, far, 443, FlowPhase::Start), curl);
+    // Also where the meter took the answer for the beginning.
+    assert_eq!(
+        command(far, 443, near, 40_000, FlowPhase::End(FlowEnd::Finished)),
+        curl
+    );
+    // The ports may be used again.
+    assert_eq!(command(near, 40_000, far, 443, FlowPhase::Start), None);
 }
 
 #[test]

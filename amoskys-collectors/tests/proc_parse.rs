@@ -70,6 +70,13 @@ fn tables_of_sockets_are_decoded() {
 }
 
 #[test]
+fn ports_that_are_handed_out_are_a_range() {
+    assert_eq!(parse::port_range(b"32768\t60999\n"), Some(32768..=60999));
+    assert_eq!(parse::port_range(b"32768\n"), None);
+    assert_eq!(parse::port_range(b"1 65536\n"), None);
+}
+
+#[test]
 fn own_addresses_are_those_of_hosts() {
     let table = b"Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     |-- 10.1.2.3\n        /32 host LOCAL\n     |-- 10.1.2.255\n        /32 link BROADCAST\n";
     let own: Vec<_> = parse::local_ipv4(table).collect();
@@ -94,6 +101,7 @@ fn is_harmless(bytes: &[u8]) {
     let _ = parse::load_averages(bytes);
     let _ = parse::cpu_ticks(bytes);
     let _ = parse::socket_inode(bytes);
+    let _ = parse::port_range(bytes);
     let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
     assert!(parse::sockets(bytes).count() <= lines);
     assert!(parse::local_ipv4(bytes).count() <= lines);

@@ -1,7 +1,7 @@
 //! What a file below `/proc` may hold, in each of its decoders.
 #![no_main]
 
-use amoskys_collectors::proc::parse;
+use amoskys_collectors::proc::{parse, utmp};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -20,6 +20,10 @@ fuzz_target!(|input: &[u8]| {
     for entry in parse::sockets(input).flatten() {
         // An address inside another is told as what it is.
         assert_eq!(entry.local.ip(), entry.local.ip().to_canonical());
+    }
+    let _ = parse::port_range(input);
+    for session in utmp::sessions(input).flatten() {
+        assert!(!session.user.is_empty() && session.pid != 0);
     }
     let _ = parse::local_ipv4(input).count();
     let _ = parse::local_ipv6(input).count();

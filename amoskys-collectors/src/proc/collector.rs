@@ -20,8 +20,8 @@ use crate::threaded::Threaded;
 /// - [`Metric`](amoskys_core::Payload::Metric): what each process uses, on its turn; the host's load, memory and
 ///   processor time with each sample; the number of processes of each user;
 /// - [`Activity`](amoskys_core::Payload::Activity), seen by
-///   [`Comparison`](amoskys_core::event::ActivityVia::Comparison): TCP sockets that listen, with their process; modules
-///   and mounts that came or went. What is there at the start has the attribute `present`;
+///   [`Comparison`](amoskys_core::event::ActivityVia::Comparison): sockets that listen, TCP and UDP, with their
+///   process; users that logged in or out, with the process of their session; modules and mounts that came or went. What is there at the start has the attribute `present`;
 /// - [`Punctuation`](amoskys_core::Payload::Punctuation) with each sample, and at the end.
 ///
 /// A process is named by its number and its start time, which Linux tells here in ticks of 10 ms. It agrees with that

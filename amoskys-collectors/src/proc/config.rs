@@ -24,8 +24,12 @@ pub struct ProcConfig {
     pub process_metrics: bool,
     /// Whether load, memory and processor time of the host are reported with every sample. Default: yes.
     pub host_metrics: bool,
-    /// Whether listening sockets, modules of the kernel and mounts are compared, once in each rotation. Default: yes.
+    /// Whether listening sockets, users that are logged in, modules of the kernel and mounts are compared, once in each
+    /// rotation. Default: yes.
     pub inventory: bool,
+    /// Where the system keeps who is logged in (utmp(5)). Systems without such a file have nothing to tell of users.
+    /// Default: `/run/utmp`.
+    pub utmp: PathBuf,
     /// Bytes of a command line that are kept. Default: 4096.
     pub max_command_line_bytes: usize,
 }
@@ -41,6 +45,7 @@ impl Default for ProcConfig {
             process_metrics: true,
             host_metrics: true,
             inventory: true,
+            utmp: PathBuf::from("/run/utmp"),
             max_command_line_bytes: 4096,
         }
     }

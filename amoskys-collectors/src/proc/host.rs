@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 use amoskys_core::event::{ActivityAction, ActivityEvent, ActivityVia, Metric, MetricKind};
 
 use super::procfs::Procfs;
+use super::utmp::{self, Session};
 use super::{ProcessKey, SocketOwners, parse};
 
 /// Longer than any of these files on machines with thousands of processors or mounts.
 const FILE_BYTES: u64 = 8 << 20;
+/// Sessions at once.
+const MAX_SESSIONS: usize = 10_000;
 
 /// A metric without labels of its own.
 pub(super) fn metric(name: &str, kind: MetricKind, value: f64, unit: &str) -> Metric {
@@ -61,7 +64,9 @@ pub(super) struct Inventory {
     modules: Option<BTreeSet<String>>,
     /// What is mounted, where, and as which type.
     mounts: Option<BTreeSet<(String, String, String)>>,
-    listening: Option<BTreeSet<(SocketAddr, ProcessKey)>>,
+    /// Protocol and address, and who takes what comes there.
+    listening: Option<BTreeSet<(u8, SocketAddr, ProcessKey)>>,
+    sessions: Option<BTreeSet<Session>>,
 }
 
 /// A change, and whether it was there when observation began.
@@ -117,26 +122,62 @@ impl Inventory {
         changes
     }
 
+    /// Users that came or went since the last time. `lives` says whether there is such a process: a session whose
+    /// process was killed stays in the file.
+    pub(super) fn compare_sessions(
+        &mut self,
+        file: &[u8],
+        lives: impl Fn(u32) -> bool,
+        describe: impl Fn(u32) -> ActivityEvent,
+    ) -> Vec<Change> {
+        let now = utmp::sessions(file).flatten();
+        let now = now.filter(|session| lives(session.pid)).take(MAX_SESSIONS);
+        let mut changes = Vec::new();
+        difference(&mut self.sessions, now.collect(), |session, is_new| {
+            let action = if is_new {
+                ActivityAction::LogIn
+            } else {
+                ActivityAction::LogOut
+            };
+            Some(ActivityEvent {
+                action,
+                via: ActivityVia::Comparison,
+                name: session.user.clone(),
+                path: format!("/dev/{}", session.terminal),
+                other_path: session.host.clone(),
+                remote_address: session.address,
+                ..describe(session.pid)
+            })
+        })
+        .append_to(&mut changes);
+        changes
+    }
+
     /// Listening sockets that came since the last time.
     pub(super) fn compare_listening(
         &mut self,
         owners: &SocketOwners,
         describe: impl Fn(ProcessKey) -> ActivityEvent,
     ) -> Vec<Change> {
-        let now = owners
-            .listening()
-            .map(|(address, owner)| (address, owner.map(|owner| owner.key).unwrap_or_default()));
+        let now = owners.listening().map(|(protocol, address, owner)| {
+            let owner = owner.map(|owner| owner.key).unwrap_or_default();
+            (protocol, address, owner)
+        });
         let mut changes = Vec::new();
-        difference(&mut self.listening, now.collect(), |(address, owner), is_new| {
-            is_new.then(|| ActivityEvent {
-                action: ActivityAction::Listen,
-                via: ActivityVia::Comparison,
-                protocol: 6,
-                local_address: Some(address.ip()),
-                local_port: address.port(),
-                ..describe(*owner)
-            })
-        })
+        difference(
+            &mut self.listening,
+            now.collect(),
+            |(protocol, address, owner), is_new| {
+                is_new.then(|| ActivityEvent {
+                    action: ActivityAction::Listen,
+                    via: ActivityVia::Comparison,
+                    protocol: *protocol,
+                    local_address: Some(address.ip()),
+                    local_port: address.port(),
+                    ..describe(*owner)
+                })
+            },
+        )
         .append_to(&mut changes);
         changes
     }

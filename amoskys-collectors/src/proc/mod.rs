@@ -6,7 +6,8 @@
 //!   and the load of the host.
 //! - [`SocketOwners`] names the process that owns a socket, and so the process behind a flow; [`FlowOwners`] is the
 //!   transform that writes it into events of flows.
-//! - [`parse`] decodes what the kernel writes. Pure functions over bytes that may be anything.
+//! - [`parse`] decodes what the kernel writes, and [`utmp`] who is logged in. Pure functions over bytes that may be
+//!   anything.
 //!
 //! Nothing is loaded into the kernel and no privileges are needed for the processes of one's own user. What lives
 //! shorter than the time between two samples is not seen; the feature `ebpf` sees it.
@@ -21,6 +22,7 @@ pub mod parse;
 mod procfs;
 mod sockets;
 mod table;
+pub mod utmp;
 mod worker;
 
 pub use self::collector::ProcCollector;

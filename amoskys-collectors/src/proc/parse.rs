@@ -1,6 +1,7 @@
 //! Pure decoders of what Linux writes below `/proc`: bytes in, numbers out, no allocation. The bytes may be anything.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use amoskys_core::event::Credentials;
 
@@ -217,6 +218,13 @@ fn endpoint(text: &[u8]) -> Option<SocketAddr> {
         _ => return None,
     };
     Some(SocketAddr::new(address, port))
+}
+
+/// The ports that are given to sockets that ask for none, from `/proc/sys/net/ipv4/ip_local_port_range`.
+#[must_use]
+pub fn port_range(range: &[u8]) -> Option<RangeInclusive<u16>> {
+    let mut ports = words(range).map(number);
+    Some(ports.next()??..=ports.next()??)
 }
 
 /// The machine's own IPv4 addresses, from `/proc/net/fib_trie`. Some come twice.

@@ -1,5 +1,6 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use amoskys_core::event::FlowKey;
@@ -34,7 +35,8 @@ pub struct SocketOwners {
     /// Number of the socket by protocol, own address and peer.
     sockets: HashMap<(u8, SocketAddr, SocketAddr), u64>,
     owners: HashMap<u64, SocketOwner>,
-    listening: Vec<(SocketAddr, u64)>,
+    /// Protocol, address and number of the socket.
+    listening: Vec<(u8, SocketAddr, u64)>,
     /// The machine's own addresses.
     own: HashSet<IpAddr>,
 }
@@ -79,6 +81,8 @@ const TABLES: [(&str, u8); 4] = [
 /// Of a table: some 400,000 sockets.
 const TABLE_BYTES: u64 = 64 << 20;
 const BUFFER_BYTES: usize = 1 << 16;
+/// Ports that Linux hands out to sockets that ask for none, unless it is set.
+const DEFAULT_PASSING: RangeInclusive<u16> = 32768..=60999;
 
 impl SocketOwners {
     /// Opens a mounted `proc`, usually `/proc`. Nothing is known before the first refresh.
@@ -107,6 +111,9 @@ impl SocketOwners {
         self.sockets.clear();
         self.listening.clear();
         self.owners.clear();
+        let passing = self.procfs.read("sys/net/ipv4/ip_local_port_range", 64);
+        let passing = passing.ok().and_then(|range| parse::port_range(&range));
+        let passing = passing.unwrap_or(DEFAULT_PASSING);
         for (file, protocol) in TABLES {
             let table = match self.procfs.read(file, TABLE_BYTES) {
                 Ok(table) => table,
@@ -122,7 +129,7 @@ impl SocketOwners {
             counts.cut += u64::from(table.len() as u64 == TABLE_BYTES);
             for entry in parse::sockets(&table) {
                 match entry {
-                    Some(entry) => self.insert(protocol, &entry, &mut counts),
+                    Some(entry) => self.insert(protocol, &entry, &passing, &mut counts),
                     None => counts.malformed += 1,
                 }
             }
@@ -187,21 +194,32 @@ impl SocketOwners {
             .or_else(|| self.owner(key.protocol, destination, source))
     }
 
-    /// Addresses where TCP connections are waited for, in order, and by whom.
-    pub fn listening(&self) -> impl Iterator<Item = (SocketAddr, Option<&SocketOwner>)> {
+    /// Where TCP connections are waited for, or UDP taken from anyone: protocol number and address, in order, and by
+    /// whom. UDP sockets at ports that the system hands out itself are left out: most of them wait for an answer.
+    pub fn listening(&self) -> impl Iterator<Item = (u8, SocketAddr, Option<&SocketOwner>)> {
         self.listening
             .iter()
-            .map(|(address, inode)| (*address, self.owners.get(inode)))
+            .map(|(protocol, address, inode)| (*protocol, *address, self.owners.get(inode)))
     }
 
-    fn insert(&mut self, protocol: u8, entry: &SocketEntry, counts: &mut SocketCounts) {
+    fn insert(
+        &mut self,
+        protocol: u8,
+        entry: &SocketEntry,
+        passing: &RangeInclusive<u16>,
+        counts: &mut SocketCounts,
+    ) {
         // Connections that have ended stay in the table for a while, and belong to nobody.
         if entry.inode == 0 {
             return;
         }
         counts.sockets += 1;
-        if protocol == TCP && entry.state == LISTENING {
-            self.listening.push((entry.local, entry.inode));
+        let is_listening = match protocol {
+            TCP => entry.state == LISTENING,
+            _ => entry.remote.port() == 0 && !passing.contains(&entry.local.port()),
+        };
+        if is_listening {
+            self.listening.push((protocol, entry.local, entry.inode));
         }
         self.sockets
             .insert((protocol, entry.local, entry.remote), entry.inode);

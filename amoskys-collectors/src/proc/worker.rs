@@ -11,6 +11,7 @@ use amoskys_core::{Name, Shutdown, Timestamp};
 use super::clock::BootClock;
 use super::details::{Details, Reader};
 use super::host::{self, Inventory, metric};
+use super::utmp;
 use super::{ProcConfig, ProcError, ProcessKey, ProcessSample, ProcessTable, Sampled, SocketOwners};
 use crate::live::LiveBatcher;
 
@@ -232,6 +233,13 @@ impl Worker {
                 batcher.dropped("sockets_refused", 1);
             }
         }
+        let sessions = utmp::read(&self.config.utmp);
+        let lives = |pid| self.table.process(pid).is_some();
+        changes.extend(inventory.compare_sessions(&sessions, lives, |pid| {
+            let process = self.table.process(pid);
+            let key = process.map_or(ProcessKey { pid, start_ticks: 0 }, |process| process.key);
+            self.activity(key, process, self.details.get(&pid))
+        }));
         self.inventory = inventory;
         for (change, present) in changes {
             let mut attributes = BTreeMap::new();

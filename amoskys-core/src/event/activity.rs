@@ -144,11 +144,15 @@ pub enum ActivityAction {
     ConnectDenied,
     /// It changed what is in a file.
     FileModify,
+    /// It let a user in, and keeps the session: on a terminal ([`path`](ActivityEvent::path)), from a peer.
+    LogIn,
+    /// The session of a user has ended.
+    LogOut,
 }
 
 impl ActivityAction {
     /// All actions.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::FileOpen,
         Self::FileCreate,
         Self::FileUnlink,
@@ -179,6 +183,8 @@ impl ActivityAction {
         Self::IoUring,
         Self::ConnectDenied,
         Self::FileModify,
+        Self::LogIn,
+        Self::LogOut,
     ];
 
     /// The name used in configuration, metrics and file formats.
@@ -215,6 +221,8 @@ impl ActivityAction {
             Self::IoUring => "io_uring",
             Self::ConnectDenied => "connect_denied",
             Self::FileModify => "file_modify",
+            Self::LogIn => "log_in",
+            Self::LogOut => "log_out",
         }
     }
 }

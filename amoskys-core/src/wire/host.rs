@@ -40,6 +40,8 @@ enumeration! {
         IoUring = 27,
         ConnectDenied = 28,
         FileModify = 29,
+        LogIn = 30,
+        LogOut = 31,
     }
 }
 
