@@ -12,6 +12,7 @@
 //! - `netflow` receives what others have metered: NetFlow v5 and v9, and IPFIX.
 //! - `proc` samples what Linux lists: processes and what they use, who owns which socket, the load of the host.
 //! - `fim` watches files, and says how they differ from a signed baseline.
+//! - `host` samples processes and load where there is no `proc`.
 //!
 //! It is *not* a detector, and carries nothing anywhere: those are `amoskys-features` and `amoskys-analysis`, and
 //! `amoskys-transport`. This crate depends on `amoskys-core` alone.
@@ -43,6 +44,7 @@
 //! | `ebpf` | no | `ebpf`, what processes do, by programs in the Linux kernel; uses aya. The programs come compiled |
 //! | `proc` | no | `proc`, on Linux |
 //! | `fim` | no | `fim`, on Linux; uses ring |
+//! | `host` | no | `host`, processes and load on any system; uses sysinfo |
 //!
 //! # Platforms and privileges
 //!
@@ -66,7 +68,16 @@ pub mod ebpf;
 pub mod fim;
 #[cfg(feature = "flow")]
 pub mod flow;
-#[cfg(all(any(feature = "proc", feature = "fim"), target_os = "linux"))]
+#[cfg(feature = "host")]
+pub mod host;
+#[cfg(any(
+    feature = "host",
+    all(any(feature = "ebpf", feature = "proc", feature = "fim"), target_os = "linux")
+))]
+#[cfg_attr(
+    not(all(feature = "proc", target_os = "linux")),
+    allow(dead_code, reason = "not every source loses, drops and fails")
+)]
 mod live;
 #[cfg(feature = "netflow")]
 pub mod netflow;
@@ -74,5 +85,8 @@ pub mod netflow;
 pub mod packet;
 #[cfg(all(feature = "proc", target_os = "linux"))]
 pub mod proc;
-#[cfg(all(any(feature = "ebpf", feature = "proc", feature = "fim"), target_os = "linux"))]
+#[cfg(any(
+    feature = "host",
+    all(any(feature = "ebpf", feature = "proc", feature = "fim"), target_os = "linux")
+))]
 mod threaded;
