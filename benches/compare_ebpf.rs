@@ -1,10 +1,12 @@
-//! What does the sensor in the kernel cost a program that does nothing but system calls?
+//! What does the sensor in the kernel cost?
 //!
-//! `dd` copies byte by byte, two calls each, with the sensor and without, in turns; the figure is the median of the
-//! ratios of neighbours. bpftrace counts the same system calls that the sensor's events need, in the same turns.
+//! Programs that do nothing but system calls (`dd`), and that compile, with the sensor and without, in turns; the figure is
+//! the median of the ratios of neighbours. bpftrace counts the same system calls that the sensor's events need, in the same
+//! turns. Then its memory, what an event costs and how many come through in a second, and what metering in the kernel
+//! costs a packet.
 //!
 //! ```text
-//! cargo bench -p amoskys-benches --bench compare_ebpf -- [--quick] [--count N]
+//! cargo bench -p amoskys-benches --bench compare_ebpf -- [--quick] [--count N] [--only memory|dd|compile|rate|link]
 //! ```
 
 #[cfg(target_os = "linux")]

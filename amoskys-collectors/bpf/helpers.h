@@ -54,6 +54,7 @@ static u64 (*current_pid_tgid)(void) = (void *)14;
 static u64 (*current_uid_gid)(void) = (void *)15;
 static long (*current_comm)(void *to, u32 size) = (void *)16;
 static u32 (*current_cpu)(void) = (void *)8;
+static long (*skb_load_bytes)(const void *skb, u32 at, void *to, u32 size) = (void *)26;
 static u64 (*current_task)(void) = (void *)35;
 static u64 (*current_cgroup_id)(void) = (void *)80;
 static long (*send_signal)(u32 signal) = (void *)109;
@@ -61,15 +62,21 @@ static long (*read_user)(void *to, u32 size, const void *from) = (void *)112;
 static long (*read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*read_user_text)(void *to, u32 size, const void *from) = (void *)114;
 static long (*read_kernel_text)(void *to, u32 size, const void *from) = (void *)115;
+static long (*spin_lock)(void *lock) = (void *)93;
+static long (*spin_unlock)(void *lock) = (void *)94;
 static u64 (*boot_ns)(void) = (void *)125;
 static long (*seq_write)(void *seq, const void *data, u32 size) = (void *)127;
 static long (*ringbuf_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
 static void *(*ringbuf_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
 static void (*ringbuf_submit)(void *data, u64 flags) = (void *)132;
+static u64 (*ringbuf_query)(void *ring, u64 what) = (void *)134;
 static void *(*task_storage)(void *map, void *task, void *value, u64 flags) = (void *)156;
 static long (*task_storage_delete)(void *map, void *task) = (void *)157;
 static void *(*current_task_btf)(void) = (void *)158;
+static long (*for_each)(void *map, void *each, void *context, u64 flags) = (void *)164;
 static long (*task_registers)(void *task) = (void *)175;
+static u64 (*xdp_length)(const void *xdp) = (void *)188;
+static long (*xdp_load_bytes)(const void *xdp, u32 at, void *to, u32 size) = (void *)189;
 
 /* A field of a kernel structure, wherever this kernel has it. */
 #define READ(to, from) \

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
-#[cfg(feature = "fim")]
+#[cfg(any(feature = "ebpf", feature = "fim"))]
 use amoskys_core::event::LossReport;
 use amoskys_core::event::{Payload, Punctuation, Value};
 use amoskys_core::{Batch, DropReason, Event, EventId, Name, Tally, Timestamp};
@@ -84,7 +84,7 @@ impl<E> LiveBatcher<E> {
     }
 
     /// Items that are lost: they are counted, and the stream says so.
-    #[cfg(feature = "fim")]
+    #[cfg(any(feature = "ebpf", feature = "fim"))]
     pub(crate) fn lost(&mut self, now: Timestamp, reason: &'static str, items: u64, unit: &str, stage: &str) {
         self.dropped(reason, items);
         let report = LossReport {

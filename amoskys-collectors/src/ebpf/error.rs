@@ -1,6 +1,7 @@
 use std::io;
 
 use super::EbpfConfigError;
+use crate::flow::FlowConfigError;
 
 /// Why the sensor could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,37 @@ pub enum EbpfError {
         /// Which.
         what: &'static str,
         /// What the kernel said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A setting of the flow meter is out of range.
+    #[error("the flow meter's settings are wrong")]
+    FlowConfig(#[from] FlowConfigError),
+    /// The flow meter is to do what can only be done in user space:
+    /// [`FlowCollector`](crate::flow::FlowCollector) does it.
+    #[error("metering in the kernel cannot {0}")]
+    NotInKernel(&'static str),
+    /// There is no interface of this name.
+    #[error("there is no network interface {name:?}")]
+    NoInterface {
+        /// The name.
+        name: String,
+    },
+    /// Another program is where the meter's should go, and there can be one only.
+    #[error("another program is attached to the {hook} hook of {name:?}; detach it, or use the other hook")]
+    Occupied {
+        /// The interface.
+        name: String,
+        /// The hook.
+        hook: &'static str,
+    },
+    /// The kernel refused to attach the meter to the interface.
+    #[error("could not attach to the {hook} hook of {name:?}")]
+    Attach {
+        /// The interface.
+        name: String,
+        /// The hook.
+        hook: &'static str,
+        /// What it said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Waiting for events failed.

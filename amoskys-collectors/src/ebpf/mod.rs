@@ -8,6 +8,8 @@
 //! `docs/ebpf.md` in the repository tells what is seen and what cannot be, what it costs, and the layout of the records.
 
 mod batcher;
+#[doc(hidden)]
+pub mod checks;
 mod collector;
 mod config;
 mod control;
@@ -15,6 +17,8 @@ mod counters;
 mod decode;
 mod enforce;
 mod error;
+mod extras;
+pub mod flows;
 mod governor;
 mod histograms;
 mod hooks;

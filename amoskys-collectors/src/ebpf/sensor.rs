@@ -17,7 +17,7 @@ use super::hooks::{HOOKS, Hook, Place};
 use super::offers::{OfferState, Offers};
 use super::record::{EventKind, PRESENT_BYTES, Present, read_present};
 use super::tracefs::Tracefs;
-use super::{enforce, perf, privileges};
+use super::{enforce, extras, perf, privileges};
 
 #[cfg(target_arch = "x86_64")]
 static EVENTS: &[u8] = aya::include_bytes_aligned!("../../bpf/events.x86_64.o");
@@ -58,7 +58,7 @@ impl Sensor {
         if EVENTS.is_empty() {
             return Err(EbpfError::Architecture(std::env::consts::ARCH));
         }
-        privileges::check()?;
+        privileges::check(privileges::TRACING)?;
         fs::metadata(TYPES).map_err(|source| EbpfError::NoTypes(Box::new(source)))?;
         // Each loader reads the kernel's types itself. So that they are not in memory twice, ours come after.
         let events = EbpfLoader::new()
@@ -120,6 +120,9 @@ impl Sensor {
             OfferState::Off("nothing is denied")
         };
         self.offers.add("cgroup connect4, connect6", state);
+        if let Some(btf) = &self.btf {
+            extras::probe(btf, &mut self.offers);
+        }
         let nothing = !wanted.is_empty()
             && !self
                 .offers
@@ -311,7 +314,7 @@ fn run_iterator(programs: &mut Ebpf, name: &'static str) -> Result<Vec<u8>, Ebpf
 }
 
 /// The whole chain of causes on one line: the verifier's last words are what matters.
-fn chain(error: impl std::error::Error) -> String {
+pub(super) fn chain(error: impl std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

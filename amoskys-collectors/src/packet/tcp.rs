@@ -63,6 +63,12 @@ impl TcpHeader {
         };
         Some((header, length))
     }
+
+    /// Maximum segment size and window scale that the options of a SYN announce, as they are told in a header.
+    #[cfg(all(feature = "ebpf", target_os = "linux"))]
+    pub(crate) fn announced(options: &[u8]) -> (u16, u8) {
+        read_options(options)
+    }
 }
 
 /// Maximum segment size and window scale.

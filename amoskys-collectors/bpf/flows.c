@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * A flow meter in the kernel: counts packets in flows where they pass, hands over flows that begin and that a packet ends,
+ * and, at each sweep, those that fell silent or lasted long.
+ */
+#include "flow_track.h"
+
+char LICENSE[] SECTION("license") = "Dual MIT/GPL";
+
+/* The kernel knows it by its name. */
+struct bpf_spin_lock {
+	u32 value;
+};
+
+enum slot_state {
+	/* Without a flow: just put into the table. */
+	SLOT_VACANT = 0,
+	SLOT_LIVE = 1,
+	/* The flow has ended; which side opened its connection is remembered. */
+	SLOT_DORMANT = 2,
+	/* About to be removed: nothing may be counted here. */
+	SLOT_CONDEMNED = 3,
+};
+
+struct slot {
+	struct bpf_spin_lock lock;
+	u32 state;
+	struct flow flow;
+};
+
+/*
+ * Both directions of a flow may be counted at once, by two processors: hence the lock. Made in advance: without, the
+ * allocator would run dry in a burst of new flows. Not a least-recently-used one: that forgets without a word.
+ */
+struct {
+	MAP_UINT(type, MAP_HASH);
+	MAP_TYPE(key, struct flow_key);
+	MAP_TYPE(value, struct slot);
+	MAP_UINT(max_entries, 65536);
+} FLOWS SECTION(".maps");
+
+struct {
+	MAP_UINT(type, MAP_RINGBUF);
+	MAP_UINT(max_entries, 8 << 20);
+} FLOW_RING SECTION(".maps");
+
+struct {
+	MAP_UINT(type, MAP_ARRAY);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct flow_settings);
+	MAP_UINT(max_entries, 1);
+} FLOW_SETTINGS SECTION(".maps");
+
+struct {
+	MAP_UINT(type, MAP_PERCPU_ARRAY);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct flow_counts);
+	MAP_UINT(max_entries, 1);
+} FLOW_COUNTS SECTION(".maps");
+
+/* The number of the next flow. */
+struct {
+	MAP_UINT(type, MAP_ARRAY);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, u64);
+	MAP_UINT(max_entries, 1);
+} FLOW_NUMBER SECTION(".maps");
+
+struct {
+	MAP_UINT(type, MAP_ARRAY);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct flow_census);
+	MAP_UINT(max_entries, 1);
+} FLOW_CENSUS SECTION(".maps");
+
+/* What is too large for the stack: a flow that a packet ends, one that it begins, one that a sweep tells of; and zeros. */
+enum { DRAFT_ENDED = 0, DRAFT_BEGUN = 1, DRAFT_SWEPT = 2, DRAFTS = 3 };
+
+struct {
+	MAP_UINT(type, MAP_PERCPU_ARRAY);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct flow_report);
+	MAP_UINT(max_entries, DRAFTS);
+} DRAFT SECTION(".maps");
+
+/* As large as a slot, but without its lock, which may not be copied from. */
+struct blank {
+	u64 head;
+	struct flow flow;
+};
+
+_Static_assert(sizeof(struct blank) == sizeof(struct slot), "blank");
+
+struct {
+	MAP_UINT(type, MAP_ARRAY);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct blank);
+	MAP_UINT(max_entries, 1);
+} BLANK SECTION(".maps");
+
+#define HOUR_NS 3600000000000ull
+
+INLINE void add(u64 *counter, u64 number)
+{
+	__sync_fetch_and_add(counter, number);
+}
+
+/* In words: one call for so many bytes is not to be had here. */
+INLINE void copy_flow(struct flow *to, const struct flow *from)
+{
+	__builtin_memcpy(to, from, sizeof(*to));
+}
+
+INLINE void clear_flow(struct flow *flow)
+{
+	__builtin_memset(flow, 0, sizeof(*flow));
+}
+
+/* Whether the ring took it. The reader looks every now and then, and is woken when there is much. */
+INLINE bool hand_over(struct flow_report *report, struct flow_counts *counts, const struct flow_settings *settings)
+{
+	u64 flags = RINGBUF_NO_WAKEUP;
+	if (ringbuf_query(&FLOW_RING, 0) >= settings->wake_bytes)
+		flags = RINGBUF_FORCE_WAKEUP;
+	if (!ringbuf_output(&FLOW_RING, report, sizeof(*report), flags))
+		return 1;
+	if (report->phase == PHASE_END) {
+		add(&counts->lost_records, 1);
+		add(&counts->lost_packets, packets_of(&report->flow));
+	} else {
+		add(&counts->unsent, 1);
+	}
+	return 0;
+}
+
+/* Begins a flow with this packet; goes on with the connection that was here if that is to be remembered. */
+INLINE void begin(struct slot *slot, const struct packet *packet, u64 *number, bool remembers, u64 now)
+{
+	struct flow *flow = &slot->flow;
+	u32 descending = remembers ? flow->descending : packet->descending;
+	u8 opener = remembers ? flow->opener : 2;
+	u8 state = remembers ? flow->tcp_state : TCP_MIDSTREAM;
+	clear_flow(flow);
+	flow->descending = descending;
+	flow->opener = opener;
+	flow->tcp_state = state;
+	flow->number = __sync_fetch_and_add(number, 1);
+	flow->first = now;
+	flow->last = now;
+	flow->active_since = now;
+	flow->reported = now;
+	flow->interface = packet->interface;
+	flow->vlan = packet->vlan;
+	flow->inner_vlan = packet->inner_vlan;
+	flow->has_macs = packet->has_macs;
+	bool backward = packet->descending != descending;
+	/* In the packet the destination comes first. */
+	__builtin_memcpy(backward ? flow->source_mac : flow->destination_mac, packet->macs, 6);
+	__builtin_memcpy(backward ? flow->destination_mac : flow->source_mac, packet->macs + 6, 6);
+	slot->state = SLOT_LIVE;
+}
+
+INLINE void meter(const struct source *from, struct packet *packet)
+{
+	u32 zero = 0, ended_key = DRAFT_ENDED, begun_key = DRAFT_BEGUN;
+	struct flow_counts *counts = map_lookup(&FLOW_COUNTS, &zero);
+	struct flow_settings *settings = map_lookup(&FLOW_SETTINGS, &zero);
+	u64 *number = map_lookup(&FLOW_NUMBER, &zero);
+	struct flow_report *ended = map_lookup(&DRAFT, &ended_key), *begun = map_lookup(&DRAFT, &begun_key);
+	if (!counts || !settings || !number || !ended || !begun)
+		return;
+	add(&counts->seen, 1);
+	u32 why = decode(from, settings->bare, packet);
+	if (why != SKIPS) {
+		add(&counts->skipped[why & 7], 1);
+		return;
+	}
+	u64 now = boot_ns();
+	struct slot *slot = 0;
+	for (int attempt = 0; attempt < 4; attempt++) {
+		slot = map_lookup(&FLOWS, &packet->key);
+		if (!slot) {
+			void *blank = map_lookup(&BLANK, &zero);
+			if (!blank)
+				return;
+			/* Another processor may have been faster. */
+			map_update(&FLOWS, &packet->key, blank, UPDATE_NOEXIST);
+			slot = map_lookup(&FLOWS, &packet->key);
+			if (!slot) {
+				add(&counts->skipped[SKIP_NO_ROOM], 1);
+				return;
+			}
+		}
+		if (*(volatile u32 *)&slot->state != SLOT_CONDEMNED)
+			break;
+	}
+	/* What has to be read of the packet is read before the lock is taken. */
+	u8 payload[FIRST_BYTES] = {};
+	u8 options[OPTION_BYTES] = {};
+	u32 payload_bytes = packet->payload_here < FIRST_BYTES ? packet->payload_here : FIRST_BYTES;
+	opaque(payload_bytes);
+	if (slot->flow.collected == 3 && slot->state == SLOT_LIVE && !cut(&slot->flow, packet, settings, now))
+		payload_bytes = 0;
+	if (payload_bytes > 0 && payload_bytes <= FIRST_BYTES)
+		load(from, packet->payload_at, payload, payload_bytes);
+	if (packet->has_tcp && packet->flags & FLAG_SYN) {
+		u32 size = packet->options_length;
+		opaque(size);
+		if (size > 0 && size <= OPTION_BYTES)
+			load(from, packet->options_at, options, size);
+	}
+	u32 end = END_NONE;
+	bool is_new = 0, busy = 0;
+	spin_lock(&slot->lock);
+	struct flow *flow = &slot->flow;
+	if (slot->state == SLOT_CONDEMNED) {
+		busy = 1;
+	} else {
+		bool remembers = 0;
+		if (slot->state == SLOT_LIVE) {
+			end = cut(flow, packet, settings, now);
+			if (end) {
+				copy_flow(&ended->flow, flow);
+				remembers = is_remembered(flow, end);
+			}
+		} else if (slot->state == SLOT_DORMANT) {
+			remembers = 1;
+		}
+		if (slot->state != SLOT_LIVE || end) {
+			bool opens = packet->has_tcp && (packet->flags & (FLAG_SYN | FLAG_ACK)) == FLAG_SYN;
+			begin(slot, packet, number, remembers && !opens, now);
+			is_new = 1;
+		}
+		count_packet(flow, packet, settings, payload, payload_bytes, options, now);
+		if (is_new && settings->start_records)
+			copy_flow(&begun->flow, flow);
+	}
+	spin_unlock(&slot->lock);
+	if (busy) {
+		add(&counts->skipped[SKIP_BUSY], 1);
+		return;
+	}
+	add(&counts->metered, 1);
+	if (end) {
+		ended->phase = PHASE_END;
+		ended->end = end;
+		ended->time = now;
+		ended->key = packet->key;
+		hand_over(ended, counts, settings);
+	}
+	if (is_new) {
+		add(&counts->flows, 1);
+		if (settings->start_records) {
+			begun->phase = PHASE_START;
+			begun->end = END_NONE;
+			begun->time = now;
+			begun->key = packet->key;
+			hand_over(begun, counts, settings);
+		}
+	}
+}
+
+/* Both directions of an interface: the same program at its entry and its exit. */
+SECTION("classifier") int meter_packet(struct __sk_buff *skb)
+{
+	struct source from = { .context = skb, .length = skb->len, .is_xdp = 0 };
+	struct packet packet = {};
+	packet.vlan = NO_VLAN;
+	packet.inner_vlan = NO_VLAN;
+	packet.interface = skb->ifindex;
+	/* The outermost tag has been taken off. */
+	if (skb->vlan_present)
+		push_vlan(&packet, skb->vlan_tci);
+	meter(&from, &packet);
+	/* Whatever comes next decides. */
+	return -1;
+}
+
+/* Packets may lie in several pieces, as large ones do. */
+SECTION("xdp.frags") int meter_received(struct xdp_md *xdp)
+{
+	struct source from = { .context = xdp, .is_xdp = 1 };
+	from.length = xdp_length(xdp);
+	struct packet packet = {};
+	packet.vlan = NO_VLAN;
+	packet.inner_vlan = NO_VLAN;
+	packet.interface = xdp->ingress_ifindex;
+	meter(&from, &packet);
+	/* XDP_PASS */
+	return 2;
+}
+
+INLINE u32 age_class(u64 seconds)
+{
+	u32 class = 0;
+	UNROLL
+	for (int n = 0; n < 15; n++)
+		class += seconds >> n != 0;
+	return class & 15;
+}
+
+/* Why a flow ends without a packet. */
+INLINE u32 expired(const struct flow *flow, const struct flow_settings *settings, u64 now, bool *evicted)
+{
+	u32 why = END_NONE;
+	if (settings->finish)
+		why = END_SOURCE;
+	else if (settings->evict_before && flow->last < settings->evict_before)
+		why = END_EVICTED;
+	if (!settings->never_expire) {
+		if (flow->ending && (why || now > flow->end_at))
+			return flow->ending;
+		if (!why && elapsed(flow->last, now) > settings->idle)
+			why = END_IDLE;
+		if (!why && elapsed(flow->first, now) > settings->active)
+			why = END_ACTIVE;
+		if (why && flow->ending)
+			return flow->ending;
+	}
+	*evicted = why == END_EVICTED;
+	return why;
+}
+
+static long sweep_one(void *map, struct flow_key *key, struct slot *slot, void *context)
+{
+	u32 zero = 0, draft = DRAFT_SWEPT;
+	struct flow_settings *settings = map_lookup(&FLOW_SETTINGS, &zero);
+	struct flow_counts *counts = map_lookup(&FLOW_COUNTS, &zero);
+	struct flow_census *census = map_lookup(&FLOW_CENSUS, &zero);
+	struct flow_report *report = map_lookup(&DRAFT, &draft);
+	if (!settings || !counts || !census || !report)
+		return 1;
+	/* What waits for the next sweep is not lost. */
+	bool has_room = ringbuf_query(&FLOW_RING, 0) + 64 * sizeof(*report) < ringbuf_query(&FLOW_RING, 1);
+	u64 now = boot_ns();
+	u32 why = END_NONE, state, age = 0;
+	bool tells = 0, waits = 0, evicted = 0;
+	spin_lock(&slot->lock);
+	struct flow *flow = &slot->flow;
+	if (slot->state == SLOT_LIVE) {
+		why = expired(flow, settings, now, &evicted);
+		bool update = !why && flow->dirty && !flow->ending && settings->update &&
+			      elapsed(flow->reported, now) >= settings->update;
+		waits = (why || update) && !has_room;
+		tells = (why || update) && has_room;
+		if (tells) {
+			copy_flow(&report->flow, flow);
+			flow->dirty = 0;
+			flow->reported = now;
+		}
+		if (tells && why)
+			slot->state = is_remembered(flow, why) && !settings->never_expire ? SLOT_DORMANT : SLOT_CONDEMNED;
+		age = age_class(elapsed(flow->last, now) / 1000000000);
+	} else if (slot->state == SLOT_DORMANT) {
+		if (settings->finish || settings->evict_before || elapsed(flow->last, now) > HOUR_NS)
+			slot->state = SLOT_CONDEMNED;
+	}
+	state = slot->state;
+	spin_unlock(&slot->lock);
+	if (tells)
+		report->key = *key;
+	if (state == SLOT_CONDEMNED)
+		map_delete(&FLOWS, key);
+	if (tells) {
+		report->phase = why ? PHASE_END : PHASE_UPDATE;
+		report->end = why;
+		report->time = now;
+		hand_over(report, counts, settings);
+	}
+	census->live += state == SLOT_LIVE || state == SLOT_VACANT;
+	census->dormant += state == SLOT_DORMANT;
+	census->waiting += waits;
+	census->evicted += tells && evicted;
+	if (state == SLOT_LIVE)
+		census->ages[age & 15]++;
+	return 0;
+}
+
+/* Run by the reader. What is due is handed over, and the flows are counted. */
+SECTION("classifier") int sweep_flows(struct __sk_buff *skb)
+{
+	u64 nothing = 0;
+	for_each(&FLOWS, sweep_one, &nothing, 0);
+	return 0;
+}

@@ -1,0 +1,176 @@
+use std::fmt;
+
+use amoskys_core::{Batch, Collector, Name, Remedy, Shutdown};
+use tokio::sync::mpsc;
+
+use super::config::KernelFlowConfig;
+use super::meter::{Counters, Meter, stats};
+use super::stats::{KernelFlowCounts, KernelFlowStats};
+use super::worker::Worker;
+use crate::clock::BootClock;
+use crate::ebpf::EbpfError;
+use crate::live::{LiveBatcher, QUEUE_BATCHES};
+use crate::threaded::Threaded;
+
+/// Flows of a live interface, metered by a program in the Linux kernel.
+///
+/// # Events
+///
+/// - [`Flow`](amoskys_core::Payload::Flow) when a flow starts, every few seconds while it lasts, and when it ends, as of
+///   [`FlowCollector`](crate::flow::FlowCollector); the [module](super) says what is absent;
+/// - [`Loss`](amoskys_core::Payload::Loss) for packets that were lost: reasons `flow_table_full`, `kernel_busy`, and
+///   `kernel` for those of flows whose last record the ring had no room for;
+/// - [`Punctuation`](amoskys_core::Payload::Punctuation) every second, and at the end.
+///
+/// # Tally
+///
+/// In packets. They are used when the last record of their flow is handed over; dropped are those that were left out or
+/// lost, by the kernel's own counters: see [`KernelSkip`](super::KernelSkip). At the end, all that the program saw are
+/// one or the other.
+///
+/// # Privileges
+///
+/// `CAP_BPF`, `CAP_PERFMON` and `CAP_NET_ADMIN`. Linux 5.13; 5.18 for [`FlowHook::Express`](super::FlowHook::Express).
+///
+/// # Threads
+///
+/// From [`open`](Self::open) on the program counts. A thread reads its ring and sweeps its table, which starts with the
+/// first call and waits while nobody asks for batches; flows that end meanwhile are kept until the ring or the table
+/// is full. Dropping the collector detaches the program; what it held is lost unless the source was
+/// [stopped](Self::with_stop) and read to its end.
+///
+/// ```no_run
+/// use amoskys_collectors::ebpf::flows::{KernelFlowCollector, KernelFlowConfig};
+/// use amoskys_core::Collector;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut flows = KernelFlowCollector::open(KernelFlowConfig::new("eth0"))?;
+/// while let Some(batch) = flows.next_batch().await? {
+///     println!("{} events", batch.events.len());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct KernelFlowCollector {
+    device: Name,
+    source: Name,
+    stop: Shutdown,
+    handle: KernelFlowHandle,
+    state: Threaded<Worker, EbpfError>,
+}
+
+/// Reads the program's counters while it runs, and after.
+#[derive(Clone)]
+pub struct KernelFlowHandle(Counters);
+
+impl fmt::Debug for KernelFlowHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KernelFlowHandle").finish_non_exhaustive()
+    }
+}
+
+impl KernelFlowHandle {
+    /// What the program has counted so far, on each processor.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not let its counters be read.
+    pub fn stats(&self) -> Result<KernelFlowStats, EbpfError> {
+        stats(&self.0)
+    }
+}
+
+impl KernelFlowCollector {
+    /// Loads the program and attaches it. Packets that pass from now on are counted.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is out of range, privileges are missing, the interface is not there, its XDP hook is taken, or the
+    /// kernel is too old.
+    pub fn open(config: KernelFlowConfig) -> Result<Self, EbpfError> {
+        let mut meter = Meter::load(&config)?;
+        let ring = meter.ring()?;
+        let handle = KernelFlowHandle(Counters::clone(&meter.counters));
+        let clock = BootClock::new();
+        meter.attach(&config.interface)?;
+        let worker = Worker {
+            meter,
+            ring,
+            clock,
+            max_flows: config.flow.max_flows,
+            sampling_rate: config.flow.sampling_rate,
+            told: KernelFlowCounts::default(),
+        };
+        Ok(Self {
+            device: Name::default(),
+            source: Name::from("flow"),
+            stop: Shutdown::new(),
+            handle,
+            state: Threaded::ready(worker),
+        })
+    }
+
+    /// Sets the device the events are about: the machine or link that is watched. Default: empty.
+    #[must_use]
+    pub fn with_device(mut self, device: impl Into<Name>) -> Self {
+        self.device = device.into();
+        self
+    }
+
+    /// Sets the collector's name, for pipelines with several. Default: `flow`.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Name>) -> Self {
+        self.source = source.into();
+        self
+    }
+
+    /// Ends the source when the signal is given. Open flows are reported as ended first.
+    #[must_use]
+    pub fn with_stop(mut self, stop: Shutdown) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Reads the program's counters.
+    #[must_use]
+    pub fn handle(&self) -> KernelFlowHandle {
+        self.handle.clone()
+    }
+
+    fn start(&self, worker: Worker) -> Result<mpsc::Receiver<Result<Batch, EbpfError>>, EbpfError> {
+        let (output, batches) = mpsc::channel(QUEUE_BATCHES);
+        let batcher = LiveBatcher::new(output, self.device.clone(), self.source.clone());
+        let stop = self.stop.clone();
+        let thread = std::thread::Builder::new().name("amoskys-flows".to_owned());
+        thread
+            .spawn(move || worker.run(batcher, &stop))
+            .map_err(EbpfError::Thread)?;
+        Ok(batches)
+    }
+}
+
+impl Collector for KernelFlowCollector {
+    type Error = EbpfError;
+
+    fn source(&self) -> &str {
+        self.source.as_str()
+    }
+
+    async fn next_batch(&mut self) -> Result<Option<Batch>, EbpfError> {
+        if let Some(worker) = self.state.begin() {
+            self.state = Threaded::Running(self.start(worker)?);
+        }
+        self.state.next_batch().await
+    }
+
+    fn stop(&mut self) -> bool {
+        self.stop.trigger();
+        true
+    }
+
+    fn remedy(&self, _: &EbpfError) -> Remedy {
+        // The program is gone; a new collector may be opened.
+        Remedy::Fatal
+    }
+}
