@@ -3,17 +3,16 @@ use amoskys_core::event::{ArpRecord, DnsRecord, FlowEnd, FlowPhase, FlowRecord};
 
 use super::clock::{Clock, Observed};
 use super::config::{FlowConfig, FlowConfigError, Limits, TunnelMode};
-use super::divide::Stamped;
 use super::entry::{SUBFLOW_GAP_NS, elapsed};
 use super::fragments::Fragments;
 use super::held::Held;
 use super::payloads::{Payloads, tunnel_text};
-use super::prepared::{AHEAD, NotMetered, Prepared, Sought};
+use super::prepared::{NotMetered, Sought};
 use super::snapshot::Snapshot;
 use super::stats::MeterStats;
 use super::table::Table;
 use super::wheel::Tick;
-use crate::capture::{Packet, PacketBlock};
+use crate::capture::Packet;
 use crate::packet::dns::DnsDecoder;
 use crate::packet::tunnel::{Tunnel, innermost};
 use crate::packet::{IpPacket, Transport, decode_into};
@@ -66,15 +65,15 @@ pub trait FlowHandler {
 /// ```
 pub struct FlowMeter {
     limits: Limits,
-    clock: Clock,
+    pub(super) clock: Clock,
     tick: Tick,
-    table: Table,
-    held: Held,
+    pub(super) table: Table,
+    pub(super) held: Held,
     fragments: Fragments,
     dns: DnsDecoder,
     payloads: Payloads,
     snapshot: Snapshot,
-    stats: MeterStats,
+    pub(super) stats: MeterStats,
     /// Flows whose timers fire now; kept for its memory.
     due: Vec<u32>,
 }
@@ -112,147 +111,6 @@ impl FlowMeter {
         match self.clock.observe(packet.time.nanos()) {
             Observed::At(time) => self.meter(packet, time, handler),
             Observed::FarAhead => self.held.put(packet),
-        }
-    }
-
-    /// Meters the packets of a block: the same as [`push`](Self::push) for each of them, in less time, because the memory
-    /// of their flows is asked for before it is needed.
-    pub fn push_block(&mut self, block: &PacketBlock, handler: &mut impl FlowHandler) {
-        self.push_block_with(block, handler, |_, _| {});
-    }
-
-    /// The same; `after` is called after each packet.
-    pub(super) fn push_block_with<H: FlowHandler>(
-        &mut self,
-        block: &PacketBlock,
-        handler: &mut H,
-        mut after: impl FnMut(&Self, &mut H),
-    ) {
-        if !self.table.is_large() {
-            for packet in block.iter() {
-                self.push(&packet, handler);
-                after(self, handler);
-            }
-            return;
-        }
-        let mut batch = [Prepared::NONE; AHEAD];
-        for heads in block.heads().chunks(AHEAD) {
-            for (prepared, head) in batch.iter_mut().zip(heads) {
-                prepared.prepare(head.of(block.bytes(), 0), &self.table);
-            }
-            let batch = &mut batch[..heads.len()];
-            batch.iter().for_each(|prepared| prepared.fetch(&self.table));
-            for prepared in batch {
-                self.stats.packets += 1;
-                let nanos = prepared.packet.time.nanos();
-                if self.held.is_some() {
-                    self.settle_held(nanos, handler);
-                }
-                match self.clock.observe(nanos) {
-                    Observed::At(time) => {
-                        self.follow_clock(handler);
-                        let Prepared {
-                            packet,
-                            ip,
-                            sought,
-                            decoded,
-                            ..
-                        } = prepared;
-                        if *decoded == Ok(None) {
-                            self.take(packet, ip, sought, time, handler);
-                        } else {
-                            self.take_other(*decoded, time, handler);
-                        }
-                    }
-                    Observed::FarAhead => self.held.put(&prepared.packet),
-                }
-                after(self, handler);
-            }
-        }
-    }
-
-    /// Meters the packets at these places of a block. Another clock has observed their times, and each is the latest.
-    pub(super) fn push_listed(&mut self, list: &[u32], block: &PacketBlock, handler: &mut impl FlowHandler) {
-        let (heads, bytes) = (block.heads(), block.bytes());
-        // They may have been read by another core.
-        let fetch = |n: usize| {
-            if let Some(head) = list.get(n).and_then(|place| heads.get(*place as usize)) {
-                head.fetch(bytes);
-            }
-        };
-        if !self.table.is_large() {
-            for (n, place) in list.iter().enumerate() {
-                fetch(n + BYTES_AHEAD);
-                let packet = heads[*place as usize].of(bytes, 0);
-                let time = packet.time.nanos();
-                self.stats.packets += 1;
-                self.clock.follow(time);
-                self.meter(&packet, time, handler);
-            }
-            return;
-        }
-        let mut batch = [Prepared::NONE; AHEAD];
-        for (round, places) in list.chunks(AHEAD).enumerate() {
-            for (n, (prepared, place)) in batch.iter_mut().zip(places).enumerate() {
-                fetch(round * AHEAD + n + BYTES_AHEAD);
-                prepared.prepare(heads[*place as usize].of(bytes, 0), &self.table);
-            }
-            let batch = &mut batch[..places.len()];
-            batch.iter().for_each(|prepared| prepared.fetch(&self.table));
-            for prepared in batch {
-                let time = prepared.packet.time.nanos();
-                self.stats.packets += 1;
-                self.clock.follow(time);
-                self.take_prepared(prepared, time, handler);
-            }
-        }
-    }
-
-    /// Counts a packet that came at `time`.
-    #[inline]
-    fn take_prepared(&mut self, prepared: &mut Prepared<'_>, time: i64, handler: &mut impl FlowHandler) {
-        self.follow_clock(handler);
-        let Prepared {
-            packet,
-            ip,
-            sought,
-            decoded,
-            ..
-        } = prepared;
-        if *decoded == Ok(None) {
-            self.take(packet, ip, sought, time, handler);
-        } else {
-            self.take_other(*decoded, time, handler);
-        }
-    }
-
-    /// Meters packets whose times another clock has observed, of a block with these bytes.
-    pub(super) fn push_stamped(&mut self, items: &[Stamped], bytes: &[u8], handler: &mut impl FlowHandler) {
-        let mut prepared = Prepared::NONE;
-        for item in items {
-            prepared.prepare_part(item.head.of(bytes, 0), item, &self.table);
-            self.take_part(&prepared, item, handler);
-        }
-    }
-
-    /// Counts a packet, or what it carries.
-    #[inline]
-    fn take_part(&mut self, prepared: &Prepared<'_>, item: &Stamped, handler: &mut impl FlowHandler) {
-        let Prepared {
-            packet,
-            ip,
-            sought,
-            decoded,
-            tunnel,
-        } = prepared;
-        let time = item.head.time.nanos();
-        self.follow(item.now, handler);
-        self.stats.packets += u64::from(item.counts);
-        if *decoded == Ok(None) {
-            self.stats.metered += u64::from(item.counts);
-            self.count(packet, ip, sought, tunnel.as_ref(), time, handler);
-        } else {
-            self.take_other(*decoded, time, handler);
         }
     }
 
@@ -318,7 +176,7 @@ impl FlowMeter {
 
     /// Decides about a packet whose time was far ahead, now that the time of the next one is known.
     #[cold]
-    fn settle_held(&mut self, next: i64, handler: &mut impl FlowHandler) {
+    pub(super) fn settle_held(&mut self, next: i64, handler: &mut impl FlowHandler) {
         let Some(mut held) = self.held.take() else { return };
         let packet = held.packet();
         let own = packet.time.nanos();
@@ -332,7 +190,7 @@ impl FlowMeter {
     }
 
     #[inline]
-    fn meter(&mut self, packet: &Packet<'_>, time: i64, handler: &mut impl FlowHandler) {
+    pub(super) fn meter(&mut self, packet: &Packet<'_>, time: i64, handler: &mut impl FlowHandler) {
         self.follow_clock(handler);
         let mut ip = IpPacket::NONE;
         let decoded = decode_into(packet, &mut ip);
@@ -346,7 +204,7 @@ impl FlowMeter {
 
     /// Counts an IP packet that came at `time`.
     #[inline]
-    fn take(
+    pub(super) fn take(
         &mut self,
         packet: &Packet<'_>,
         ip: &mut IpPacket<'_>,
@@ -368,7 +226,7 @@ impl FlowMeter {
 
     /// Counts a packet that belongs to no flow.
     #[cold]
-    fn take_other(&mut self, decoded: NotMetered, time: i64, handler: &mut impl FlowHandler) {
+    pub(super) fn take_other(&mut self, decoded: NotMetered, time: i64, handler: &mut impl FlowHandler) {
         match decoded {
             Ok(Some(record)) => {
                 self.stats.arp += 1;
@@ -381,7 +239,7 @@ impl FlowMeter {
 
     /// Fires timers, if the clock has come to where one may be due.
     #[inline]
-    fn follow_clock(&mut self, handler: &mut impl FlowHandler) {
+    pub(super) fn follow_clock(&mut self, handler: &mut impl FlowHandler) {
         if Tick::of(self.clock.now()) != self.tick {
             self.run_timers(handler);
         }
@@ -411,7 +269,7 @@ impl FlowMeter {
 
     /// Counts an IP packet in its flow.
     #[inline]
-    fn count(
+    pub(super) fn count(
         &mut self,
         packet: &Packet<'_>,
         ip: &IpPacket<'_>,
@@ -743,9 +601,6 @@ impl FlowMeter {
         handler.flow(Timestamp::from_nanos(time), record);
     }
 }
-
-/// The headers of packets are asked for when so many others come before them.
-const BYTES_AHEAD: usize = 8;
 
 /// How long the direction of a silent TCP connection is remembered: an hour.
 const DORMANT_NS: i64 = 3600 * 1_000_000_000;

@@ -36,6 +36,7 @@
 //! are not seen. Client hellos and the heads of HTTP requests are put together, from 8 packets and 8 KiB at most.
 
 pub(crate) mod batcher;
+mod blocks;
 mod bulk;
 mod clock;
 mod collector;

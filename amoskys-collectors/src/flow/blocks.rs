@@ -1,0 +1,154 @@
+//! Meters packets by the block. Where the flows are too many to stay near the core, packets are decoded ahead of being
+//! counted, so that the memory of their flows has time to come.
+
+use super::clock::Observed;
+use super::divide::Stamped;
+use super::meter::{FlowHandler, FlowMeter};
+use super::prepared::{AHEAD, Prepared};
+use crate::capture::PacketBlock;
+
+/// The headers of packets are asked for when so many others come before them.
+const BYTES_AHEAD: usize = 8;
+
+impl FlowMeter {
+    /// Meters the packets of a block: the same as [`push`](Self::push) for each of them, in less time, because the memory
+    /// of their flows is asked for before it is needed.
+    pub fn push_block(&mut self, block: &PacketBlock, handler: &mut impl FlowHandler) {
+        self.push_block_with(block, handler, |_, _| {});
+    }
+
+    /// The same; `after` is called after each packet.
+    pub(super) fn push_block_with<H: FlowHandler>(
+        &mut self,
+        block: &PacketBlock,
+        handler: &mut H,
+        mut after: impl FnMut(&Self, &mut H),
+    ) {
+        if !self.table.is_large() {
+            for packet in block.iter() {
+                self.push(&packet, handler);
+                after(self, handler);
+            }
+            return;
+        }
+        let mut batch = [Prepared::NONE; AHEAD];
+        for heads in block.heads().chunks(AHEAD) {
+            for (prepared, head) in batch.iter_mut().zip(heads) {
+                prepared.prepare(head.of(block.bytes(), 0), &self.table);
+            }
+            let batch = &mut batch[..heads.len()];
+            batch.iter().for_each(|prepared| prepared.fetch(&self.table));
+            for prepared in batch {
+                self.stats.packets += 1;
+                let nanos = prepared.packet.time.nanos();
+                if self.held.is_some() {
+                    self.settle_held(nanos, handler);
+                }
+                match self.clock.observe(nanos) {
+                    Observed::At(time) => {
+                        self.follow_clock(handler);
+                        let Prepared {
+                            packet,
+                            ip,
+                            sought,
+                            decoded,
+                            ..
+                        } = prepared;
+                        if *decoded == Ok(None) {
+                            self.take(packet, ip, sought, time, handler);
+                        } else {
+                            self.take_other(*decoded, time, handler);
+                        }
+                    }
+                    Observed::FarAhead => self.held.put(&prepared.packet),
+                }
+                after(self, handler);
+            }
+        }
+    }
+
+    /// Meters the packets at these places of a block. Another clock has observed their times, and each is the latest.
+    pub(super) fn push_listed(&mut self, list: &[u32], block: &PacketBlock, handler: &mut impl FlowHandler) {
+        let (heads, bytes) = (block.heads(), block.bytes());
+        // They may have been read by another core.
+        let fetch = |n: usize| {
+            if let Some(head) = list.get(n).and_then(|place| heads.get(*place as usize)) {
+                head.fetch(bytes);
+            }
+        };
+        if !self.table.is_large() {
+            for (n, place) in list.iter().enumerate() {
+                fetch(n + BYTES_AHEAD);
+                let packet = heads[*place as usize].of(bytes, 0);
+                let time = packet.time.nanos();
+                self.stats.packets += 1;
+                self.clock.follow(time);
+                self.meter(&packet, time, handler);
+            }
+            return;
+        }
+        let mut batch = [Prepared::NONE; AHEAD];
+        for (round, places) in list.chunks(AHEAD).enumerate() {
+            for (n, (prepared, place)) in batch.iter_mut().zip(places).enumerate() {
+                fetch(round * AHEAD + n + BYTES_AHEAD);
+                prepared.prepare(heads[*place as usize].of(bytes, 0), &self.table);
+            }
+            let batch = &mut batch[..places.len()];
+            batch.iter().for_each(|prepared| prepared.fetch(&self.table));
+            for prepared in batch {
+                let time = prepared.packet.time.nanos();
+                self.stats.packets += 1;
+                self.clock.follow(time);
+                self.take_prepared(prepared, time, handler);
+            }
+        }
+    }
+
+    /// Counts a packet that came at `time`.
+    #[inline]
+    fn take_prepared(&mut self, prepared: &mut Prepared<'_>, time: i64, handler: &mut impl FlowHandler) {
+        self.follow_clock(handler);
+        let Prepared {
+            packet,
+            ip,
+            sought,
+            decoded,
+            ..
+        } = prepared;
+        if *decoded == Ok(None) {
+            self.take(packet, ip, sought, time, handler);
+        } else {
+            self.take_other(*decoded, time, handler);
+        }
+    }
+
+    /// Meters packets whose times another clock has observed, of a block with these bytes.
+    pub(super) fn push_stamped(&mut self, items: &[Stamped], bytes: &[u8], handler: &mut impl FlowHandler) {
+        let mut prepared = Prepared::NONE;
+        for item in items {
+            prepared.prepare_part(item.head.of(bytes, 0), item, &self.table);
+            self.take_part(&prepared, item, handler);
+        }
+    }
+
+    /// Counts a packet, or what it carries.
+    #[inline]
+    fn take_part(&mut self, prepared: &Prepared<'_>, item: &Stamped, handler: &mut impl FlowHandler) {
+        let Prepared {
+            packet,
+            ip,
+            sought,
+            decoded,
+            tunnel,
+        } = prepared;
+        let time = item.head.time.nanos();
+        self.follow(item.now, handler);
+        self.stats.packets += u64::from(item.counts);
+        if *decoded == Ok(None) {
+            self.stats.metered += u64::from(item.counts);
+            self.count(packet, ip, sought, tunnel.as_ref(), time, handler);
+        } else {
+            self.take_other(*decoded, time, handler);
+        }
+    }
+}
