@@ -23,7 +23,9 @@ use std::error::Error;
 use std::time::Instant;
 
 use amoskys_analysis::boost::BoostedTrees;
-use amoskys_analysis::detectors::{Copod, Detector as _, Ecod, FitScore, Hbos, Knn, Lof, Pca};
+use amoskys_analysis::detectors::{
+    Copod, Detector as _, Ecod, FitScore, GaussianMixture, Hbos, Knn, Lof, OneClassSvm, Pca,
+};
 use amoskys_analysis::iforest::{IsolationForest, Rows};
 use amoskys_benches::rounds::{is_quick, option, print_ratio, print_skip};
 use linfa::DatasetBase;
@@ -42,7 +44,7 @@ struct Pair {
     fit: Fit,
 }
 
-const PAIRS: [Pair; 8] = [
+const PAIRS: [Pair; 11] = [
     Pair {
         ours: "iforest",
         peer: "sklearn",
@@ -84,6 +86,25 @@ const PAIRS: [Pair; 8] = [
         fit: |table| sum(&Pca::params(), &table.rows),
     },
     Pair {
+        ours: OCSVM,
+        peer: "pyod",
+        fit: |table| sum(&OneClassSvm::params(), &table.rows),
+    },
+    Pair {
+        ours: "gmm",
+        peer: "pyod",
+        fit: |table| sum(&GaussianMixture::params(), &table.rows),
+    },
+    Pair {
+        ours: CLASSES,
+        peer: "sklearn",
+        fit: |table| {
+            let dataset = DatasetBase::new(table.rows.view(), table.classes.view());
+            let model = BoostedTrees::params().classes().fit(&dataset)?;
+            Ok(model.probabilities(table.rows.view())?.sum())
+        },
+    },
+    Pair {
         ours: BOOSTING,
         peer: "sklearn",
         fit: |table| {
@@ -96,6 +117,11 @@ const PAIRS: [Pair; 8] = [
 
 /// The one that learns from labels.
 const BOOSTING: &str = "boosting";
+/// The one that learns families.
+const CLASSES: &str = "classes";
+/// The one that holds all pairs of rows, and so takes no more than these.
+const OCSVM: &str = "ocsvm";
+const MOST_PAIRED: usize = 10_000;
 
 /// Fits and scores; the sum keeps the scores from being left out.
 fn sum(params: &impl FitScore, rows: &Array2<f64>) -> Result<f64, Box<dyn Error>> {
@@ -128,7 +154,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         python.load(&table, &file)?;
         let only = |ours: &str| only.is_empty() || only.contains(&ours);
         for pair in &PAIRS {
-            if (table.is_supervised && pair.ours != BOOSTING) || !only(pair.ours) {
+            let has_labels = [BOOSTING, CLASSES].contains(&pair.ours);
+            let has_families = table.is_supervised;
+            let fits = match pair.ours {
+                OCSVM => table.rows.nrows() <= MOST_PAIRED,
+                CLASSES => has_families,
+                _ => true,
+            };
+            if (table.is_supervised && !has_labels) || !fits || !only(pair.ours) {
                 continue;
             }
             let (mut ours, mut theirs) = (f64::INFINITY, f64::INFINITY);

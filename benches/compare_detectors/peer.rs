@@ -9,7 +9,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::table::Table;
 
-/// Answers `load FILE ROWS COLUMNS` (the last column being the label) and `fit DETECTOR` with the seconds it took.
+/// Answers `load FILE ROWS COLUMNS` (the last two columns being the label and the class) and `fit DETECTOR` with the seconds it took.
 const PROGRAM: &str = "
 import sys, time, warnings
 warnings.filterwarnings('ignore')
@@ -19,7 +19,9 @@ from pyod.models.copod import COPOD
 from pyod.models.ecod import ECOD
 from pyod.models.hbos import HBOS
 from pyod.models.knn import KNN
+from pyod.models.gmm import GMM
 from pyod.models.lof import LOF
+from pyod.models.ocsvm import OCSVM
 from pyod.models.pca import PCA
 
 class Forest:
@@ -32,13 +34,20 @@ class Boosting:
         model = HistGradientBoostingClassifier(random_state=0).fit(rows, labels)
         return model.decision_function(rows)
 
+class Classes:
+    def fit(self, rows):
+        model = HistGradientBoostingClassifier(random_state=0).fit(rows, classes)
+        return model.predict_proba(rows)
+
 made = {
-    'boosting': Boosting,
+    'boosting': Boosting, 'classes': Classes,
     'iforest': Forest, 'hbos': HBOS, 'ecod': ECOD, 'copod': COPOD,
     'knn': lambda: KNN(n_neighbors=5, n_jobs=1), 'lof': lambda: LOF(n_neighbors=20, n_jobs=1), 'pca': PCA,
+    'ocsvm': OCSVM, 'gmm': lambda: GMM(n_components=1),
 }
 small = np.random.default_rng(0).random((300, 4))
 labels = small[:, 0] > 0.5
+classes = (3 * small[:, 0]).astype(int)
 for make in made.values():
     make().fit(small)
 print('ready', flush=True)
@@ -46,7 +55,8 @@ for line in sys.stdin:
     words = line.rstrip('\\n').split('\\t')
     if words[0] == 'load':
         table = np.fromfile(words[1]).reshape(int(words[2]), int(words[3]))
-        rows, labels = np.ascontiguousarray(table[:, :-1]), table[:, -1] == 1.0
+        rows, labels = np.ascontiguousarray(table[:, :-2]), table[:, -2] == 1.0
+        classes = table[:, -1].astype(int)
         seconds = 0.0
     else:
         started = time.perf_counter()
@@ -97,12 +107,14 @@ impl Python {
     /// Hands over rows and their labels, through a file.
     pub(crate) fn load(&mut self, table: &Table, file: &Path) -> Result<(), Box<dyn Error>> {
         let mut bytes: Vec<u8> = Vec::new();
-        for (row, label) in table.rows.outer_iter().zip(&table.labels) {
+        let known = table.labels.iter().zip(&table.classes);
+        for (row, (label, class)) in table.rows.outer_iter().zip(known) {
             bytes.extend(row.iter().flat_map(|value| value.to_ne_bytes()));
             bytes.extend(f64::from(u8::from(*label)).to_ne_bytes());
+            bytes.extend(f64::from(u8::try_from(*class)?).to_ne_bytes());
         }
         std::fs::write(file, bytes)?;
-        let (path, height, width) = (file.display(), table.rows.nrows(), table.rows.ncols() + 1);
+        let (path, height, width) = (file.display(), table.rows.nrows(), table.rows.ncols() + 2);
         self.ask(&format!("load\t{path}\t{height}\t{width}")).map(drop)
     }
 

@@ -1,6 +1,6 @@
 //! The tables that detectors are timed on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs::File;
 use std::io::Read as _;
@@ -11,6 +11,8 @@ use ndarray::{Array1, Array2};
 
 /// Columns that tell the answer or where a row is from; `label` is read for itself.
 const NOT_FEATURES: [&str; 6] = ["attack", "attack_cat", "family", "difficulty", "id", "source"];
+/// Columns that name the family of an attack; the first that there is counts.
+const FAMILIES: [&str; 3] = ["family", "attack_cat", "attack"];
 /// Tables of fewer rows say more about start-up than about speed.
 const LEAST_ROWS: usize = 2000;
 /// Rows and columns of the tables that are made where there are no sets.
@@ -28,6 +30,8 @@ pub(crate) struct Table {
     pub(crate) rows: Array2<f64>,
     /// Which rows are anomalies.
     pub(crate) labels: Array1<bool>,
+    /// The family of each row; 0 for those that are no anomalies. Of sets without families there is only one.
+    pub(crate) classes: Array1<usize>,
     /// Whether it is for detectors that learn from labels alone.
     pub(crate) is_supervised: bool,
 }
@@ -72,8 +76,14 @@ fn read(path: &Path, is_supervised: bool) -> Result<Table, Box<dyn Error>> {
     // Words are numbered as they come.
     let mut words: BTreeMap<&str, f64> = BTreeMap::new();
     let (mut values, mut labels) = (Vec::new(), Vec::new());
+    let family = FAMILIES.iter().find(|name| header.contains(name));
+    let (mut families, mut named) = (BTreeMap::new(), Vec::new());
     for line in lines {
         for (name, field) in header.iter().zip(line.split(',')) {
+            if Some(name) == family {
+                let next = families.len() + 1;
+                named.push(*families.entry(field).or_insert(next));
+            }
             if *name == "label" {
                 labels.push(field.parse::<f64>()? > 0.5);
             } else if !known(name) {
@@ -90,8 +100,23 @@ fn read(path: &Path, is_supervised: bool) -> Result<Table, Box<dyn Error>> {
     if !is_supervised {
         scale(&mut rows);
     }
+    named.resize(labels.len(), 1);
+    // Numbered without a gap: honest rows have a family of their own name, or several.
+    let attack = labels
+        .iter()
+        .zip(&named)
+        .filter(|(label, _)| **label)
+        .map(|(_, family)| *family);
+    let attacks: Vec<usize> = attack.collect::<BTreeSet<usize>>().into_iter().collect();
+    let of_attacks = |family: &usize| attacks.binary_search(family).map_or(0, |at| at + 1);
+    let classes = labels
+        .iter()
+        .zip(&named)
+        .map(|(label, family)| if *label { of_attacks(family) } else { 0 })
+        .collect();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(Table {
+        classes,
         name: name.trim_end_matches(".csv.gz").to_owned(),
         rows,
         labels: labels.into(),
@@ -126,8 +151,9 @@ fn random(count: usize, columns: usize) -> Table {
     // Something to learn: sums that are high, of neighbours that are not.
     let is_anomaly =
         |row: ndarray::ArrayView1<'_, f64>| row.sum() / row.len() as f64 > 0.55 && row[0] < row[1];
-    let labels = rows.outer_iter().map(is_anomaly).collect();
+    let labels: Array1<bool> = rows.outer_iter().map(is_anomaly).collect();
     Table {
+        classes: labels.mapv(usize::from),
         name: "random".to_owned(),
         rows,
         labels,

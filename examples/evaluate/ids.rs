@@ -4,6 +4,8 @@
 
 #[path = "ids/encoding.rs"]
 mod encoding;
+#[path = "ids/families.rs"]
+mod families;
 #[path = "ids/open_set.rs"]
 mod open_set;
 
@@ -41,6 +43,9 @@ pub(crate) struct Options {
     /// Leave each attack family in turn out of training, and measure how it is found.
     #[arg(long)]
     open_set: bool,
+    /// Tell the families of attacks apart, in place of attacks from honest rows.
+    #[arg(long, conflicts_with = "open_set")]
+    families: bool,
     /// Threads of each detector. No score depends on it.
     #[arg(long, default_value = "1")]
     threads: NonZeroUsize,
@@ -181,7 +186,7 @@ fn evaluate(
         .iter()
         .map(|&at| test.unwrap_or(train).lines[at].as_slice())
         .collect();
-    if options.open_set {
+    if options.open_set || options.families {
         let family = open_set::family_column(&train.header).ok_or_else(|| {
             format!(
                 "{}: no column tells the family of an attack",
@@ -217,6 +222,11 @@ fn evaluate(
                 .collect(),
             threads,
         };
+        if options.families {
+            let outcome = families::run(name, parts.header, &parts.train, &parts.test, threads)?;
+            results.add(&outcome, None);
+            return Ok(());
+        }
         return print_open_set(name, &open_set::run(&parts)?, results);
     }
     let (outcome, scores) = supervised(
