@@ -1,11 +1,15 @@
 //! Runs the detection over capture files, each on its own, and prints what it says.
 //!
 //! ```text
-//! cargo run --release -p amoskys-analysis --example detect -- [--baseline FILE]... [--min SCORE] [--evidence] FILE...
+//! cargo run --release -p amoskys-analysis --example detect -- [--baseline FILE]... [--min SCORE] [--evidence] [--alone] FILE...
 //! ```
+//!
+//! The detection is joined by the other analyzers, as in `sentinel`; with `--alone` it is not.
 
 #[path = "../tests/capture/mod.rs"]
 mod capture;
+#[path = "../tests/joined/mod.rs"]
+mod joined;
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -20,7 +24,7 @@ use capture::{latest, show_events};
 fn main() -> Result<(), Box<dyn Error>> {
     let mut files = Vec::new();
     let mut honest = Vec::new();
-    let (mut min, mut evidence, mut quiet) = (0.7, false, false);
+    let (mut min, mut evidence, mut quiet, mut alone) = (0.7, false, false, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -28,6 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--min" => min = arguments.next().ok_or("--min needs a score")?.parse()?,
             "--evidence" => evidence = true,
             "--quiet" => quiet = true,
+            "--alone" => alone = true,
             _ => files.push(argument),
         }
     }
@@ -47,12 +52,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         if let Some(baseline) = &baseline {
             detection = detection.with_baseline(baseline);
         }
+        let mut analyzer: Box<dyn Analyzer> = match alone {
+            true => Box::new(detection),
+            false => Box::new(joined::join(&config, detection)?),
+        };
         let (mut verdicts, mut start, mut count) = (Vec::new(), None, 0_u64);
         show_events(file, |event| {
             start.get_or_insert(event.event.time);
             count += 1;
             let began = Instant::now();
-            let result = detection.observe(Observation::Event(event), &mut verdicts);
+            let result = analyzer.observe(Observation::Event(event), &mut verdicts);
             seconds += began.elapsed().as_secs_f64();
             if let Err(error) = result {
                 eprintln!("{error}");
@@ -63,10 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let name = file.rsplit('/').next().unwrap_or(file);
         let alerts = latest.iter().filter(|verdict| verdict.is_alert()).count();
         if !quiet || alerts > 0 {
-            println!(
-                "{name}: {count} events, {alerts} alerts, {} entries forgotten",
-                detection.evicted()
-            );
+            println!("{name}: {count} events, {alerts} alerts");
         }
         for verdict in latest.iter().filter(|verdict| verdict.score >= min) {
             print(verdict, start.unwrap_or_default(), evidence);

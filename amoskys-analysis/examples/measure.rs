@@ -1,14 +1,17 @@
 //! Measures the detection on labelled captures: what it finds, what else it says, how sure it is, and how soon.
 //!
 //! ```text
-//! cargo run --release -p amoskys-analysis --example measure -- [--baseline FILE]... FILE...
+//! cargo run --release -p amoskys-analysis --example measure -- [--baseline FILE]... [--alone] FILE...
 //! ```
 //!
 //! The labels of a capture are in `labels.csv` beside it, as `examples/lab/README.md` describes them. A capture without labels
 //! counts as honest. With `--baseline`, each capture is measured after learning from those.
+//! The detection is joined by the other analyzers, as in `sentinel`; with `--alone` it is not.
 
 #[path = "../tests/capture/mod.rs"]
 mod capture;
+#[path = "../tests/joined/mod.rs"]
+mod joined;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -21,11 +24,12 @@ use amoskys_features::extract::{ExtractConfig, NetworkExtractor};
 use capture::{latest, show_events};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (mut files, mut honest) = (Vec::new(), Vec::new());
+    let (mut files, mut honest, mut alone) = (Vec::new(), Vec::new(), false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--baseline" => honest.push(arguments.next().ok_or("--baseline needs a file")?),
+            "--alone" => alone = true,
             _ => files.push(argument),
         }
     }
@@ -36,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for file in &files {
         println!("{file}");
         let labels = &labels(Path::new(file))?;
-        let mut incidents = measure(Path::new(file), &config, baseline.as_ref())?;
+        let mut incidents = measure(Path::new(file), &config, baseline.as_ref(), alone)?;
         for label in labels {
             let found = incidents
                 .iter()
@@ -125,17 +129,22 @@ fn measure(
     file: &Path,
     config: &DetectionConfig,
     baseline: Option<&Baseline>,
+    alone: bool,
 ) -> Result<Vec<Incident>, Box<dyn Error>> {
     let mut detection = Detection::new(config.clone(), extractors())?;
     if let Some(baseline) = baseline {
         detection = detection.with_baseline(baseline);
     }
+    let mut analyzer: Box<dyn Analyzer> = match alone {
+        true => Box::new(detection),
+        false => Box::new(joined::join(config, detection)?),
+    };
     let mut first: BTreeMap<VerdictId, Timestamp> = BTreeMap::new();
     let (mut verdicts, mut clock, mut failure) = (Vec::new(), Timestamp::default(), None);
     show_events(file, |event| {
         clock = clock.max(event.event.time);
         let known = verdicts.len();
-        if let Err(error) = detection.observe(Observation::Event(event), &mut verdicts) {
+        if let Err(error) = analyzer.observe(Observation::Event(event), &mut verdicts) {
             failure.get_or_insert(error);
         }
         for alert in verdicts[known..].iter().filter(|verdict| verdict.is_alert()) {

@@ -69,6 +69,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alert;
+pub mod attack;
 pub mod baseline;
 mod behavioral;
 #[cfg(feature = "linfa")]
@@ -76,6 +77,7 @@ mod behavioral;
 pub mod boost;
 pub mod calibrate;
 pub mod config;
+pub mod correlation;
 mod detection;
 #[cfg(feature = "linfa")]
 #[cfg_attr(docsrs, doc(cfg(feature = "linfa")))]
@@ -85,6 +87,7 @@ pub mod eval;
 #[cfg(feature = "linfa")]
 #[cfg_attr(docsrs, doc(cfg(feature = "linfa")))]
 pub mod explain;
+pub mod feedback;
 mod finding;
 mod fusion;
 mod geometric;
@@ -102,11 +105,13 @@ pub mod sequence;
 pub mod series;
 mod sighting;
 mod snapshot;
+pub mod story;
 mod temporal;
 
 pub use self::alert::AlertFile;
 pub use self::baseline::{Baseline, BaselineBuilder};
 pub use self::config::DetectionConfig;
+pub use self::correlation::Correlation;
 pub use self::detection::{Detection, DetectionLayer};
 pub use self::finding::evidence_schema;
 pub use self::review::Review;

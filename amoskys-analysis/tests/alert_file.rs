@@ -48,7 +48,12 @@ fn lines(path: &Path) -> Vec<Alert> {
 fn expected(verdicts: &[Verdict]) -> Vec<Alert> {
     let mut latest = BTreeMap::new();
     for verdict in verdicts.iter().filter(|verdict| verdict.is_alert()) {
-        latest.insert((verdict.time, verdict.id), Alert::from(verdict));
+        // Hosts that have nothing to do with each other: each alert is a story of its own.
+        let alert = Alert {
+            story: Some(verdict.id),
+            ..Alert::from(verdict)
+        };
+        latest.insert((verdict.time, verdict.id), alert);
     }
     latest.into_values().collect()
 }

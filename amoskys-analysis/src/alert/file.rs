@@ -7,6 +7,8 @@ use amoskys_core::event::{Payload, Verdict, VerdictId};
 use amoskys_core::{Recorded, Sink, Timestamp};
 
 use super::Alert;
+use crate::feedback::called_normal;
+use crate::story::{Stories, Story};
 
 /// Bytes a line of the file may have; longer ones are damaged.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -17,7 +19,8 @@ const LONGEST_LINE: u64 = 1 << 20;
 /// When the sink is flushed, the file is put in order: one line for each alert, by time and then by id. The
 /// new file takes the place of the old one in one step, so a reader sees the one or the other.
 ///
-/// Verdicts that are no alerts are passed over.
+/// Verdicts that are no alerts are passed over, except where an alert is called [normal](crate::feedback) after it was raised: its line
+/// says so. Each line names the [story](crate::story) that its alert is part of.
 ///
 /// # Guarantees
 ///
@@ -32,6 +35,7 @@ pub struct AlertFile {
     path: PathBuf,
     file: File,
     alerts: BTreeMap<(Timestamp, VerdictId), Line>,
+    stories: Stories,
     /// Whether the file has lines that are out of order or overtaken.
     untidy: bool,
 }
@@ -68,6 +72,7 @@ impl AlertFile {
             path,
             file,
             alerts: BTreeMap::new(),
+            stories: Stories::new(),
             untidy: false,
         };
         opened.read()?;
@@ -101,10 +106,17 @@ impl AlertFile {
     ///
     /// If it cannot be written.
     pub fn take(&mut self, verdict: &Verdict) -> Result<(), AlertFileError> {
-        if !verdict.is_alert() {
+        let was = self.alerts.contains_key(&(verdict.time, verdict.id));
+        let normal = was && called_normal(verdict).is_some();
+        if !verdict.is_alert() && !normal {
             return Ok(());
         }
-        let alert = Alert::from(verdict);
+        let story = self.stories.of(&verdict.id).map(Story::id);
+        let alert = Alert {
+            story: self.stories.take(verdict).or(story),
+            normal,
+            ..Alert::from(verdict)
+        };
         let text = alert
             .to_line()
             .map_err(|source| AlertFileError::Encode { source })?;
@@ -203,6 +215,9 @@ impl AlertFile {
                 text: String::from_utf8_lossy(text).into_owned(),
             };
             if self.alerts.get(&key).is_none_or(|known| known.last <= line.last) {
+                if !alert.normal {
+                    self.stories.learn(&alert);
+                }
                 self.alerts.insert(key, line);
             }
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// {"id":"…","time_ns":1700000000000000000,"host":"10.0.0.5","peers":["10.0.0.9"],"technique":"T1046",
 ///  "title":"…","severity":"critical","score":0.97,
 ///  "evidence":[{"feature":"failed_ports","value":412.0,"contribution":3.1}],
-///  "model":"…","schema":"…","events":{"stream":"sensor-1/telemetry","first":17,"last":951}}
+///  "model":"…","schema":"…","events":{"stream":"sensor-1/telemetry","first":17,"last":951},"story":"…"}
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
@@ -20,7 +20,7 @@ pub struct Alert {
     pub time_ns: Timestamp,
     /// The one accused: an address, or a name where no address is meant.
     pub host: String,
-    /// Whom it concerns besides, the most affected first.
+    /// Whom it concerns besides, the most affected first; `OWN->PEER` for a connection that a process of the host made.
     pub peers: Vec<String>,
     /// MITRE ATT&CK technique, if one fits.
     pub technique: Option<Technique>,
@@ -38,6 +38,17 @@ pub struct Alert {
     pub schema: Digest,
     /// The events behind it.
     pub events: AlertEvents,
+    /// The [story](crate::story) that it is part of: the id of the alert that it began with. `None` where nobody has drawn stories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub story: Option<VerdictId>,
+    /// Whether somebody has called it [normal](crate::feedback) after it was raised: it is no alert any more. Left out if not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub normal: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// One feature behind an alert.
@@ -64,17 +75,19 @@ pub struct AlertEvents {
 
 impl From<&Verdict> for Alert {
     fn from(verdict: &Verdict) -> Self {
-        let name = |entity: &Entity| {
-            entity
-                .host()
-                .map_or_else(|| entity.to_string(), |host: IpAddr| host.to_string())
-        };
         let stream = &verdict.events.stream;
         Self {
             id: verdict.id,
             time_ns: verdict.time,
-            host: name(&verdict.entity),
-            peers: verdict.peers.iter().map(name).collect(),
+            host: shown(&verdict.entity),
+            peers: verdict
+                .peers
+                .iter()
+                .map(|peer| match peer {
+                    Entity::Pair(..) => peer.to_string(),
+                    other => shown(other),
+                })
+                .collect(),
             technique: verdict.technique.clone(),
             title: verdict.title.clone(),
             severity: verdict.severity(),
@@ -95,8 +108,17 @@ impl From<&Verdict> for Alert {
                 first: verdict.events.first.0,
                 last: verdict.events.last.0,
             },
+            story: None,
+            normal: false,
         }
     }
+}
+
+/// An entity for people: its address, or its name where no address is meant.
+pub(crate) fn shown(entity: &Entity) -> String {
+    entity
+        .host()
+        .map_or_else(|| entity.to_string(), |host: IpAddr| host.to_string())
 }
 
 impl Alert {

@@ -43,7 +43,6 @@ impl Family {
 }
 
 impl Detector {
-    #[cfg(test)]
     const ALL: [Self; 13] = [
         Self::PortScan,
         Self::HostSweep,
@@ -118,6 +117,14 @@ impl Detector {
             Self::TlsHandshake => "T1190",
         })
     }
+}
+
+/// The layer whose detectors name this technique.
+pub(crate) fn layer_of(technique: &Technique) -> Option<Layer> {
+    let named = Detector::ALL
+        .iter()
+        .find(|detector| detector.technique() == *technique);
+    named.map(|detector| detector.layer())
 }
 
 #[cfg(test)]

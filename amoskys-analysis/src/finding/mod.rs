@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::card::Card;
-pub(crate) use self::detector::{Detector, Family};
+pub(crate) use self::detector::{Detector, Family, layer_of};
 pub(crate) use self::feature::Feature;
 pub use self::feature::evidence_schema;
 pub(crate) use self::place::{Mark, Span, Streams};

@@ -6,7 +6,6 @@ use maud::{Markup, html};
 use super::Report;
 use super::findings::Numbered;
 use super::format::{count, duration, foreign, middle, px, signed, time, value};
-use super::technique;
 
 /// Of more alerts than this, the strongest are shown with their evidence, the others in the list only.
 const MOST_CARDS: usize = 50;
@@ -82,6 +81,29 @@ pub(super) fn others(report: &Report, verdicts: &[&Verdict]) -> Markup {
             }
         }
         @if verdicts.len() > MOST { p.note { "The " (MOST) " with the highest scores are shown." } }
+    }
+}
+
+/// Verdicts that somebody called normal, with the score that each had before.
+pub(super) fn normal(report: &Report, verdicts: &[(&Verdict, f64)]) -> Markup {
+    html! {
+        div.scroll {
+            table.list {
+                thead { tr { th { "What" } th { "Who" } th { "Technique" } th { "When" } th.num { "Score" } } }
+                tbody {
+                    @for (verdict, before) in verdicts.iter().take(MOST_ROWS) {
+                        tr {
+                            td.what { (verdict.title) }
+                            td.host { (entity(&verdict.entity)) }
+                            td { (technique_id(verdict.technique.as_ref())) }
+                            td.nowrap { (report.clock(verdict.time)) }
+                            td.num { (format!("{before:.2}")) }
+                        }
+                    }
+                }
+            }
+        }
+        @if verdicts.len() > MOST_ROWS { p.note { "The first " (MOST_ROWS) " of " (count(u64::try_from(verdicts.len()).unwrap_or(u64::MAX))) " are shown." } }
     }
 }
 
@@ -250,7 +272,7 @@ fn layer(verdict: &Verdict) -> String {
 fn technique_id(technique: Option<&Technique>) -> Markup {
     html! {
         @match technique {
-            Some(technique) => code.nowrap title=[technique::name(technique)] { (foreign(technique.as_str(), 16)) },
+            Some(technique) => code.nowrap title=[crate::attack::name(technique)] { (foreign(technique.as_str(), 16)) },
             None => "\u{2013}",
         }
     }
@@ -259,6 +281,6 @@ fn technique_id(technique: Option<&Technique>) -> Markup {
 fn technique_full(technique: Option<&Technique>) -> Markup {
     html! {
         (technique_id(technique))
-        @if let Some(name) = technique.and_then(technique::name) { " " (name) }
+        @if let Some(name) = technique.and_then(crate::attack::name) { " " (name) }
     }
 }

@@ -7,6 +7,7 @@ use amoskys_core::Timestamp;
 use amoskys_core::event::{Entity, Layer, Verdict, VerdictId};
 
 use super::format::foreign;
+use crate::feedback::called_normal;
 
 /// Verdicts by id; the strongest, if there are too many.
 #[derive(Clone, Debug, Default)]
@@ -74,12 +75,20 @@ impl Findings {
             .collect()
     }
 
-    /// Verdicts that are no alerts, the highest score first.
+    /// Verdicts that somebody called normal, in order of time, with the score that they had before.
+    pub(super) fn normal(&self) -> Vec<(&Verdict, f64)> {
+        let normal = |verdict| called_normal(verdict).map(|before| (verdict, before));
+        let mut all: Vec<_> = self.verdicts.values().filter_map(normal).collect();
+        all.sort_by_key(|(verdict, _)| (verdict.time, verdict.id));
+        all
+    }
+
+    /// Other verdicts that are no alerts, the highest score first.
     pub(super) fn others(&self) -> Vec<&Verdict> {
         let mut others: Vec<_> = self
             .verdicts
             .values()
-            .filter(|verdict| !is_alert(verdict))
+            .filter(|verdict| !is_alert(verdict) && called_normal(verdict).is_none())
             .collect();
         others.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
         others

@@ -31,8 +31,8 @@ mod findings;
 mod format;
 mod graph;
 mod page;
+mod stories;
 mod talkers;
-mod technique;
 mod timeline;
 
 #[cfg(test)]
@@ -47,6 +47,7 @@ use amoskys_core::{Digest, FeatureDef, FeatureSchema, Recorded, Timestamp};
 use self::findings::Findings;
 use self::talkers::Talkers;
 use self::timeline::Timeline;
+use crate::story::Stories;
 
 /// Summary of a run, and the page made from it.
 ///
@@ -63,6 +64,7 @@ pub struct Report {
     timeline: Timeline,
     talkers: Talkers,
     findings: Findings,
+    stories: Stories,
     schemas: BTreeMap<Digest, Vec<FeatureDef>>,
     ledger: Option<LedgerSnapshot>,
 }
@@ -84,6 +86,7 @@ impl Report {
             timeline: Timeline::new(),
             talkers: Talkers::default(),
             findings: Findings::default(),
+            stories: Stories::new(),
             schemas: BTreeMap::new(),
             ledger: None,
         }
@@ -128,10 +131,14 @@ impl Report {
     /// Takes one verdict: a new one, or a newer revision of one.
     ///
     /// Every score is drawn over time. Listed as alerts are those of fusion and of rules above
-    /// [`Verdict::ALERT_SCORE`]. Of more than 1000 verdicts the strongest are kept.
+    /// [`Verdict::ALERT_SCORE`]; those that follow from each other are told as [stories](crate::story). What somebody called
+    /// [normal](crate::feedback) is listed apart. Of more than 1000 verdicts the strongest are kept.
     pub fn verdict(&mut self, verdict: &Verdict) {
         self.timeline.score(self.findings.latest(&verdict.id), verdict);
         self.findings.add(verdict);
+        if findings::is_alert(verdict) || !verdict.is_alert() {
+            self.stories.take(verdict);
+        }
     }
 
     /// Makes the descriptions and units of a schema's features known, for the evidence tables. At most 16

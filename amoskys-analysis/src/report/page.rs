@@ -10,7 +10,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::chart::Size;
 use super::findings::{Numbered, accused};
 use super::format::{bytes, count, counted, duration, foreign, time};
-use super::{Report, alerts, chart, graph};
+use super::{Report, alerts, chart, graph, stories};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -46,6 +46,7 @@ pub(super) fn render(report: &Report) -> String {
 fn body(report: &Report) -> Markup {
     let found = report.findings.alerts();
     let others = report.findings.others();
+    let normal = report.findings.normal();
     html! {
         main {
             (head(report, &found))
@@ -57,6 +58,13 @@ fn body(report: &Report) -> Markup {
                     @if report.findings.is_partial() { p.note { "There were too many verdicts to keep: the strongest are shown." } }
                 }
             }
+            @if let Some(told) = stories::stories(report, &found) {
+                section #stories {
+                    h2 { "Stories" }
+                    p.lead { "Alerts that follow from each other, on one host or on hosts that they link, in order." }
+                    (told)
+                }
+            }
             (over_time(report, &found))
             (who(report, &found))
             @if !found.is_empty() {
@@ -64,6 +72,13 @@ fn body(report: &Report) -> Markup {
                     h2 { "Evidence" }
                     p.lead { "Each feature that moved a verdict, with its value and how far it moved the log-odds of an attack: right towards attack, left away from it." }
                     (alerts::cards(report, &found))
+                }
+            }
+            @if !normal.is_empty() {
+                section #normal {
+                    h2 { "Called normal" }
+                    p.lead { "What would have been told of, if nobody had said that it is normal here. The score is the one before." }
+                    (alerts::normal(report, &normal))
                 }
             }
             @if !others.is_empty() {

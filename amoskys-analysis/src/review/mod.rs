@@ -25,8 +25,10 @@ use amoskys_core::ledger::LedgerSnapshot;
 use amoskys_core::{Analyzer, AnalyzerError, BoxError, Observation, Offset, Opened, ReadLogError, Timestamp};
 
 use crate::alert::{AlertFile, AlertFileError};
+use crate::feedback::called_normal;
 #[cfg(feature = "report")]
 use crate::report::Report;
+use crate::story::Stories;
 
 /// Alerts that are kept for the table. Later ones are counted; an alert file and the report have them.
 const MOST_ALERTS: usize = 10_000;
@@ -35,7 +37,8 @@ const MOST_ERRORS: usize = 100;
 
 /// What a log amounts to: its alerts, each in its latest revision, and the ledger sealed last.
 ///
-/// [`Display`](fmt::Display) is a table of the alerts in order of time, and the ledger, for people.
+/// [`Display`](fmt::Display) is a table of the alerts in order of time, the stories that several of them tell, and the ledger, for
+/// people.
 ///
 /// A record that cannot be opened is counted and passed over, and the rest is read. Memory does not grow with the log:
 /// of alerts the first 10 000 are kept, of damaged records the first 100 errors.
@@ -43,6 +46,9 @@ const MOST_ERRORS: usize = 100;
 pub struct Review {
     alerts: BTreeMap<(Timestamp, VerdictId), Verdict>,
     alerts_left_out: u64,
+    stories: Stories,
+    normal: BTreeMap<(Timestamp, VerdictId), Verdict>,
+    normal_left_out: u64,
     ledger: LedgerSnapshot,
     damaged: Vec<BoxError>,
     damaged_records: u64,
@@ -132,6 +138,24 @@ impl Review {
         self.alerts.values()
     }
 
+    /// The stories that the alerts tell.
+    #[must_use]
+    pub fn stories(&self) -> &Stories {
+        &self.stories
+    }
+
+    /// Verdicts that are no alerts because somebody has called them [normal](crate::feedback), in order of their time, each in its latest
+    /// revision. At most 10,000.
+    pub fn called_normal(&self) -> impl Iterator<Item = &Verdict> {
+        self.normal.values()
+    }
+
+    /// How many there are of these, with those that are not kept.
+    #[must_use]
+    pub fn called_normal_count(&self) -> u64 {
+        self.normal.len() as u64 + self.normal_left_out
+    }
+
     /// Records that could not be opened.
     #[must_use]
     pub fn damaged_records(&self) -> u64 {
@@ -204,7 +228,15 @@ impl Review {
         if let Some(file) = &mut self.file {
             file.take(verdict).map_err(ReviewError::AlertFile)?;
         }
+        self.stories.take(verdict);
         let key = (verdict.time, verdict.id);
+        if called_normal(verdict).is_none() {
+            self.normal.remove(&key);
+        } else if self.normal.len() < MOST_ALERTS || self.normal.contains_key(&key) {
+            self.normal.insert(key, verdict.clone());
+        } else if verdict.revision == 0 {
+            self.normal_left_out += 1;
+        }
         if !verdict.is_alert() {
             self.alerts.remove(&key);
         } else if self.alerts.len() < MOST_ALERTS || self.alerts.contains_key(&key) {
@@ -242,6 +274,28 @@ impl fmt::Display for Review {
         }
         if left_out > 0 {
             writeln!(f, "  and later ones, at least {left_out}")?;
+        }
+        if !self.normal.is_empty() {
+            let count = self.called_normal_count();
+            let what = if count == 1 { "verdict" } else { "verdicts" };
+            writeln!(f, "{count} {what} called normal here, not counted as alerts")?;
+            for verdict in self.normal.values() {
+                let technique = verdict
+                    .technique
+                    .as_ref()
+                    .map_or("", |technique| technique.as_str());
+                let score = called_normal(verdict).unwrap_or(verdict.score);
+                let (entity, title) = (&verdict.entity, &verdict.title);
+                writeln!(f, "  normal    {score:.2}  {technique:9}  {entity:22}  {title}")?;
+            }
+        }
+        // A single alert has told all there is already.
+        for story in self
+            .stories
+            .stories()
+            .filter(|story| story.chapters().nth(1).is_some())
+        {
+            writeln!(f, "\n{story}")?;
         }
         write!(f, "\n{}", self.ledger)
     }

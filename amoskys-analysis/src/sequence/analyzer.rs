@@ -1,17 +1,21 @@
 //! Sequences as an analyzer: from system calls, processes and activities to verdicts.
 
+use std::net::IpAddr;
+
 use amoskys_core::event::{
     Entity, EventRange, Evidence, Layer, ModelRef, Payload, ProcessAction, SyscallEvent, Technique, Verdict,
     VerdictId,
 };
-use amoskys_core::{Analyzer, AnalyzerError, Digest, Name, Observation, Recorded, Timestamp};
+use amoskys_core::{Analyzer, AnalyzerError, Digest, Event, Name, Observation, Recorded, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::SequenceError;
 use super::model::{SequenceModel, sequence_schema};
+use super::process::{Actors, process_key};
 use super::rules::PatternRule;
 use crate::finding::{Mark, Span, Streams};
-use crate::measure::{BoundedMap, hash_bytes, mix, seconds_between};
+use crate::measure::{BoundedMap, hash_bytes, seconds_between};
+use crate::sighting::is_host;
 use crate::snapshot;
 
 /// Settings of a [`SequenceAnalyzer`].
@@ -23,6 +27,9 @@ pub struct SequenceAnalyzerParams {
     pub processes: usize,
     /// The rules beside the model. Default [`pattern_rules`](super::pattern_rules).
     pub rules: Vec<PatternRule>,
+    /// Verdicts of rules below this score are kept back. Default 0.3. Under a [`Correlation`](crate::Correlation) it is best 0: it
+    /// knows by whom a hint is to be taken seriously.
+    pub report_score: f64,
 }
 
 impl Default for SequenceAnalyzerParams {
@@ -31,6 +38,7 @@ impl Default for SequenceAnalyzerParams {
             stretch: 2048,
             processes: 4096,
             rules: super::pattern_rules(),
+            report_score: 0.3,
         }
     }
 }
@@ -84,6 +92,8 @@ struct Progress {
     since: Timestamp,
     file: u64,
     span: Span,
+    /// The connection among the steps: the own address, if known, and the peer's.
+    connection: Option<(Option<IpAddr>, IpAddr)>,
 }
 
 /// Threads of a process whose place is known.
@@ -102,6 +112,9 @@ impl SequenceAnalyzer {
         }
         if params.processes == 0 {
             return refuse("processes", "must be 1 or more");
+        }
+        if !(0.0..=1.0).contains(&params.report_score) {
+            return refuse("report_score", "must be 0 to 1");
         }
         let fits = |rule: &PatternRule| {
             (1..=STEPS).contains(&rule.steps.len())
@@ -165,8 +178,7 @@ impl SequenceAnalyzer {
             }
             Payload::Process(process) => {
                 let key = process_key(device, process.pid, process.start);
-                let parent = process_key(device, process.parent_pid, process.parent_start);
-                self.rules(recorded, key, Some(parent), &process.executable, mark, verdicts);
+                self.rules(recorded, mark, verdicts);
                 // What runs from here on is another program.
                 if matches!(process.action, ProcessAction::Exit | ProcessAction::Exec)
                     && let Some(trace) = self.state.traces.remove(&key)
@@ -174,12 +186,7 @@ impl SequenceAnalyzer {
                     self.judge(&trace, device, mark, verdicts);
                 }
             }
-            Payload::Activity(activity) => {
-                let key = process_key(device, activity.pid, activity.start);
-                let parent = activity.ancestors.first();
-                let parent = parent.map(|parent| process_key(device, parent.pid, parent.start));
-                self.rules(recorded, key, parent, &activity.command, mark, verdicts);
-            }
+            Payload::Activity(_) => self.rules(recorded, mark, verdicts),
             _ => {}
         }
     }
@@ -276,24 +283,25 @@ impl SequenceAnalyzer {
         );
     }
 
-    fn rules(
-        &mut self,
-        recorded: &Recorded,
-        key: u64,
-        parent: Option<u64>,
-        program: &str,
-        mark: Mark,
-        verdicts: &mut Vec<Verdict>,
-    ) {
+    fn rules(&mut self, recorded: &Recorded, mark: Mark, verdicts: &mut Vec<Verdict>) {
+        let actors = Actors::of(&recorded.event);
+        let mut by = None;
         for at in 0..self.params.rules.len() {
-            let Some(span) = self.step(recorded, at, key, parent, mark) else {
+            let Some(done) = self.step(recorded, at, &actors, mark) else {
                 continue;
             };
             let rule = &self.params.rules[at];
-            let (title, score) = (format!("{}: {}", rule.title, file_name(program)), rule.score);
+            let score = rule.score;
+            if score < self.params.report_score {
+                continue;
+            }
+            let by = by.get_or_insert_with(|| super::process::describe(&recorded.event));
+            let title = format!("{}: {by}", rule.title);
             let technique = Technique::new(&rule.technique);
             let evidence = vec![("rule", 1.0, crate::odds::logit(score))];
+            let program = super::process::program(&recorded.event);
             let entity = process_entity(&recorded.event.device, program);
+            let told = verdicts.len();
             self.speak(
                 Layer::Rule,
                 entity,
@@ -301,37 +309,38 @@ impl SequenceAnalyzer {
                 title,
                 score,
                 evidence,
-                span,
+                done.span,
                 mark,
                 verdicts,
             );
+            for verdict in &mut verdicts[told..] {
+                verdict
+                    .peers
+                    .extend(done.connection.map(|connection| match connection {
+                        (Some(own), peer) => Entity::Pair(own, peer),
+                        (None, peer) => Entity::Host(peer),
+                    }));
+            }
         }
     }
 
-    /// Takes an event for the next step of a rule, by this process or in the steps of its parent. The events behind the rule, if this
-    /// is its last step.
-    fn step(
-        &mut self,
-        recorded: &Recorded,
-        at: usize,
-        key: u64,
-        parent: Option<u64>,
-        mark: Mark,
-    ) -> Option<Span> {
+    /// Takes an event for the next step of a rule, by this process or in the steps of those that led to it. The steps, if this is
+    /// the last one.
+    fn step(&mut self, recorded: &Recorded, at: usize, actors: &Actors, mark: Mark) -> Option<Progress> {
         let rule = &self.params.rules[at];
         let number = u16::try_from(at).ok()?;
         let time = recorded.event.time;
         let in_time = |progress: &Progress| {
             (0.0..=rule.within_seconds).contains(&seconds_between(progress.since, time))
         };
-        let of = |key: u64| {
+        let of = |key: &u64| {
             self.state
                 .progress
-                .peek(&(key, number))
+                .peek(&(*key, number))
                 .filter(|known| in_time(known))
         };
-        // A child goes on where its parent is; what it does counts for both.
-        let before = of(key).or_else(|| parent.and_then(of)).cloned();
+        // A child goes on where those that led to it are; the nearest counts.
+        let before = actors.line.iter().find_map(of).cloned();
         let wanted = before.as_ref().map_or(0, |before| usize::from(before.steps));
         let go_on = rule
             .steps
@@ -348,6 +357,7 @@ impl SequenceAnalyzer {
                     since: time,
                     file: hash_bytes(file.as_bytes()),
                     span: Span::of(mark),
+                    connection: None,
                 };
                 (new, file)
             }
@@ -355,15 +365,17 @@ impl SequenceAnalyzer {
         progress.steps += 1;
         progress.file = hash_bytes(file.as_bytes());
         progress.span.extend(mark);
-        let owners = [Some(key), parent];
+        progress.connection = connection(&recorded.event).or(progress.connection);
+        // What it does counts for its parent too, unless the rule is about one line.
+        let owners = actors.line.iter().take(if rule.in_line { 1 } else { 2 });
         if usize::from(progress.steps) == rule.steps.len() {
-            for owner in owners.into_iter().flatten() {
-                self.state.progress.remove(&(owner, number));
+            for owner in actors.line.iter().take(2) {
+                self.state.progress.remove(&(*owner, number));
             }
-            return Some(progress.span);
+            return Some(progress);
         }
-        for owner in owners.into_iter().flatten() {
-            let known = self.state.progress.entry(&(owner, number), || progress.clone());
+        for owner in owners {
+            let known = self.state.progress.entry(&(*owner, number), || progress.clone());
             if progress.steps >= known.steps || seconds_between(known.since, time) > rule.within_seconds {
                 *known = progress.clone();
             }
@@ -455,15 +467,17 @@ impl Analyzer for SequenceAnalyzer {
     }
 }
 
-/// A process, by number and start; another machine's is another.
-fn process_key(device: &Name, pid: u32, start: Timestamp) -> u64 {
-    mix(hash_bytes(device.as_str().as_bytes()) ^ mix(u64::from(pid) ^ mix(start.nanos().cast_unsigned())))
-}
-
 fn process_entity(device: &Name, program: &str) -> Entity {
     Entity::Named(Name::from(format!("{device}/{program}").as_str()))
 }
 
-fn file_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
+/// The connection that an activity is about.
+fn connection(event: &Event) -> Option<(Option<IpAddr>, IpAddr)> {
+    let Payload::Activity(activity) = &event.payload else {
+        return None;
+    };
+    let own = activity
+        .local_address
+        .filter(|own| is_host(*own) && !own.is_loopback());
+    activity.remote_address.map(|peer| (own, peer))
 }

@@ -13,6 +13,7 @@ mod calls;
 mod error;
 mod gram;
 mod model;
+mod process;
 mod rules;
 #[cfg(feature = "sigma")]
 mod sigma;
@@ -23,6 +24,7 @@ pub use self::analyzer::{SequenceAnalyzer, SequenceAnalyzerParams};
 pub use self::calls::{CallChance, CallModel, CallParams, Position};
 pub use self::error::SequenceError;
 pub use self::model::{Example, SequenceModel, SequenceParams, sequence_schema};
+pub(crate) use self::process::Actors;
 pub use self::rules::{PatternRule, Step, pattern_rules};
 #[cfg(feature = "sigma")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sigma")))]
