@@ -75,6 +75,9 @@ struct Settings {
     /// Windows to learn from a log, by their names.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_values = ["host.60s", "service.60s", "dns_client.60s"])]
     windows: Vec<String>,
+    /// Whose log it is: the name of the agent that recorded it; by default that of the settings, or `sentinel`.
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
     /// Settings the log was recorded with, if some of it is protected.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! Learns what is normal from a recorded log: a baseline, models of windows, and of sequences of system calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use amoskys_analysis::model::{DetectorKind, ModelFile, Origin, SiteModel};
 use amoskys_analysis::sequence::{Example, SequenceParams};
 use amoskys_analysis::{BaselineBuilder, DetectionConfig};
 use amoskys_core::config::Config;
-use amoskys_core::event::{Payload, ProcessAction};
+use amoskys_core::event::{Payload, ProcessAction, VerdictId};
 use amoskys_core::{
     BoxExtractor, Digest, Extractor as _, FeatureVector, LogParts, Open, Opened, Recorded, SealError,
     read_log,
@@ -29,6 +29,8 @@ const FEWEST_WINDOWS: usize = 400;
 /// Processes whose calls are collected at once, and stretches of calls in all.
 const MOST_PROCESSES: usize = 100_000;
 const MOST_STRETCHES: usize = 200_000;
+/// Alerts that are told apart, to say how many there are.
+const MOST_ALERTS: usize = 10_000;
 /// Calls that are judged together: as the analyzer does.
 const STRETCH: usize = 2048;
 
@@ -36,12 +38,18 @@ pub(crate) fn learn(dir: &Path, settings: &Settings) -> Result<ModelFile, Box<dy
     if !dir.is_dir() {
         return Err(format!("{}: there is no such directory", dir.display()).into());
     }
-    let mut loader = Config::loader().yaml("agent:\n  name: train\n", "train");
+    let mut loader = Config::loader().yaml("agent:\n  name: sentinel\n", "train");
     if let Some(file) = &settings.config {
         loader = loader.file(file);
     }
-    let path = dir.to_owned();
-    let config = loader.adjust(move |config| config.log.path = path).load()?.config;
+    let (path, agent) = (dir.to_owned(), settings.agent.clone());
+    let config = loader.adjust(move |config| {
+        config.log.path = path;
+        if let Some(agent) = agent {
+            config.agent.name = agent;
+        }
+    });
+    let config = config.load()?.config;
     let mut log = LogParts::from(Log::open(&config.log.path, LogOptions::from(&config))?);
     if let Some(protection) = Protection::of_settings(&config.protect)? {
         log.open = Arc::new(RevealingOpener::new(log.open, protection.reveal()));
@@ -87,7 +95,7 @@ struct Lessons {
     windows: BTreeMap<String, Windows>,
     calls: Calls,
     events: u64,
-    alerts: u64,
+    alerts: BTreeSet<VerdictId>,
 }
 
 impl Lessons {
@@ -109,13 +117,15 @@ impl Lessons {
             windows,
             calls: Calls::default(),
             events: 0,
-            alerts: 0,
+            alerts: BTreeSet::new(),
         })
     }
 
     fn observe(&mut self, recorded: &Recorded) {
         if let Payload::Verdict(verdict) = &recorded.event.payload {
-            self.alerts += u64::from(verdict.is_alert() && verdict.revision == 0);
+            if verdict.is_alert() && self.alerts.len() < MOST_ALERTS {
+                self.alerts.insert(verdict.id);
+            }
             return;
         }
         self.events += 1;
@@ -133,10 +143,10 @@ impl Lessons {
         if self.events == 0 {
             return Err("there are no events in the log".into());
         }
-        if self.alerts > 0 {
+        if !self.alerts.is_empty() {
             eprintln!(
                 "the log holds {} alerts: what led to them will be normal to the model",
-                self.alerts
+                self.alerts.len()
             );
         }
         let mut metrics = BTreeMap::new();
