@@ -3,7 +3,7 @@
 
 mod common;
 
-use amoskys_collectors::capture::{CaptureReader, LinkType, Packet};
+use amoskys_collectors::capture::{CaptureReader, LinkType, Packet, PacketBlock};
 use amoskys_collectors::flow::{
     Columns, FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter, TunnelMode,
 };
@@ -223,5 +223,52 @@ proptest! {
         if let Ok(mut reader) = CaptureReader::new(file.as_slice()) {
             while reader.next_packet().unwrap().is_some() {}
         }
+    }
+
+    /// By the block, or now one way and now the other, a file has the packets and the damage that it has by the packet.
+    #[test]
+    fn blocks_hold_the_packets_of_a_file_whatever_it_is(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8), old: bool,
+        step in 1_usize..5000, mixed: bool,
+    ) {
+        let frames = traffic(8, 8);
+        let mut file = if old { pcap(&frames) } else { pcapng(&frames) };
+        for (at, value) in changes {
+            let at = at.index(file.len());
+            file[at] = value;
+        }
+        let Ok(mut reader) = CaptureReader::new(file.as_slice()) else { return Ok(()) };
+        let mut expected = Vec::new();
+        while let Some(packet) = reader.next_packet().unwrap() {
+            expected.push((packet.time, packet.interface, packet.wire_len, packet.data.to_vec()));
+        }
+        let mut by_block = CaptureReader::new(Steps(&file, step)).unwrap();
+        let (mut found, mut block) = (Vec::new(), PacketBlock::default());
+        let own = |packet: Packet<'_>| (packet.time, packet.interface, packet.wire_len, packet.data.to_vec());
+        while by_block.next_block(&mut block).unwrap() {
+            prop_assert!(!block.is_empty());
+            prop_assert_eq!(block.len(), block.iter().count());
+            found.extend(block.iter().map(own));
+            if mixed {
+                found.extend(by_block.next_packet().unwrap().map(own));
+            }
+        }
+        prop_assert!(!by_block.next_block(&mut block).unwrap() && block.is_empty());
+        prop_assert_eq!(found, expected);
+        prop_assert_eq!(by_block.damage(), reader.damage());
+        prop_assert_eq!(by_block.dropped_by_capture(), reader.dropped_by_capture());
+        prop_assert_eq!(by_block.offset(), reader.offset());
+    }
+}
+
+/// Gives so many bytes at a time.
+struct Steps<'a>(&'a [u8], usize);
+
+impl std::io::Read for Steps<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.1.min(buffer.len()).min(self.0.len());
+        buffer[..count].copy_from_slice(&self.0[..count]);
+        self.0 = &self.0[count..];
+        Ok(count)
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Entry {
     pub(super) descending: bool,
     /// Packets came since the last record.
     pub(super) dirty: bool,
+    /// Its payloads are read as DNS messages.
+    pub(super) dns: bool,
     /// A bit for each direction whose beginning has been read, or cannot be.
     pub(super) read: u8,
     /// A bit for each direction of whose payload enough was counted.
@@ -137,6 +139,11 @@ impl Side {
 
     #[expect(clippy::cast_possible_truncation, reason = "at most FIRST_BYTES")]
     fn keep_first(&mut self, payload: &[u8]) {
+        // Nearly always the first payload is long enough: a copy of known length.
+        if let (0, Some(first)) = (self.first_len, payload.first_chunk()) {
+            (self.first_bytes, self.first_len) = (*first, FIRST_BYTES as u8);
+            return;
+        }
         let free = &mut self.first_bytes[usize::from(self.first_len)..];
         let count = free.len().min(payload.len());
         free[..count].copy_from_slice(&payload[..count]);
@@ -151,6 +158,7 @@ impl Entry {
         descending: false,
         dormant: false,
         dirty: false,
+        dns: false,
         read: super::payloads::NOTHING_READ,
         counted: 0,
         sampled: 0,

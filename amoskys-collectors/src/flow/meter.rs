@@ -287,8 +287,9 @@ impl FlowMeter {
         if let (Some(tunnel), true) = (tunnel, is_new) {
             self.table.flows[index].tunnel = self.table.texts.keep(&tunnel_text(tunnel));
         }
-        if let Transport::Udp | Transport::Tcp(_) = ip.transport
-            && is_dns(ip)
+        if ip.payload_length > 0
+            && self.table.flows[index].dns
+            && matches!(ip.transport, Transport::Udp | Transport::Tcp(_))
         {
             self.read_dns(index, ip, descending, time, handler);
         }
@@ -339,6 +340,7 @@ impl FlowMeter {
         self.stats.flows += 1;
         let flow = &mut self.table.flows[index];
         flow.interface = packet.interface;
+        flow.dns = ip.ports.iter().any(|port| DNS_PORTS.contains(port));
         flow.set_link(&ip.link, descending != flow.descending);
         flow.reported = self.clock.now();
         if !self.limits.never_expire {
@@ -607,11 +609,6 @@ const DORMANT_NS: i64 = 3600 * 1_000_000_000;
 
 /// Ports whose packets are read as DNS: DNS, multicast DNS, link-local name resolution.
 const DNS_PORTS: [u16; 3] = [53, 5353, 5355];
-
-#[inline]
-fn is_dns(ip: &IpPacket<'_>) -> bool {
-    ip.ports.iter().any(|port| DNS_PORTS.contains(port)) && ip.payload_length > 0
-}
 
 /// A DNS message that begins here with its length (RFC 1035 section 4.2.2), as far as it was captured, and its
 /// length. `None` if `left` bytes do not hold it, or cannot be the beginning of one.
