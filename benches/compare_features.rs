@@ -6,7 +6,7 @@
 //! values of all windows. It is the processor's time of the process, which what else runs on the core does not lengthen.
 //!
 //! ```text
-//! cargo bench -p amoskys-benches --bench compare_features -- [--quick] [--python PROGRAM] [--rounds N]
+//! cargo bench -p amoskys-benches --bench compare_features -- [--quick] [--python PROGRAM] [--rounds N] [--only LENGTH/SLIDE]
 //! ```
 //!
 //! `PROGRAM` is `python3` unless said: that of a virtual environment with `polars` will do.
@@ -44,8 +44,19 @@ type Ten = (
     Damped<100>,
 );
 
-/// The length of a window in seconds, and how often one ends.
-const WINDOWS: [(u64, u64); 6] = [(10, 10), (20, 10), (60, 10), (4, 1), (16, 1), (64, 1)];
+/// The length of a window in seconds, and how often one ends: by tens, twos and ones, each without overlap, fourfold and twelvefold
+/// (tens: twofold, for the peer, and fourfold).
+const WINDOWS: [(u64, u64); 9] = [
+    (10, 10),
+    (20, 10),
+    (40, 10),
+    (2, 2),
+    (8, 2),
+    (24, 2),
+    (1, 1),
+    (4, 1),
+    (12, 1),
+];
 /// What the peer computes too.
 const COMPARED: [(u64, u64); 2] = [(10, 10), (20, 10)];
 
@@ -59,11 +70,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     peer::stay_on_one_core()?;
     let load = Load::new(events, 100_000, 100_000);
     println!(
-        "{:<22} {:>12} {:>12} {:>14} {:>14}",
-        "windows", "events/s", "closed", "entities", "bytes/entity"
+        "{:<22} {:>12} {:>9} {:>12} {:>10} {:>13}",
+        "windows", "events/s", "ns/event", "closed", "entities", "bytes/entity"
     );
     let mut ours = Vec::new();
+    let only = option("--only");
     for (length, slide) in WINDOWS {
+        if only
+            .as_deref()
+            .is_some_and(|only| only != format!("{length}/{slide}"))
+        {
+            continue;
+        }
         let spec = WindowSpec::sliding(Duration::from_secs(length), Duration::from_secs(slide))?;
         let mut best = f64::INFINITY;
         let mut last = Run::default();
@@ -76,8 +94,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         #[expect(clippy::cast_precision_loss, reason = "a few million")]
         let rate = load.happenings.len() as f64 / best;
         println!(
-            "{:<22} {rate:>12.0} {:>12} {:>14} {:>14}",
+            "{:<22} {rate:>12.0} {:>9.0} {:>12} {:>10} {:>13}",
             format!("{length} s every {slide} s"),
+            1e9 / rate,
             last.closed,
             last.entities,
             last.bytes_per_entity

@@ -90,6 +90,17 @@ impl Aggregate for Distinct {
         }
     }
 
+    fn assign(&mut self, other: &Self) {
+        match (&mut self.0, &other.0) {
+            (Form::Exact(keys), Form::Exact(others)) => {
+                keys.clear();
+                keys.extend_from_slice(others);
+            }
+            (Form::Sketch(registers), Form::Sketch(others)) => registers.0.clone_from(&others.0),
+            (form, other) => *form = other.clone(),
+        }
+    }
+
     fn touch(&self) -> u64 {
         match &self.0 {
             Form::Exact(keys) => keys.get(keys.len() / 2).map_or(0, |key| key.0),

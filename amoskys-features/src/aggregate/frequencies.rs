@@ -157,6 +157,21 @@ impl Aggregate for Frequencies {
         }
     }
 
+    fn assign(&mut self, other: &Self) {
+        self.total = other.total;
+        match (&mut self.form, &other.form) {
+            (Form::Exact(keys), Form::Exact(others)) => {
+                keys.clear();
+                keys.extend_from_slice(others);
+            }
+            (Form::Sketch(sketch), Form::Sketch(others)) => {
+                sketch.buckets.0.clone_from(&others.buckets.0);
+                sketch.distinct.assign(&others.distinct);
+            }
+            (form, other) => *form = other.clone(),
+        }
+    }
+
     fn touch(&self) -> u64 {
         match &self.form {
             Form::Exact(keys) => keys.get(keys.len() / 2).map_or(0, |key| key.1),

@@ -43,6 +43,11 @@ pub trait Aggregate: Clone + Default + Send + Serialize + DeserializeOwned {
     /// Takes in what was computed over the time that follows.
     fn merge(&mut self, later: &Self);
 
+    /// Becomes a copy of another, in the memory it has already where that will do. Default: a new copy.
+    fn assign(&mut self, other: &Self) {
+        self.clone_from(other);
+    }
+
     /// Reads a little of the memory that the next addition will need, so that it is at hand by then; what it returns
     /// means nothing. Default: reads nothing.
     fn touch(&self) -> u64 {
@@ -72,6 +77,10 @@ macro_rules! tuples {
         $(impl<$($part: Aggregate),+> Aggregate for ($($part,)+) {
             fn merge(&mut self, later: &Self) {
                 $(self.$at.merge(&later.$at);)+
+            }
+
+            fn assign(&mut self, other: &Self) {
+                $(self.$at.assign(&other.$at);)+
             }
 
             fn touch(&self) -> u64 {
@@ -108,6 +117,10 @@ macro_rules! aggregate {
             fn merge(&mut self, later: &Self) {
                 $($crate::aggregate::Aggregate::merge(&mut self.$field, &later.$field);)*
             }
+
+            fn assign(&mut self, other: &Self) {
+                $($crate::aggregate::Aggregate::assign(&mut self.$field, &other.$field);)*
+            }
         }
     };
 }
@@ -120,5 +133,54 @@ pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
         0.0
     } else {
         part as f64 / whole as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amoskys_core::Timestamp;
+
+    use super::*;
+    use crate::hash::KeyHash;
+
+    type All = (
+        Distinct,
+        Frequencies,
+        Quantiles,
+        StartTimes,
+        Moments,
+        Damped<100>,
+        u64,
+    );
+
+    fn of(count: u64) -> All {
+        let mut all = All::default();
+        for n in 0..count {
+            let time = Timestamp::from_secs(i64::try_from(n).unwrap());
+            all.0.add(KeyHash::of_number(n));
+            all.1.add(KeyHash::of_number(n / 2));
+            all.2.add((n as f64).exp2());
+            all.3.add(time);
+            all.4.add(n as f64);
+            all.5.add(time, n as f64);
+            all.6 += n;
+        }
+        all
+    }
+
+    #[test]
+    fn a_room_that_held_anything_becomes_what_is_put_there() {
+        let bytes = |all: &All| postcard::to_allocvec(all).unwrap();
+        for before in [0, 1, 9, 70, 400] {
+            for after in [0, 1, 9, 70, 400] {
+                let mut room = of(before);
+                room.assign(&of(after));
+                assert_eq!(bytes(&room), bytes(&of(after)), "{before} and {after}");
+                room.merge(&of(before));
+                let mut merged = of(after);
+                merged.merge(&of(before));
+                assert_eq!(bytes(&room), bytes(&merged), "{before} and {after}");
+            }
+        }
     }
 }

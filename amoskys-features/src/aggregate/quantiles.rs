@@ -154,6 +154,13 @@ impl Aggregate for Quantiles {
         }
     }
 
+    fn assign(&mut self, other: &Self) {
+        self.bins.clear();
+        self.bins.extend_from_slice(&other.bins);
+        self.count = other.count;
+        self.collapses = other.collapses;
+    }
+
     fn touch(&self) -> u64 {
         self.bins
             .get(self.bins.len() / 2)

@@ -123,6 +123,13 @@ impl Aggregate for StartTimes {
             .extend(later.breaks.iter().map(|&at| place(offset + at as usize)));
         self.cut = later.cut;
     }
+
+    fn assign(&mut self, other: &Self) {
+        self.times.clear();
+        self.times.extend_from_slice(&other.times);
+        self.breaks.clone_from(&other.breaks);
+        self.cut = other.cut;
+    }
 }
 
 /// The quantile of sorted numbers, with linear interpolation between them.

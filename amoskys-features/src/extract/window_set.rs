@@ -100,13 +100,13 @@ impl<C: Catalog> WindowSet for CatalogSet<C> {
     fn advance(&mut self, watermark: Timestamp, stream: &StreamId, features: &mut Vec<FeatureVector>) {
         let Self { windows, maker } = self;
         windows.advance_with(watermark, |closing| {
-            features.extend(maker.vector(stream, &closing))
+            features.extend(maker.vector(stream, closing))
         });
     }
 
     fn finish(&mut self, stream: &StreamId, features: &mut Vec<FeatureVector>) {
         let Self { windows, maker } = self;
-        windows.finish_with(|closing| features.extend(maker.vector(stream, &closing)));
+        windows.finish_with(|closing| features.extend(maker.vector(stream, closing)));
         maker.latest.clear();
     }
 
@@ -138,14 +138,14 @@ impl<C: Catalog> Maker<C> {
     fn vector(
         &mut self,
         stream: &StreamId,
-        closing: &Closing<'_, Entity, C::Aggregate>,
+        mut closing: Closing<'_, Entity, C::Aggregate>,
     ) -> Option<FeatureVector> {
         let at = closing.slot as usize;
         let known = self.latest.get(at).and_then(Option::as_ref);
         let Values(values, first, last) = match known.filter(|_| !closing.changed) {
             Some(known) => known.clone(),
             None => {
-                let values = self.values(closing)?;
+                let values = self.values(&mut closing)?;
                 if self.overlap {
                     if self.latest.len() <= at {
                         self.latest.resize(at + 1, None);
@@ -169,11 +169,11 @@ impl<C: Catalog> Maker<C> {
         })
     }
 
-    fn values(&self, closing: &Closing<'_, Entity, C::Aggregate>) -> Option<Values> {
+    fn values(&self, closing: &mut Closing<'_, Entity, C::Aggregate>) -> Option<Values> {
         let (aggregate, first, last) = closing.window()?;
         let view = View {
-            regularity: C::starts(&aggregate).and_then(|starts| starts.regularity()),
-            aggregate: &*aggregate,
+            regularity: C::starts(aggregate).and_then(|starts| starts.regularity()),
+            aggregate,
         };
         let values = self
             .features

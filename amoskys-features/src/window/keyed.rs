@@ -1,4 +1,3 @@
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
@@ -113,23 +112,25 @@ pub(crate) struct Closing<'a, K, A> {
     pub(crate) changed: bool,
     panes: &'a Panes<A>,
     index: i64,
+    room: &'a mut A,
 }
 
 impl<K, A: Aggregate> Closing<'_, K, A> {
     /// The aggregate, and the first and last event.
-    pub(crate) fn window(&self) -> Option<(Cow<'_, A>, Seq, Seq)> {
-        self.panes.window(self.index)
+    pub(crate) fn window(&mut self) -> Option<(&A, Seq, Seq)> {
+        self.panes.window(self.index, self.room)
     }
 }
 
 /// Hands out a window as those outside of this crate see it.
-fn whole<K, A: Aggregate>(emit: &mut impl FnMut(Closed<'_, K, A>), closing: &Closing<'_, K, A>) {
+fn whole<K, A: Aggregate>(emit: &mut impl FnMut(Closed<'_, K, A>), mut closing: Closing<'_, K, A>) {
+    let (key, start, end) = (closing.key, closing.start, closing.end);
     if let Some((aggregate, first, last)) = closing.window() {
         emit(Closed {
-            key: closing.key,
-            start: closing.start,
-            end: closing.end,
-            aggregate: &aggregate,
+            key,
+            start,
+            end,
+            aggregate,
             first,
             last,
         });
@@ -160,6 +161,8 @@ pub struct KeyedWindows<K, A> {
     /// Empty if every window is handed out.
     due: BTreeMap<i64, Vec<u32>>,
     counters: WindowCounters,
+    /// Where the parts of a window are joined: one room for all, so that none needs memory of its own.
+    room: A,
 }
 
 /// The state of a set of windows between two events, to be stored and restored.
@@ -182,6 +185,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
             open: None,
             due: BTreeMap::new(),
             counters: WindowCounters::default(),
+            room: A::default(),
         }
     }
 
@@ -255,7 +259,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
     ///
     /// The cost depends on the windows that hold events, not on the time that went by.
     pub fn advance(&mut self, watermark: Timestamp, mut emit: impl FnMut(Closed<'_, K, A>)) {
-        self.advance_with(watermark, |closing| whole(&mut emit, &closing));
+        self.advance_with(watermark, |closing| whole(&mut emit, closing));
     }
 
     /// As [`advance`](Self::advance), with aggregates made only where they are asked for.
@@ -272,7 +276,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
     /// Closes windows up to the one that ends with the latest pane, and begins anew: the source has ended, and
     /// what comes next may be of any time.
     pub fn finish(&mut self, mut emit: impl FnMut(Closed<'_, K, A>)) {
-        self.finish_with(|closing| whole(&mut emit, &closing));
+        self.finish_with(|closing| whole(&mut emit, closing));
     }
 
     /// As [`finish`](Self::finish), with aggregates made only where they are asked for.
@@ -415,6 +419,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
                     changed: change.came || change.went || lost,
                     panes,
                     index,
+                    room: &mut self.room,
                 });
                 self.counters.closed += 1;
             }

@@ -1,6 +1,5 @@
 //! The panes of one entity, and sums of several of them.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use amoskys_core::Seq;
@@ -12,8 +11,11 @@ use crate::aggregate::Aggregate;
 const OPEN_PANES: usize = 64;
 /// Windows of so few panes are merged from them each time.
 const FEW_PANES: i64 = 4;
-/// So many sums are kept of the older panes.
-const SUMS: i64 = 32;
+/// Windows of more panes than this have a sum of the older ones for several panes, not each: what they hold is most of an
+/// entity's memory, and the memory is most of the time.
+const SUMS: i64 = 10;
+/// The most sums of one entity.
+const MOST_SUMS: i64 = 32;
 
 /// Panes of one entity, in order, none empty.
 ///
@@ -189,28 +191,28 @@ impl<A: Aggregate> Panes<A> {
     }
 
     /// The window that ends with this pane, which has closed: its aggregate, and its first and last event. `None` if
-    /// it is empty.
-    pub(super) fn window(&self, index: i64) -> Option<(Cow<'_, A>, Seq, Seq)> {
-        let mut parts: Option<(Cow<'_, A>, Seq, Seq)> = None;
-        let mut append = |aggregate, first: Seq, last: Seq| match &mut parts {
-            None => parts = Some((Cow::Borrowed(aggregate), first, last)),
-            Some((all, earliest, latest)) => {
-                all.to_mut().merge(aggregate);
-                *earliest = (*earliest).min(first);
-                *latest = (*latest).max(last);
-            }
-        };
+    /// it is empty. Where it takes several parts they are joined in `room`, whatever that held.
+    pub(super) fn window<'a>(&'a self, index: i64, room: &'a mut A) -> Option<(&'a A, Seq, Seq)> {
         let covered = |pane: &&Pane<A>| match (self.sums.last(), &self.newer) {
             (Some(sum), _) => pane.index < sum.index,
             (None, Some(newer)) => pane.index < newer.index,
             (None, None) => pane.index <= index,
         };
         let single = self.panes.iter().take_while(covered);
-        single.for_each(|pane| append(&pane.aggregate, pane.first, pane.last));
-        for sum in self.sums.last().into_iter().chain(self.newer.as_deref()) {
-            append(&sum.aggregate, sum.first, sum.last);
+        let single = single.map(|pane| (&pane.aggregate, pane.first, pane.last));
+        let sums = self.sums.last().into_iter().chain(self.newer.as_deref());
+        let mut parts = single.chain(sums.map(|sum| (&sum.aggregate, sum.first, sum.last)));
+        let (oldest, mut earliest, mut latest) = parts.next()?;
+        let Some(second) = parts.next() else {
+            return Some((oldest, earliest, latest));
+        };
+        room.assign(oldest);
+        for (aggregate, first, last) in std::iter::once(second).chain(parts) {
+            room.merge(aggregate);
+            earliest = earliest.min(first);
+            latest = latest.max(last);
         }
-        parts
+        Some((room, earliest, latest))
     }
 
     pub(super) fn state(&self) -> PanesState<A> {
@@ -243,10 +245,13 @@ impl<A: Aggregate> Panes<A> {
         restored
     }
 
-    /// Makes the sums of the older part: one for every few panes, so that there are at most [`SUMS`].
+    /// Makes the sums of the older part: one for every few panes, so that there are at most as many as each is the sum of
+    /// panes, or [`SUMS`].
     fn sum_older(&mut self, all: i64) {
         self.sums.clear();
-        let every = usize::try_from((all + SUMS - 1) / SUMS).unwrap_or(1).max(1);
+        // With as many sums as panes in each, a window takes the fewest merges.
+        let sums = all.isqrt().clamp(SUMS, MOST_SUMS);
+        let every = usize::try_from((all + sums - 1) / sums).unwrap_or(1).max(1);
         let mut before = self
             .panes
             .iter()
