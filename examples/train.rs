@@ -98,7 +98,6 @@ struct Settings {
 /// A detector that was asked for; `None` leaves the choice to the data.
 type Detector = Option<DetectorKind>;
 
-#[expect(clippy::unnecessary_wraps, reason = "clap asks for a result of an option")]
 fn detector(name: &str) -> Result<Detector, String> {
     if name == "auto" {
         return Ok(None);

@@ -94,7 +94,7 @@ fn under_load_every_event_is_judged_once_by_one_model() {
         });
         for event in events(EVENTS) {
             slot.observe(Observation::Event(&event), &mut verdicts).unwrap();
-            if event.seq.0 % 1_000 == 0 {
+            if event.seq.0.is_multiple_of(1_000) {
                 // The other thread is to have its turn, however few cores there are.
                 std::thread::yield_now();
             }
@@ -152,7 +152,7 @@ fn scan() -> Vec<Recorded> {
             443,
             Ending::Data(500, size, 0.5),
         );
-        if n % 6 == 0 {
+        if n.is_multiple_of(6) {
             traffic.tcp(at, inside(9), inside(20), 100 + n, Ending::Refused);
         }
     }

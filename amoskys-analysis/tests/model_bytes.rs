@@ -24,7 +24,7 @@ fn loader(kind: &str, bytes: &[u8]) -> Result<Box<dyn Transform<FeatureVector>>,
 
 fn table(kind: DetectorKind) -> ModelFile {
     let rows = Array2::from_shape_fn((60, 3), |(row, column)| ((row * (column + 7)) % 23) as f64);
-    let labels: Vec<bool> = (0..60).map(|row| row % 9 == 0).collect();
+    let labels: Vec<bool> = (0..60_u32).map(|row| row.is_multiple_of(9)).collect();
     let detector = kind
         .fit(rows.view(), Some(&labels), 1, NonZeroUsize::MIN)
         .unwrap();

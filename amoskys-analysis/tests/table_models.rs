@@ -71,7 +71,7 @@ fn stored(kind: DetectorKind, schema: &Arc<FeatureSchema>, rows: &[FeatureVector
         filling.apply(row.as_slice_mut().unwrap());
     }
     let (fit, rest) = scaled.view().split_at(ndarray::Axis(0), rows.len() / 2);
-    let labels: Vec<bool> = (0..fit.nrows()).map(|at| at % 10 == 0).collect();
+    let labels: Vec<bool> = (0..fit.nrows()).map(|at| at.is_multiple_of(10)).collect();
     let detector = kind.fit(fit, Some(&labels), 3, NonZeroUsize::MIN).unwrap();
     let scores = detector.score(rest).unwrap().to_vec();
     let mut file = ModelFile::new("rows", "1", FeatureSchema::clone(schema), Origin::default());
@@ -96,7 +96,7 @@ fn rows(schema: &Arc<FeatureSchema>, count: usize) -> Vec<FeatureVector> {
     let mut noise = Noise::new(5);
     let mut row = |at: usize| {
         let (a, b) = (noise.normal(), noise.normal());
-        let missing = if at % 17 == 0 { f64::NAN } else { a + b };
+        let missing = if at.is_multiple_of(17) { f64::NAN } else { a + b };
         vector(schema, &[a, b, missing, 1000.0 * noise.exponential()])
     };
     (0..count).map(&mut row).collect()

@@ -136,7 +136,7 @@ fn draw(results: &[Detected], printer: &mut Results<'_>) {
         probabilities: None,
     };
     printer.draw("nab: all", "rows of all series", &all);
-    let ((fit, fit_labels), (test, labels)) = (rows(&|at| at % 2 == 0), rows(&|at| at % 2 == 1));
+    let ((fit, fit_labels), (test, labels)) = (rows(&|at| at.is_multiple_of(2)), rows(&|at| at % 2 == 1));
     if let Ok(curve) = Platt::fit(&fit, &fit_labels) {
         let probabilities: Vec<f64> = test.iter().map(|&score| curve.probability(score)).collect();
         let half = Drawn {

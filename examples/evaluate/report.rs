@@ -189,36 +189,35 @@ impl Report {
         }
     }
 
-    /// How far the first metric is from the reference, set by set.
+    /// How far the first metric is from the reference, set by set. Groups that are shown as one have a scale of their own.
     fn differences(&self) -> Markup {
-        let known: Vec<(&Row, f64)> = self
-            .rows
-            .iter()
-            .filter_map(|row| {
-                let (_, value, reference) = *row.metrics.first()?;
-                Some((row, value - reference?))
-            })
-            .collect();
-        let most = known.iter().fold(0.01_f64, |most, (_, by)| most.max(by.abs()));
-        let half = 150.0;
+        let mut scales: Vec<(&str, Vec<(&Row, f64)>)> = Vec::new();
+        for row in &self.rows {
+            let Some((_, value, Some(reference))) = row.metrics.first() else {
+                continue;
+            };
+            let scale = if row.group == row.set { "" } else { &row.group };
+            match scales.iter_mut().find(|(known, _)| *known == scale) {
+                Some((_, known)) => known.push((row, value - reference)),
+                None => scales.push((scale, vec![(row, value - reference)])),
+            }
+        }
         html! {
-            @if let Some((first, _)) = known.first() {
+            @for (at, (scale, known)) in scales.iter().enumerate() {
+                @let most = known.iter().fold(0.01_f64, |most, (_, by)| most.max(by.abs()));
                 section {
-                    h2 { "Difference to the reference" }
-                    p.note { "In " (first.metrics[0].0) "; to the right, ours is higher. The scale ends at \u{b1}" (format!("{most:.3}")) "." }
+                    @if at == 0 { h2 { "Difference to the reference" } }
+                    p.note {
+                        @if !scale.is_empty() { (scale) ": " }
+                        @if let Some((first, _)) = known.first() { "in " (first.metrics[0].0) "; " }
+                        "to the right, ours is higher. The scale ends at \u{b1}" (format!("{most:.3}")) "."
+                    }
                     table.differences {
-                        @for (row, by) in &known {
+                        @for (row, by) in known {
                             tr {
-                                td { (row.detector) } td { (row.set) }
-                                td {
-                                    svg.difference viewBox="0 0 300 12" role="img" aria-label=(format!("{by:+.4}")) {
-                                        line.axis x1="150" x2="150" y1="0" y2="12" {}
-                                        rect.(if *by < 0.0 { "below" } else { "above" })
-                                            x=(px(half + (by / most * half).min(0.0))) y="2" height="8"
-                                            width=(px((by / most * half).abs().max(0.5))) {}
-                                    }
-                                }
-                                td.number { (format!("{by:+.4}")) }
+                                td { (row.detector) } td { (row.set.strip_prefix(&format!("{scale}: ")).unwrap_or(&row.set)) }
+                                td { (bar(*by / most)) }
+                                td.number { (signed(*by)) }
                             }
                         }
                     }
@@ -239,6 +238,13 @@ impl Report {
         let names: Vec<&'static str> = rows.first().map_or_else(Vec::new, |row| {
             row.metrics.iter().map(|metric| metric.0).collect()
         });
+        let whole: Vec<bool> = (0..names.len())
+            .map(|at| {
+                rows.iter()
+                    .filter_map(|row| row.metrics.get(at))
+                    .all(|metric| is_count(metric.1))
+            })
+            .collect();
         let sets = rows.iter().any(|row| row.set != group);
         let timed = rows.iter().any(|row| row.seconds > 0.0);
         html! {
@@ -255,10 +261,10 @@ impl Report {
                         tr {
                             td { (row.detector) }
                             @if sets { td { (row.set.strip_prefix(&format!("{group}: ")).unwrap_or(&row.set)) } }
-                            @for (_, value, reference) in &row.metrics {
+                            @for ((_, value, reference), whole) in row.metrics.iter().zip(&whole) {
                                 td.number {
-                                    (number(*value))
-                                    @if let Some(reference) = reference { span.by { (format!(" {:+.4}", value - reference)) } }
+                                    (number(*value, *whole))
+                                    @if let Some(reference) = reference { span.by { " " (signed(value - reference)) } }
                                 }
                             }
                             @if timed { td.number { @if row.seconds > 0.0 { (format!("{:.2}", row.seconds)) } } }
@@ -295,14 +301,47 @@ impl Listing {
     }
 }
 
+/// A bar to the right or to the left, of at most its half of the field.
+fn bar(share: f64) -> Markup {
+    let half = 150.0;
+    html! {
+        svg.difference viewBox="0 0 300 12" role="img" aria-label=(signed(share)) {
+            line.axis x1="150" x2="150" y1="0" y2="12" {}
+            rect.(if share < 0.0 { "below" } else { "above" })
+                x=(px(half + (share * half).min(0.0))) y="2" height="8"
+                width=(px((share * half).abs().max(0.5))) {}
+        }
+    }
+}
+
+/// With its sign, which zero does not have.
+fn signed(value: f64) -> String {
+    let text = format!("{value:+.4}");
+    if text == "-0.0000" {
+        "+0.0000".to_owned()
+    } else {
+        text
+    }
+}
+
+fn is_count(value: f64) -> bool {
+    value.is_nan() || (value.fract() == 0.0 && value >= 0.0)
+}
+
 /// A count is written as one; what is not known not at all.
-fn number(value: f64) -> String {
+fn number(value: f64, whole: bool) -> String {
     if value.is_nan() {
         String::new()
-    } else if value.fract() == 0.0 && value.abs() >= 2.0 {
+    } else if whole {
         format!("{value:.0}")
     } else {
-        format!("{value:.4}")
+        // No zero below zero.
+        let text = format!("{value:.4}");
+        if text == "-0.0000" {
+            "0.0000".to_owned()
+        } else {
+            text
+        }
     }
 }
 
@@ -337,7 +376,7 @@ fn reliability_drawing(all: &[&Curves]) -> Markup {
     html! {
         @if !known().is_empty() {
             figure {
-                figcaption { "Reliability" span.by { " \u{b7} share that came true over given probability" } }
+                figcaption { "Reliability" span.by { " \u{b7} came true over given" } }
                 svg viewBox=(format!("0 0 {SIZE} {SIZE}")) role="img" aria-label="Reliability" {
                     (frame("given probability", true))
                     @for (at, _, (bins, _, _)) in known() {
@@ -404,8 +443,7 @@ fn thinned(curve: &[(f64, f64)]) -> Vec<(f64, f64)> {
     kept
 }
 
-fn color(at: usize) -> &'static str {
-    [
-        "c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9", "c10", "c11",
-    ][at % 12]
+/// A color, dashed from the thirteenth curve on.
+fn color(at: usize) -> String {
+    format!("c{}{}", at % 12, if at < 12 { "" } else { " dashed" })
 }

@@ -107,7 +107,7 @@ fn traces_are_learned_from_another_file() {
     for n in 0..120 {
         writeln!(train, "normal,,train,t{n},{}", normal(n)).expect("text");
         writeln!(test, "normal,,validation,v{n},{} {n}", normal(n + 1)).expect("text");
-        if n % 4 == 0 {
+        if n.is_multiple_of(4) {
             let odd = (0..30)
                 .map(|at| (200 + (at * n) % 17).to_string())
                 .collect::<Vec<_>>();
@@ -136,7 +136,7 @@ fn flows_are_learned_from_one_file_and_tested_on_another() {
     let rows_of = |begin: usize| {
         let mut text = String::from("duration,bytes,service,label\n");
         for n in begin..begin + 400 {
-            let odd = n % 8 == 0;
+            let odd = n.is_multiple_of(8);
             let (bytes, service) = if odd {
                 (9_000 + n, "tftp")
             } else {

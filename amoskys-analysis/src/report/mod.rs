@@ -31,6 +31,7 @@ mod findings;
 mod format;
 mod graph;
 mod page;
+mod shadow;
 mod stories;
 mod talkers;
 mod timeline;
@@ -47,6 +48,7 @@ use amoskys_core::{Digest, FeatureDef, FeatureSchema, Recorded, Timestamp};
 use self::findings::Findings;
 use self::talkers::Talkers;
 use self::timeline::Timeline;
+use crate::live::Disagreement;
 use crate::story::Stories;
 
 /// Summary of a run, and the page made from it.
@@ -67,6 +69,7 @@ pub struct Report {
     stories: Stories,
     schemas: BTreeMap<Digest, Vec<FeatureDef>>,
     ledger: Option<LedgerSnapshot>,
+    disagreement: Option<Disagreement>,
 }
 
 const MOST_NAME_CHARS: usize = 120;
@@ -89,6 +92,7 @@ impl Report {
             stories: Stories::new(),
             schemas: BTreeMap::new(),
             ledger: None,
+            disagreement: None,
         }
     }
 
@@ -152,6 +156,11 @@ impl Report {
     /// Sets the ledger to show: in = out + dropped + pending, stage by stage.
     pub fn ledger(&mut self, snapshot: &LedgerSnapshot) {
         self.ledger = Some(snapshot.clone());
+    }
+
+    /// Sets what a model that was only tried says otherwise: see [`Shadow`](crate::live::Shadow).
+    pub fn disagreement(&mut self, told: &Disagreement) {
+        self.disagreement = Some(told.clone());
     }
 
     /// The page, as HTML in UTF-8.

@@ -10,7 +10,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::chart::Size;
 use super::findings::{Numbered, accused};
 use super::format::{bytes, count, counted, duration, foreign, time};
-use super::{Report, alerts, chart, graph, stories};
+use super::{Report, alerts, chart, graph, shadow, stories};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -89,6 +89,7 @@ fn body(report: &Report) -> Markup {
                     }
                 }
             }
+            @if let Some(told) = &report.disagreement { (shadow::section(told)) }
             @if let Some(ledger) = &report.ledger { (books(ledger)) }
         }
         footer { "Made by Amoskys " (env!("CARGO_PKG_VERSION")) ". All times are UTC. This page holds everything it shows and loads nothing." }

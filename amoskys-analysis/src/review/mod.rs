@@ -27,6 +27,8 @@ use amoskys_core::{Analyzer, AnalyzerError, BoxError, Observation, Offset, Opene
 use crate::alert::{AlertFile, AlertFileError};
 use crate::feedback::called_normal;
 #[cfg(feature = "report")]
+use crate::live::Disagreement;
+#[cfg(feature = "report")]
 use crate::report::Report;
 use crate::story::Stories;
 
@@ -125,6 +127,14 @@ impl Review {
     /// Replaces the ledger, for example by the one at the end of a run, which is later than the last in the log.
     pub fn set_ledger(&mut self, ledger: LedgerSnapshot) {
         self.ledger = ledger;
+    }
+
+    /// Shows in the report what a model that was only tried says otherwise: see [`Shadow`](crate::live::Shadow).
+    #[cfg(feature = "report")]
+    pub fn set_disagreement(&mut self, told: &Disagreement) {
+        if let Some(report) = &mut self.report {
+            report.disagreement(told);
+        }
     }
 
     /// The ledger: the last in the log, or the one that was set.
