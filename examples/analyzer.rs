@@ -4,18 +4,21 @@
 //! The agents' events are brought into one order, that of their times. Where it has come to, and what it knows, is
 //! written down regularly: killed and started again, it draws the same verdicts, each once.
 
+#[path = "sentinel/analysis.rs"]
+mod analysis;
+#[path = "sentinel/feedback.rs"]
+mod feedback;
+
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use amoskys_analysis::{AlertFile, BaselineBuilder, Detection, DetectionConfig};
-use amoskys_collectors::flow::{FlowCollector, FlowConfig};
+use amoskys_analysis::AlertFile;
 use amoskys_core::config::{Config, ConfigErrors};
 use amoskys_core::error::Chain;
 use amoskys_core::pipeline::{BatchLimits, MergeOptions, Pipeline};
-use amoskys_core::{BoxExtractor, Class, Offset, Shutdown};
-use amoskys_features::extract::{ExtractConfig, NetworkExtractor};
+use amoskys_core::{Class, Offset, Shutdown};
 use amoskys_transport::bus::{
     ConnectOptions, Publisher, PublisherOptions, Start, SubscribeOptions, Subscription,
 };
@@ -23,6 +26,7 @@ use amoskys_transport::check::{Checkup, Severity};
 use amoskys_transport::health::{Health, HealthServer};
 use amoskys_transport::identity::{Credentials, Reloader, Role};
 use amoskys_transport::{Check, Log, LogOptions};
+use analysis::Trained;
 use clap::Parser;
 use metrics_exporter_prometheus::PrometheusBuilder;
 
@@ -36,9 +40,8 @@ struct Args {
     /// Write alerts to this file, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     alerts: Option<PathBuf>,
-    /// Learn what is normal from these capture files first.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    baseline: Vec<PathBuf>,
+    #[command(flatten)]
+    analysis: analysis::Analysis,
     /// Wait for these agents to be heard of before anything is analyzed.
     #[arg(long, value_name = "AGENT", num_args = 1..)]
     expect: Vec<String>,
@@ -134,6 +137,12 @@ async fn pipeline(
         .classes([Class::Bulk, Class::Telemetry, Class::Alert]);
     let bus = bus.watch(health.reporter("bus/verdicts"));
     let publisher = Publisher::for_log(&log, PublisherOptions::new(bus).send_rate(config.bus.send_rate));
+    let mut analyzer = args.analysis.analyzer(config, Trained::default()).await?;
+    // Whoever waits for the end of all agents does not wait for a change of the list.
+    let (normal, changes) = args.analysis.normal(config, !args.until_end)?.unzip();
+    if let Some(normal) = normal {
+        analyzer = analyzer.with_suppressions(normal);
+    }
     let drain = if args.until_end { Duration::MAX } else { DRAIN };
     let mut pipeline = Pipeline::builder()
         .name(&config.agent.name)
@@ -143,32 +152,19 @@ async fn pipeline(
             ..MergeOptions::from(&config.analysis)
         })
         .until_end(args.until_end)
-        .analyzer(detection(config, &args.baseline).await?)
+        .analyzer(analyzer)
         .checkpoint_every(config.analysis.checkpoint_interval)
         .limits(BatchLimits::from(&config.batch))
         .drain_timeout(drain)
         .log(log)
         .record_sink(publisher);
+    if let Some(changes) = changes {
+        pipeline = pipeline.collector(changes);
+    }
     if let Some(path) = &args.alerts {
         pipeline = pipeline.sink_of(Class::Alert, AlertFile::open(path)?);
     }
     Ok(pipeline.build()?)
-}
-
-/// The detection, after learning from the baseline captures if there are any.
-async fn detection(config: &Config, baseline: &[PathBuf]) -> Result<Detection, Box<dyn Error>> {
-    let extractors = || vec![Box::new(NetworkExtractor::standard(ExtractConfig::default())) as BoxExtractor];
-    let settings = DetectionConfig::from(&config.analysis);
-    let detection = Detection::new(settings.clone(), extractors())?;
-    if baseline.is_empty() {
-        return Ok(detection);
-    }
-    let mut builder = BaselineBuilder::new(&settings, extractors())?;
-    let collector = FlowCollector::from_files(baseline)?;
-    builder
-        .learn_from(&mut collector.with_config(FlowConfig::from(&config.flow))?)
-        .await?;
-    Ok(detection.with_baseline(&builder.finish()))
 }
 
 /// Defaults, then the file, then the environment.

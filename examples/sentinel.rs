@@ -7,8 +7,12 @@
 
 #[path = "sentinel/analysis.rs"]
 mod analysis;
+#[path = "sentinel/feedback.rs"]
+mod feedback;
 #[path = "sentinel/inputs.rs"]
 mod inputs;
+#[path = "sentinel/models.rs"]
+mod models;
 
 use std::error::Error;
 use std::io::Write;
@@ -17,6 +21,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use amoskys_analysis::correlation::correlation_schema;
 use amoskys_analysis::report::Report;
 use amoskys_analysis::{AlertFile, Review, evidence_schema};
 use amoskys_collectors::flow::Progress;
@@ -39,9 +44,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 struct Args {
     #[command(flatten)]
     inputs: inputs::Inputs,
-    /// Learn what is normal from these capture files first.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    baseline: Vec<PathBuf>,
+    #[command(flatten)]
+    analysis: analysis::Analysis,
+    #[command(flatten)]
+    models: models::Models,
     /// Keep the log and its key here; by default, and without the setting log.path, in a temporary directory that is
     /// removed at the end.
     #[arg(long, value_name = "DIR")]
@@ -79,7 +85,14 @@ async fn main() -> ExitCode {
 async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
     let temporary = tempfile::tempdir()?;
     let config = settings(args, temporary.path())?;
-    let mut detection = analysis::detection(&config, &args.baseline).await?;
+    let live = args.inputs.read.is_empty();
+    let (normal, changes) = args.analysis.normal(&config, live)?.unzip();
+    let maker = models::Maker {
+        analysis: args.analysis.clone(),
+        config: config.clone(),
+        normal,
+    };
+    let (mut analyzer, mut at_work) = args.models.start(maker).await?;
     let mut log = LogParts::from(Log::open(&config.log.path, LogOptions::from(&config))?);
     let protection = Protection::of_settings(&config.protect)?;
     if let Some(protection) = &protection {
@@ -94,7 +107,7 @@ async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
         if let Some(file) = alerts {
             review = review.with_alert_file(file);
         }
-        review.redraw(read_log(&*wal, &*opener), &mut detection)?;
+        review.redraw(read_log(&*wal, &*opener), &mut analyzer)?;
     } else {
         let shutdown = stop_on_ctrl_c();
         let (pipeline, progress) = args.inputs.join(Pipeline::builder(), &config, &shutdown)?;
@@ -104,13 +117,17 @@ async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
             .limits(BatchLimits::from(&config.batch))
             .log(log)
             .retention(Retention::UntilFull)
-            .analyzer(detection);
+            .analyzer(analyzer);
+        if let Some(changes) = changes {
+            pipeline = pipeline.collector(changes);
+        }
         if let Some(protection) = &protection {
             pipeline = pipeline.transform(protection.transform());
         }
         if let Some(file) = alerts {
             pipeline = pipeline.sink_of(Class::Alert, file);
         }
+        at_work.watch();
         let run = pipeline.build()?.run(shutdown).await?;
         if let Some(bar) = bar {
             bar.abort();
@@ -119,11 +136,16 @@ async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
         review.set_ledger(run.ledger);
         failures = run.failures;
     }
+    let disagreement = at_work.disagreement();
+    disagreement.iter().for_each(|told| review.set_disagreement(told));
     if let (Some(path), Some(page)) = (&args.report, review.page()) {
         std::fs::write(path, page)?;
     }
     // Whoever reads may have seen enough, for example `sentinel ... | head`.
     writeln!(std::io::stdout(), "{review}").ok();
+    if let Some(disagreement) = disagreement {
+        writeln!(std::io::stdout(), "{disagreement}").ok();
+    }
     for (part, error) in &failures {
         eprintln!("sentinel: {part}: {}", Chain(&**error));
     }
@@ -150,6 +172,8 @@ fn settings(args: &Args, temporary: &Path) -> Result<Config, ConfigErrors> {
 fn report(args: &Args) -> Report {
     let mut report = Report::new("Sentinel");
     report.schema(&evidence_schema());
+    report.schema(&correlation_schema());
+    args.models.schemas().iter().for_each(|schema| report.schema(schema));
     args.inputs.names().iter().for_each(|name| report.input(name));
     report
 }

@@ -43,6 +43,10 @@
 //! - [`Detection`], [`DetectionConfig`]: the analyzer, and its priors, weights and limits; [`Detection::of_layer`] for one layer
 //!   alone.
 //! - [`Baseline`], [`BaselineBuilder`]: what is normal here.
+//! - [`Correlation`]: several analyzers as one, which joins what they say about the same attack; [`attack`]: techniques and tactics of
+//!   MITRE ATT&CK.
+//! - [`story`]: alerts that follow from each other, told in order.
+//! - [`feedback`]: what somebody calls normal is no alert, at once.
 //! - [`AlertFile`], [`alert`]: alerts as lines of JSON.
 //! - [`Review`]: what a log amounts to, read back or drawn anew.
 //! - [`iforest`]: an isolation forest; `detectors` (feature `linfa`): other detectors for tables of numbers, and an automatic

@@ -301,6 +301,17 @@ fn processes_and_metrics_belong_to_their_machine() {
 }
 
 #[test]
+fn an_attack_does_not_begin_with_the_metric_that_stood_out_before() {
+    let named = |name: &str| Entity::Named(name.into());
+    let (found, _) = joined(vec![
+        says(1, Layer::Temporal, named("web/load"), "", 0.9),
+        says(30, Layer::Rule, named("web//usr/bin/bash"), "T1059.004", 0.9),
+    ]);
+    assert_eq!(found.len(), 2);
+    assert_eq!((found[1].time, found[1].score), (at(30), 0.9));
+}
+
+#[test]
 fn what_an_analyzer_that_fuses_keeps_apart_stays_apart() {
     let (found, _) = joined(vec![
         says(1, Layer::Fused, host(), "T1071.001", 0.8),

@@ -1,26 +1,117 @@
-//! What judges the events: the detection, and what it has learned.
+//! What judges the events: the detection and what it has learned, and beside it the graph, rules, sequences and metrics, joined so that
+//! one attack is one alert.
 
 use std::error::Error;
 use std::path::PathBuf;
 
-use amoskys_analysis::{BaselineBuilder, Detection, DetectionConfig};
+use amoskys_analysis::feedback::{SuppressionFile, Suppressions};
+use amoskys_analysis::graph::{GraphAnalyzer, GraphAnalyzerParams};
+use amoskys_analysis::sequence::{SequenceAnalyzer, SequenceAnalyzerParams, SequenceModel, SigmaAnalyzer};
+use amoskys_analysis::series::{MetricDetection, MetricsConfig};
+use amoskys_analysis::{Baseline, BaselineBuilder, Correlation, Detection, DetectionConfig};
 use amoskys_collectors::flow::{FlowCollector, FlowConfig};
-use amoskys_core::BoxExtractor;
 use amoskys_core::config::Config;
+use amoskys_core::{Analyzer, BoxExtractor};
 use amoskys_features::extract::{ExtractConfig, NetworkExtractor};
+use clap::Args;
 
-/// The detection, after learning from the baseline captures if there are any.
-pub(crate) async fn detection(config: &Config, baseline: &[PathBuf]) -> Result<Detection, Box<dyn Error>> {
-    let extractors = || vec![Box::new(NetworkExtractor::standard(ExtractConfig::default())) as BoxExtractor];
-    let settings = DetectionConfig::from(&config.analysis);
-    let detection = Detection::new(settings.clone(), extractors())?;
-    if baseline.is_empty() {
-        return Ok(detection);
+use crate::feedback::Watch;
+
+/// How to judge.
+#[derive(Args, Clone)]
+pub(crate) struct Analysis {
+    /// Learn what is normal from these capture files first.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    baseline: Vec<PathBuf>,
+    /// Apply the Sigma rules of this directory to what processes do.
+    #[arg(long, value_name = "DIR")]
+    sigma: Option<PathBuf>,
+    /// Take somebody's word for what is normal here: a list of suppressions (JSON), which may be changed at any time.
+    #[arg(long, value_name = "FILE")]
+    normal: Option<PathBuf>,
+}
+
+/// What was trained elsewhere.
+#[derive(Default)]
+pub(crate) struct Trained {
+    /// What is normal here.
+    pub(crate) baseline: Option<Baseline>,
+    /// What calls processes usually make.
+    pub(crate) calls: Option<SequenceModel>,
+    /// Analyzers of any kind, whose verdicts are joined with the others.
+    pub(crate) others: Vec<Box<dyn Analyzer>>,
+}
+
+impl Analysis {
+    /// The list of what is normal, if there is one, and the one who watches it and tells the log of each change. Without `live` it is
+    /// read once.
+    pub(crate) fn normal(
+        &self,
+        config: &Config,
+        live: bool,
+    ) -> Result<Option<(Suppressions, Watch)>, Box<dyn Error>> {
+        let Some(path) = &self.normal else {
+            return Ok(None);
+        };
+        let name = &config.agent.name;
+        let (file, entries) = SuppressionFile::open(path, name)?;
+        let handle = file.suppressions();
+        Ok(Some((handle, Watch::new(file, entries, name, live))))
     }
-    let mut builder = BaselineBuilder::new(&settings, extractors())?;
-    let collector = FlowCollector::from_files(baseline)?;
-    builder
-        .learn_from(&mut collector.with_config(FlowConfig::from(&config.flow))?)
-        .await?;
-    Ok(detection.with_baseline(&builder.finish()))
+
+    /// The analyzer, after learning from the baseline captures if there are any.
+    pub(crate) async fn analyzer(
+        &self,
+        config: &Config,
+        trained: Trained,
+    ) -> Result<Correlation, Box<dyn Error>> {
+        let settings = DetectionConfig::from(&config.analysis);
+        // The correlation knows whose hints are to be taken seriously.
+        let hints = SequenceAnalyzerParams {
+            report_score: 0.0,
+            ..SequenceAnalyzerParams::default()
+        };
+        let mut joined = Correlation::new(&settings)?
+            .with(self.detection(config, &settings, trained.baseline).await?)
+            .with(GraphAnalyzer::new(GraphAnalyzerParams::default())?)
+            .with(SequenceAnalyzer::new(trained.calls, hints)?)
+            .with(MetricDetection::new(MetricsConfig::default())?);
+        if let Some(folder) = &self.sigma {
+            let rules = SigmaAnalyzer::load(folder)?;
+            for refused in rules.refused() {
+                tracing::warn!(path = %refused.path.display(), reason = refused.reason, "a Sigma rule is not applied");
+            }
+            joined = joined.with(rules);
+        }
+        for other in trained.others {
+            joined = joined.with(other);
+        }
+        Ok(joined)
+    }
+
+    async fn detection(
+        &self,
+        config: &Config,
+        settings: &DetectionConfig,
+        trained: Option<Baseline>,
+    ) -> Result<Detection, Box<dyn Error>> {
+        let extractors =
+            || vec![Box::new(NetworkExtractor::standard(ExtractConfig::default())) as BoxExtractor];
+        let detection = Detection::new(settings.clone(), extractors())?;
+        if self.baseline.is_empty() {
+            return Ok(match trained {
+                Some(baseline) => detection.with_baseline(&baseline),
+                None => detection,
+            });
+        }
+        if trained.is_some() {
+            return Err("the model has a baseline, and --baseline would be another".into());
+        }
+        let mut builder = BaselineBuilder::new(settings, extractors())?;
+        let collector = FlowCollector::from_files(&self.baseline)?;
+        builder
+            .learn_from(&mut collector.with_config(FlowConfig::from(&config.flow))?)
+            .await?;
+        Ok(detection.with_baseline(&builder.finish()))
+    }
 }

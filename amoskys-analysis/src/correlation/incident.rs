@@ -109,13 +109,13 @@ impl Incident {
             return 0;
         }
         let own = self.leader().and_then(|voice| voice.verdict.technique.as_ref());
-        let (Some(own), Some(other)) = (own, verdict.technique.as_ref()) else {
-            let same = self.entity() == Some(&verdict.entity);
-            return if apart > NEAR_UNNAMED {
-                0
-            } else {
-                1 + u8::from(same)
-            };
+        let (own, other) = match (own, verdict.technique.as_ref()) {
+            (Some(own), Some(other)) => (own, other),
+            // A metric that stands out beside an attack speaks for it; an attack beside a metric that stood out is the attack's own.
+            (own, None) if apart <= NEAR_UNNAMED => {
+                return 1 + u8::from(own.is_none()) + u8::from(self.entity() == Some(&verdict.entity));
+            }
+            _ => return 0,
         };
         if apart > NEAR {
             0
@@ -252,7 +252,9 @@ impl Incident {
     /// The voice that names the incident: the one that fuses, else the written rule, else the strongest.
     fn leader(&self) -> Option<&Voice> {
         let fused = self.fused.as_ref().filter(|voice| voice.log_odds >= 0.0);
-        let rule = self.rules.first().filter(|voice| voice.log_odds >= 0.0);
+        // By whom it is done makes more of a hint than it is by itself.
+        let told = |voice: &&Voice| voice.log_odds >= 0.0 || self.lineage.is_some();
+        let rule = self.rules.first().filter(told);
         let layers = self.layers.iter().flatten();
         let all = self.fused.iter().chain(&self.rules).chain(layers);
         fused

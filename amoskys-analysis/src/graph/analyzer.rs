@@ -16,7 +16,7 @@ use super::{GraphError, Nodes};
 use crate::finding::{Gate, Mark, Span, Streams};
 use crate::measure::BoundedMap;
 use crate::odds::probability;
-use crate::sighting::service::ServiceKind;
+use crate::sighting::service::{ServiceKind, is_often_unanswered};
 use crate::sighting::{Contact as Seen, Outcome, Sighting, Tracker, is_host};
 use crate::snapshot;
 
@@ -247,6 +247,10 @@ impl GraphAnalyzer {
 
     fn judged(&mut self, seen: &Seen, outcome: Outcome, began: Mark, out: &mut Vec<(Suspicion, Mark)>) {
         if !seen.certain || !is_host(seen.server) || seen.client == seen.server {
+            return;
+        }
+        // Names, times, exports and devices are asked for in vain by honest hosts.
+        if outcome.is_failure() && is_often_unanswered(seen.protocol, seen.port) {
             return;
         }
         let mut contact = self.contact(seen);
