@@ -229,6 +229,8 @@ INLINE u32 read_v4(const struct source *from, struct packet *packet, u32 at)
 	} head;
 	if (!load(from, at, &head, 20))
 		return SKIP_TRUNCATED;
+	if (head.version >> 4 != 4)
+		return SKIP_BAD_IP;
 	u32 ip_bytes = (head.version & 0xf) * 4;
 	u32 rest = from->length - at;
 	/* 0 means a segment larger than the field can say. */
@@ -252,13 +254,15 @@ INLINE u32 read_v4(const struct source *from, struct packet *packet, u32 at)
 INLINE u32 read_v6(const struct source *from, struct packet *packet, u32 at)
 {
 	struct {
-		u32 version;
+		u8 version, rest[3];
 		u16 length;
 		u8 next, hops;
 		u64 source[2], destination[2];
 	} head;
 	if (!load(from, at, &head, 40))
 		return SKIP_TRUNCATED;
+	if (head.version >> 4 != 6)
+		return SKIP_BAD_IP;
 	u32 rest = from->length - at;
 	packet->length = 40 + SWAP16(head.length);
 	if (packet->length == 40 && rest > 40 + 0xffff)
@@ -308,15 +312,15 @@ INLINE u32 decode(const struct source *from, bool bare, struct packet *packet)
 	u32 why = find_ip(from, bare, packet, &at, &version);
 	if (why != SKIPS)
 		return why;
-	u8 first;
-	if (at >= from->length || !load(from, at, &first, 1))
-		return SKIP_TRUNCATED;
-	u32 said = first >> 4;
-	if (version && version != said)
-		return SKIP_BAD_IP;
-	if (said == 4)
+	if (!version) {
+		u8 first;
+		if (!load(from, at, &first, 1))
+			return SKIP_TRUNCATED;
+		version = first >> 4;
+	}
+	if (version == 4)
 		return read_v4(from, packet, at);
-	if (said == 6)
+	if (version == 6)
 		return read_v6(from, packet, at);
 	return SKIP_BAD_IP;
 }

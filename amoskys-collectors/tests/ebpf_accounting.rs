@@ -363,6 +363,19 @@ fn what_the_kernel_offers_is_a_table() {
             assert!(!why.is_empty(), "{}", offer.hook);
         }
     }
+    // What no program needs is told too, with what the kernel said to it.
+    let extras: Vec<_> = offers
+        .hooks
+        .iter()
+        .filter(|offer| offer.hook.starts_with("extra "))
+        .collect();
+    assert_eq!(extras.len(), 3);
+    for offer in extras {
+        assert!(
+            matches!(&offer.state, OfferState::Extra(why) if !why.is_empty()),
+            "{offer:?}"
+        );
+    }
 }
 
 /// The test calls itself as a process without capabilities.

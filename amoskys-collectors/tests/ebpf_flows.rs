@@ -629,3 +629,37 @@ fn a_fin_and_a_reset_end_a_connection() {
         }
     );
 }
+
+/// The test calls itself as a process without capabilities.
+#[test]
+fn without_privileges_the_error_names_what_is_missing() {
+    const INNER: &str = "AMOSKYS_TEST_WITHOUT_CAPABILITIES";
+    if std::env::var_os(INNER).is_some() {
+        println!(
+            "{}",
+            KernelFlowCollector::open(KernelFlowConfig::new("lo")).unwrap_err()
+        );
+        return;
+    }
+    let output = Command::new("setpriv")
+        .args(["--bounding-set=-all", "--inh-caps=-all"])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "without_privileges_the_error_names_what_is_missing",
+            "--nocapture",
+        ])
+        .env(INNER, "1")
+        .output();
+    let Ok(output) = output else {
+        return skip("setpriv is missing");
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() && said.is_empty() {
+        return skip("capabilities cannot be given up here");
+    }
+    assert!(
+        said.contains("missing CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN;"),
+        "{said}"
+    );
+}

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use aya::programs::{FEntry, Lsm, ProgramError};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 
 use super::offers::{OfferState, Offers};
 
@@ -16,17 +16,20 @@ static PROBES: &[u8] = &[];
 /// Where the kernel describes its kprobes to those who attach them.
 const KPROBES: &str = "/sys/bus/event_source/devices/kprobe/type";
 
+/// The programs, not offered to the kernel yet. The loader reads the kernel's types, some megabytes, even where they are
+/// not wanted: so this comes before ours are read.
+pub(super) fn read() -> Result<Ebpf, String> {
+    let mut loader = EbpfLoader::new();
+    // What counts is that the kernel said no.
+    loader.btf(None).verifier_log_level(VerifierLogLevel::DISABLE);
+    loader.load(PROBES).map_err(super::sensor::chain)
+}
+
 /// Adds a row for each, always off.
-pub(super) fn probe(btf: &Btf, offers: &mut Offers) {
-    let (lsm, fentry) = match EbpfLoader::new().btf(None).load(PROBES) {
-        Ok(mut programs) => (
-            told(load_lsm(&mut programs, btf)),
-            told(load_fentry(&mut programs, btf)),
-        ),
-        Err(error) => {
-            let why = super::sensor::chain(error);
-            (why.clone(), why)
-        }
+pub(super) fn probe(programs: &mut Result<Ebpf, String>, btf: &Btf, offers: &mut Offers) {
+    let (lsm, fentry) = match programs {
+        Ok(programs) => (told(load_lsm(programs, btf)), told(load_fentry(programs, btf))),
+        Err(why) => (why.clone(), why.clone()),
     };
     let kprobes = if Path::new(KPROBES).exists() {
         NOT_NEEDED.to_owned()

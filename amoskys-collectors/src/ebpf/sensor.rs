@@ -40,6 +40,8 @@ pub(super) struct Sensor {
     events: Ebpf,
     calls: Option<Calls>,
     tracepoints: Vec<OwnedFd>,
+    /// What is offered to the kernel to see whether it takes it, until it has been.
+    extras: Option<Result<Ebpf, String>>,
     /// The kernel's types, some megabytes: given up once all programs are loaded.
     btf: Option<Btf>,
     pub(super) offers: Offers,
@@ -84,6 +86,7 @@ impl Sensor {
                 links: None,
             });
         }
+        let extras = Some(extras::read());
         let btf = Btf::from_sys_fs().map_err(|source| EbpfError::NoTypes(Box::new(source)))?;
         if let Some(calls) = &mut calls {
             calls.load(&btf)?;
@@ -92,6 +95,7 @@ impl Sensor {
             events,
             calls,
             tracepoints: Vec::new(),
+            extras,
             btf: Some(btf),
             offers,
         })
@@ -120,8 +124,8 @@ impl Sensor {
             OfferState::Off("nothing is denied")
         };
         self.offers.add("cgroup connect4, connect6", state);
-        if let Some(btf) = &self.btf {
-            extras::probe(btf, &mut self.offers);
+        if let (Some(btf), Some(mut extras)) = (&self.btf, self.extras.take()) {
+            extras::probe(&mut extras, btf, &mut self.offers);
         }
         let nothing = !wanted.is_empty()
             && !self
