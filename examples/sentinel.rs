@@ -173,7 +173,10 @@ fn report(args: &Args) -> Report {
     let mut report = Report::new("Sentinel");
     report.schema(&evidence_schema());
     report.schema(&correlation_schema());
-    args.models.schemas().iter().for_each(|schema| report.schema(schema));
+    args.models
+        .schemas()
+        .iter()
+        .for_each(|schema| report.schema(schema));
     args.inputs.names().iter().for_each(|name| report.input(name));
     report
 }
