@@ -129,6 +129,8 @@ mod host {
             let settings = ProcConfig {
                 // The sensor in the kernel sees them better.
                 process_events: !inputs.ebpf,
+                // A series of one process ends before it is known what is usual of it, and there are thousands.
+                process_metrics: false,
                 ..ProcConfig::default()
             };
             let processes = ProcCollector::open(settings)?;
