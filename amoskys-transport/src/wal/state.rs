@@ -24,7 +24,8 @@ pub(crate) const STATE_DIR: &str = "state";
 const DAMAGED_DIR: &str = "state.damaged";
 
 const MAX_NAME: usize = 256;
-const MAX_VALUE: usize = 16 << 20;
+/// The state of all analyzers of a machine with hundreds of metrics takes tens of megabytes.
+const MAX_VALUE: usize = 256 << 20;
 /// sled puts large values into files of their own, one each; smaller pieces stay in its pages.
 const PIECE: usize = 4 << 10;
 /// Version, three bytes of padding, length, checksum.
