@@ -85,7 +85,7 @@ pub(crate) fn compare() -> Result<(), Box<dyn Error>> {
         rounds(&what, names, &Workload::Dd(count), pairs, &script)?;
     }
     if wants("compile") {
-        let (files, pairs) = if is_quick() { (12, 3) } else { (60, 11) };
+        let (files, pairs) = if is_quick() { (6, 3) } else { (60, 11) };
         match Compile::new(files)? {
             Some(compile) => {
                 let names = [

@@ -17,7 +17,7 @@ pub(crate) fn measure() -> Result<(), Box<dyn Error>> {
         print_skip("cc");
         return Ok(());
     };
-    let seconds = if is_quick() { 2 } else { 10 };
+    let seconds = if is_quick() { 1 } else { 10 };
     let alone = generator.protect(500_000, 0)?;
     println!("\nevents of one generator, for {seconds} s each; nanoseconds of processor time for one");
     println!(
