@@ -256,3 +256,41 @@ fn block(kind: u32, body: &[u8]) -> Vec<u8> {
     block.extend(total);
     block
 }
+
+/// A packet of 100 bytes of UDP payload in two fragments, by version 4 or 6.
+pub(crate) fn fragments(version: u8, id: u8) -> [Frame; 2] {
+    let udp = [&[0x30, 0x39, 0, 9, 0, 108, 0, 0][..], &[7; 100]].concat();
+    [(0, &udp[..56]), (56, &udp[56..])].map(|(offset, part): (usize, &[u8])| {
+        let more = u8::from(offset == 0);
+        let units = (offset / 8) as u8;
+        let mut bytes = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+        if version == 4 {
+            bytes.extend([
+                8,
+                0,
+                0x45,
+                0,
+                0,
+                20 + part.len() as u8,
+                0,
+                id,
+                more << 5,
+                units,
+                64,
+                17,
+                0,
+                0,
+            ]);
+            bytes.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+        } else {
+            bytes.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 8 + part.len() as u8, 44, 64]);
+            bytes.extend([[0x20; 16], [0x30; 16]].concat());
+            bytes.extend([17, 0, 0, units << 3 | more, 0, 0, 0, id]);
+        }
+        bytes.extend(part);
+        Frame {
+            nanos: i64::from(id) * SECOND + offset as i64,
+            bytes,
+        }
+    })
+}
