@@ -86,7 +86,8 @@ pub(super) fn search_training(
             // Rows that equal it.
             search.offer(&mut range, at, at, 0.0);
         }
-        for block in (start..end).step_by(ASKING) {
+        // From the last on: of rows in some order, a row then meets its nearest first, and hardly any after them.
+        for block in (start..end).step_by(ASKING).rev() {
             let rows = block..(block + ASKING).min(end);
             search.within(&mut range, rows.clone(), end);
             search.beyond(&mut range, rows.clone(), 0..start);
