@@ -7,7 +7,6 @@
 //! How long is measured by nothing but the log: the one who keeps it states its clock there now and then (a
 //! punctuation of the source [`CLOCK_SOURCE`]). So the same log gives the same order each time it is read.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +63,9 @@ impl From<&AnalysisSettings> for MergeOptions {
 pub(super) struct Merge {
     options: MergeOptions,
     agents: BTreeMap<Name, Agent>,
+    order: Order,
+    /// All who are expected have been heard of.
+    complete: bool,
     /// Number of the next event of each stream.
     next: BTreeMap<Arc<StreamId>, u64>,
     /// The time that was reached on the common timeline.
@@ -115,6 +117,20 @@ enum Pace {
     Apart,
 }
 
+/// Where the agents stand, so that for an event nobody has to ask all of them.
+#[derive(Debug, Default)]
+struct Order {
+    /// Of those who share the common timeline and have events waiting, the next one's first.
+    next: BTreeSet<Next>,
+    /// Those who share it, have nothing waiting and have not ended, by the time they have reached.
+    behind: BTreeSet<(Timestamp, Name)>,
+    /// Those who do not share it and have events waiting.
+    apart: BTreeSet<Name>,
+}
+
+/// An agent's next event: the time reached, when its flow began, and whose it is.
+type Next = (Timestamp, Option<(Timestamp, FlowKey)>, Name);
+
 #[derive(Debug)]
 struct Item {
     reached: Timestamp,
@@ -129,6 +145,8 @@ impl Merge {
         Self {
             options,
             agents: BTreeMap::new(),
+            order: Order::default(),
+            complete: false,
             next: BTreeMap::new(),
             now: Timestamp::MIN,
             clock: None,
@@ -155,23 +173,22 @@ impl Merge {
         }
         let shown = if offset < self.again { *next } else { 0 };
         *next = opened.last.0.saturating_add(1).max(shown);
-        let timeline = u32::try_from(self.agents.len() + 1).unwrap_or(u32::MAX);
-        let agent = self
-            .agents
-            .entry(opened.stream.agent.clone())
-            .or_insert_with(|| Agent::new(timeline));
-        agent.heard = self.clock;
-        for event in opened.into_recorded().filter(|event| event.seq.0 >= shown) {
-            agent.reached = agent.reached.max(event.event.time);
-            agent.ended = matches!(&event.event.payload, Payload::Punctuation(said) if said.end);
-            agent.queue.push_back(Item {
-                reached: agent.reached,
-                offset,
-                came: self.clock,
-                event,
-            });
-            self.waiting += 1;
-        }
+        let clock = self.clock;
+        self.waiting += self.change(&opened.stream.agent.clone(), |agent| {
+            agent.heard = clock;
+            let before = agent.queue.len();
+            for event in opened.into_recorded().filter(|event| event.seq.0 >= shown) {
+                agent.reached = agent.reached.max(event.event.time);
+                agent.ended = matches!(&event.event.payload, Payload::Punctuation(said) if said.end);
+                agent.queue.push_back(Item {
+                    reached: agent.reached,
+                    offset,
+                    came: clock,
+                    event,
+                });
+            }
+            agent.queue.len() - before
+        });
     }
 
     /// The next event in order, if it is known which that is.
@@ -179,37 +196,27 @@ impl Merge {
         if let Some(apart) = self.pop_apart() {
             return Some(apart);
         }
-        let (name, item) = self
-            .agents
-            .iter()
-            .filter_map(|(name, agent)| Some((name, agent.queue.front()?)))
-            .min_by(|(one_name, one), (other_name, other)| {
-                one.order(other).then_with(|| one_name.cmp(other_name))
-            })?;
-        let (name, reached, came) = (name.clone(), item.reached, item.came);
-        let expected = |name: &Name| !self.agents.contains_key(name);
+        let (reached, _, name) = self.order.next.first()?.clone();
+        let came = self.agents.get(&name)?.queue.front()?.came;
         let full = self.waiting > self.options.max_events;
-        if self.options.expect.iter().any(expected) && !full {
+        if !self.is_complete() && !full {
             return None;
         }
-        let behind: Vec<Name> = self
-            .agents
-            .iter()
-            .filter(|(other, agent)| **other != name && agent.holds_up(reached))
-            .map(|(other, _)| other.clone())
-            .collect();
-        if !behind.is_empty() {
+        let may_still = |(at, _): &&(Timestamp, Name)| *at <= reached;
+        if self.order.behind.first().as_ref().is_some_and(may_still) {
             if !full && !self.is_long_ago(came) {
                 return None;
             }
-            let silent = |name: &&Name| full || self.is_long_ago(self.agents[*name].heard);
-            if !behind.iter().all(|name| silent(&name)) {
+            let behind = self.order.behind.iter().take_while(may_still);
+            let behind: Vec<Name> = behind.map(|(_, name)| name.clone()).collect();
+            let silent = |name: &Name| full || self.is_long_ago(self.agents[name].heard);
+            if !behind.iter().all(silent) {
                 // They are at work, only at another time.
-                self.agent(&name).pace = Pace::Apart;
+                self.change(&name, |agent| agent.pace = Pace::Apart);
                 return self.pop_apart();
             }
             for name in &behind {
-                self.agent(name).pace = Pace::Silent;
+                self.change(name, |agent| agent.pace = Pace::Silent);
             }
         }
         self.now = self.now.max(reached);
@@ -280,6 +287,10 @@ impl Merge {
             .into_iter()
             .map(|(name, agent)| (name, Agent::restore(agent)))
             .collect();
+        (self.order, self.complete) = (Order::default(), false);
+        for (name, agent) in &self.agents {
+            self.order.insert(name, agent);
+        }
         let next = snapshot.next.into_iter();
         self.next = next.map(|(stream, next)| (Arc::new(stream), next)).collect();
         (self.now, self.clock, self.counts) = (snapshot.now, snapshot.clock, snapshot.counts);
@@ -291,22 +302,16 @@ impl Merge {
     fn pop_apart(&mut self) -> Option<Recorded> {
         let max_wait = i64::try_from(self.options.max_wait.as_nanos()).unwrap_or(i64::MAX);
         let now = self.now;
-        let (name, joins) = self.agents.iter().find_map(|(name, agent)| {
-            let reached = agent.queue.front()?.reached;
-            let joins = match agent.pace {
-                Pace::Together => return None,
-                Pace::Silent => reached >= now,
-                Pace::Apart => reached >= now && reached.nanos().saturating_sub(now.nanos()) <= max_wait,
-            };
-            Some((name.clone(), joins))
-        })?;
-        let agent = self.agent(&name);
-        if joins {
-            agent.pace = Pace::Together;
+        let name = self.order.apart.first()?.clone();
+        let agent = self.agents.get(&name)?;
+        let reached = agent.queue.front()?.reached;
+        let soon = reached.nanos().saturating_sub(now.nanos()) <= max_wait;
+        if reached >= now && (agent.pace == Pace::Silent || soon) {
+            self.change(&name, |agent| agent.pace = Pace::Together);
             return self.pop();
         }
-        agent.pace = Pace::Apart;
-        let late = agent.queue.front()?.reached < now;
+        self.change(&name, |agent| agent.pace = Pace::Apart);
+        let late = reached < now;
         let event = self.take(&name, true);
         if late && self.options.drop_late {
             self.counts.late += 1;
@@ -317,27 +322,43 @@ impl Merge {
     }
 
     fn take(&mut self, name: &Name, apart: bool) -> Option<Recorded> {
-        let others_go_on = self
-            .agents
-            .iter()
-            .any(|(other, agent)| other != name && !apart && agent.pace == Pace::Together && agent.goes_on());
-        let agent = self.agents.get_mut(name)?;
-        let mut item = agent.queue.pop_front()?;
-        agent.left = item.reached;
+        let (mut item, timeline) = self.change(name, |agent| {
+            let item = agent.queue.pop_front()?;
+            agent.left = item.reached;
+            Some((item, agent.timeline))
+        })?;
         self.waiting -= 1;
-        item.event.timeline = if apart { agent.timeline } else { 0 };
-        if let Payload::Punctuation(said) = &mut item.event.event.payload {
+        item.event.timeline = if apart { timeline } else { 0 };
+        if let Payload::Punctuation(said) = &mut item.event.event.payload
+            && said.end
+            && !apart
+        {
             // The timeline ends with the last of those that share it.
-            said.end &= !others_go_on;
+            let goes_on = |agent: &Agent| agent.pace == Pace::Together && agent.goes_on();
+            let mut others = self.agents.iter().filter(|(other, _)| *other != name);
+            said.end = !others.any(|(_, agent)| goes_on(agent));
         }
         Some(item.event)
     }
 
-    fn agent(&mut self, name: &Name) -> &mut Agent {
+    /// Changes what is known of an agent, and with it where it stands.
+    fn change<T>(&mut self, name: &Name, change: impl FnOnce(&mut Agent) -> T) -> T {
         let timeline = u32::try_from(self.agents.len() + 1).unwrap_or(u32::MAX);
-        self.agents
+        let agent = self
+            .agents
             .entry(name.clone())
-            .or_insert_with(|| Agent::new(timeline))
+            .or_insert_with(|| Agent::new(timeline));
+        self.order.remove(name, agent);
+        let changed = change(agent);
+        self.order.insert(name, agent);
+        changed
+    }
+
+    /// Whether all who are expected have been heard of. Who was heard of once stays known.
+    fn is_complete(&mut self) -> bool {
+        let expected = &self.options.expect;
+        self.complete = self.complete || expected.iter().all(|name| self.agents.contains_key(name));
+        self.complete
     }
 
     fn is_long_ago(&self, time: Option<Timestamp>) -> bool {
@@ -360,11 +381,6 @@ impl Agent {
             pace: Pace::Together,
             ended: false,
         }
-    }
-
-    /// Whether it may still send something before `time`.
-    fn holds_up(&self, time: Timestamp) -> bool {
-        self.pace == Pace::Together && self.queue.is_empty() && !self.ended && self.reached <= time
     }
 
     fn goes_on(&self) -> bool {
@@ -393,20 +409,37 @@ impl Agent {
     }
 }
 
+impl Order {
+    fn insert(&mut self, name: &Name, agent: &Agent) {
+        let name = name.clone();
+        match (agent.pace, agent.queue.front()) {
+            (Pace::Together, Some(item)) => self.next.insert(item.next(name)),
+            (Pace::Together, None) => !agent.ended && self.behind.insert((agent.reached, name)),
+            (_, Some(_)) => self.apart.insert(name),
+            (_, None) => false,
+        };
+    }
+
+    fn remove(&mut self, name: &Name, agent: &Agent) {
+        let name = name.clone();
+        match (agent.pace, agent.queue.front()) {
+            (Pace::Together, Some(item)) => self.next.remove(&item.next(name)),
+            (Pace::Together, None) => self.behind.remove(&(agent.reached, name)),
+            (_, Some(_)) => self.apart.remove(&name),
+            (_, None) => false,
+        };
+    }
+}
+
 impl Item {
     /// Which comes first. Flow records that are due at the same moment come in the order in which their flows
     /// began, as they do from a single meter.
-    fn order(&self, other: &Self) -> Ordering {
-        self.reached
-            .cmp(&other.reached)
-            .then_with(|| self.began().cmp(&other.began()))
-    }
-
-    fn began(&self) -> Option<(Timestamp, &FlowKey)> {
-        match &self.event.event.payload {
-            Payload::Flow(flow) => Some((flow.first, &flow.key)),
+    fn next(&self, name: Name) -> Next {
+        let began = match &self.event.event.payload {
+            Payload::Flow(flow) => Some((flow.first, flow.key)),
             _ => None,
-        }
+        };
+        (self.reached, began, name)
     }
 }
 
