@@ -301,6 +301,18 @@ fn processes_and_metrics_belong_to_their_machine() {
 }
 
 #[test]
+fn a_conclusion_that_goes_on_after_its_incident_was_over_is_another_alert() {
+    let first = says(1, Layer::Geometric, host(), "T1046", 0.99);
+    let mut later = (5_000, first.1.clone());
+    (later.1.revision, later.1.updated) = (1, at(5_000));
+    later.1.events.last = Seq(5_000);
+    let (found, _) = joined(vec![first, later]);
+    assert_eq!(found.len(), 2);
+    assert!(found[0].id != found[1].id && found[1].revision == 0);
+    assert_eq!(found[1].time, at(5_000));
+}
+
+#[test]
 fn an_attack_does_not_begin_with_the_metric_that_stood_out_before() {
     let named = |name: &str| Entity::Named(name.into());
     let (found, _) = joined(vec![

@@ -57,6 +57,8 @@ pub(super) struct Incident {
     events: EventRange,
     updated: Timestamp,
     spoken: Option<Spoken>,
+    /// Whether it goes on from a conclusion that was told of in an incident before.
+    again: bool,
 }
 
 /// What was last said about an incident.
@@ -83,7 +85,8 @@ pub(super) struct Signature<'a> {
 }
 
 impl Incident {
-    pub(super) fn of(verdict: &Verdict) -> Self {
+    /// An incident that begins with this verdict; `again` if another one did before.
+    pub(super) fn of(verdict: &Verdict, again: bool) -> Self {
         Self {
             fused: None,
             layers: [None, None, None],
@@ -93,6 +96,7 @@ impl Incident {
             events: verdict.events.clone(),
             updated: verdict.updated,
             spoken: None,
+            again,
         }
     }
 
@@ -284,18 +288,14 @@ impl Incident {
     }
 
     /// The verdict as it would be now.
-    pub(super) fn verdict(
-        &self,
-        signature: &Signature<'_>,
-        taken: impl Fn(&VerdictId) -> bool,
-    ) -> Option<Verdict> {
+    pub(super) fn verdict(&self, signature: &Signature<'_>) -> Option<Verdict> {
         let leader = &self.leader()?.verdict;
         let log_odds = self.log_odds(&signature.weights);
         let alone = self.voices() == 1 && self.lineage.is_none();
         let (id, revision, time) = match &self.spoken {
             Some(spoken) => (spoken.id, spoken.revision.saturating_add(1), spoken.first),
             // A conclusion that goes on after its incident was over is another one.
-            None if taken(&leader.id) => {
+            None if self.again => {
                 let EventRange { stream, last, .. } = &leader.events;
                 let technique = leader.technique.as_ref();
                 let digest = &signature.model.digest;

@@ -223,8 +223,7 @@ impl Correlation {
         let Some(incident) = state.incidents.peek(&number) else {
             return;
         };
-        let taken = |id: &VerdictId| state.of_verdict.peek(id).is_some_and(|other| *other != number);
-        let Some(mut verdict) = incident.verdict(&signature, taken) else {
+        let Some(mut verdict) = incident.verdict(&signature) else {
             return;
         };
         let score = verdict.score;
@@ -285,7 +284,8 @@ impl State {
             None => {
                 let number = self.next;
                 self.next += 1;
-                self.incidents.entry(&number, || Incident::of(verdict));
+                let again = self.of_verdict.peek(&verdict.id).is_some();
+                self.incidents.entry(&number, || Incident::of(verdict, again));
                 number
             }
         };
