@@ -144,7 +144,9 @@ mod tests {
         rarities.note(host, 0.002, at(0));
         let (p, by) = rarities.opinion(host, at(1)).unwrap();
         assert!((p - 0.002).abs() < 1e-4 && (by - 1.2).abs() < 0.01, "{p} {by}");
-        (1..20).for_each(|n| drop(rarities.note(host, 0.5, at(n)).p));
+        for n in 1..20 {
+            rarities.note(host, 0.5, at(n));
+        }
         assert_eq!(
             rarities.opinion(host, at(20)),
             None,
