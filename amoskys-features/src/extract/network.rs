@@ -308,7 +308,7 @@ impl Extractor for NetworkExtractor {
         sort(&mut features[begun..]);
     }
 
-    /// Catalogs whose vectors are of other schemas are left out from now on, in streams that are not known yet.
+    /// Catalogs whose vectors are of other schemas are left out. After the first event it has no effect.
     fn restrict(&mut self, schemas: &[Digest]) {
         if self.streams.len() == 0 {
             self.plans
