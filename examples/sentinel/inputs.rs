@@ -23,6 +23,10 @@ pub(crate) struct Inputs {
     /// Watch this interface until Ctrl-C (Linux; needs CAP_NET_RAW).
     #[arg(long, value_name = "NAME")]
     pub(crate) interface: Option<String>,
+    /// Meter the flows of the interface in the kernel, without copying a packet: no DNS, ARP, TLS or HTTP then (needs
+    /// CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN instead).
+    #[arg(long, requires = "interface")]
+    pub(crate) in_kernel: bool,
     /// Watch what processes do, from inside the kernel, until Ctrl-C (Linux; needs CAP_BPF and CAP_PERFMON).
     #[arg(long)]
     pub(crate) ebpf: bool,
@@ -51,6 +55,7 @@ impl Inputs {
     ) -> Result<(PipelineBuilder, Option<Progress>), Box<dyn Error>> {
         let mut progress = None;
         let flows = match &self.interface {
+            Some(_) if self.in_kernel => None,
             Some(name) => {
                 let live = FlowCollector::from_interface(name, LiveConfig::default());
                 Some(live.with_device(config.agent.name.as_str()))
@@ -91,6 +96,7 @@ mod scope;
 mod host {
     use std::time::Duration;
 
+    use amoskys_collectors::ebpf::flows::{KernelFlowCollector, KernelFlowConfig};
     use amoskys_collectors::ebpf::{EbpfCollector, EbpfConfig, Selection};
     use amoskys_collectors::fim::{FimCollector, FimConfig};
     use amoskys_collectors::proc::{FlowOwners, ProcCollector, ProcConfig};
@@ -98,7 +104,7 @@ mod host {
     use rustix::thread::{CapabilitySet, capabilities};
 
     use super::scope::Scope;
-    use super::{Config, Error, Inputs, PipelineBuilder, Shutdown};
+    use super::{Config, Error, FlowConfig, Inputs, PipelineBuilder, Shutdown};
 
     /// Where the kernel lists processes.
     const PROC: &str = "/proc";
@@ -113,7 +119,14 @@ mod host {
     ) -> Result<PipelineBuilder, Box<dyn Error>> {
         let device = config.agent.name.as_str();
         if let Some(name) = &inputs.interface {
-            check_capture(name)?;
+            if inputs.in_kernel {
+                let mut settings = KernelFlowConfig::new(name);
+                settings.flow = FlowConfig::from(&config.flow);
+                let flows = KernelFlowCollector::open(settings)?;
+                pipeline = pipeline.collector(flows.with_device(device).with_stop(stop.clone()));
+            } else {
+                check_capture(name)?;
+            }
         }
         if inputs.ebpf {
             let mut settings = EbpfConfig::default();
@@ -170,8 +183,8 @@ mod host {
         _: &Config,
         _: &Shutdown,
     ) -> Result<PipelineBuilder, Box<dyn Error>> {
-        match inputs.ebpf || inputs.proc || !inputs.integrity.is_empty() {
-            true => Err("--ebpf, --proc and --integrity need Linux".into()),
+        match inputs.in_kernel || inputs.ebpf || inputs.proc || !inputs.integrity.is_empty() {
+            true => Err("--in-kernel, --ebpf, --proc and --integrity need Linux".into()),
             false => Ok(pipeline),
         }
     }

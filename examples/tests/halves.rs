@@ -12,7 +12,7 @@ use amoskys_core::pipeline::{MergeOptions, Pipeline};
 use amoskys_core::{Class, Shutdown, Wal};
 use amoskys_transport::{Log, LogOptions};
 use serde_json::Value;
-use support::{alerts, data, halves};
+use support::{alerts, content, data, halves};
 
 /// Collects a capture as this agent, and carries its records to a common log.
 async fn collect(dir: &Path, agent: &str, capture: &Path, to: &Arc<dyn Wal>) {
@@ -49,18 +49,6 @@ async fn analyze(dir: &Path, log: Arc<dyn Wal>, expect: &[&str]) -> Vec<Value> {
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     assert!(report.ledger.unbalanced().is_empty(), "{}", report.ledger);
     alerts(&file)
-}
-
-/// What an alert says, without the place of its events, which is another where other sensors saw them.
-fn content(alerts: &[Value]) -> Vec<Value> {
-    let mut alerts = alerts.to_vec();
-    for alert in &mut alerts {
-        let fields = alert.as_object_mut().expect("an object");
-        fields.remove("id");
-        fields.remove("events");
-    }
-    alerts.sort_by_key(|alert| (alert["time_ns"].as_i64(), alert["title"].to_string()));
-    alerts
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use amoskys_core::Open;
 use amoskys_transport::Opener;
-use serde_json::Value;
 use support::site::{Running, Site, finish};
-use support::{alerts, assert_balanced, data, delivered, halves, program, succeed};
+use support::{alerts, assert_balanced, content, data, delivered, halves, program, succeed};
 
 /// What `sentinel` says of the laboratory's capture.
 fn reference(dir: &Path) -> PathBuf {
@@ -26,18 +25,6 @@ fn reference(dir: &Path) -> PathBuf {
     );
     assert!(alerts(&file).len() >= 5);
     file
-}
-
-/// What alerts say, without the places of their events, which are others where other sensors saw them.
-fn content(file: &Path) -> Vec<Value> {
-    let mut alerts = alerts(file);
-    for alert in &mut alerts {
-        let fields = alert.as_object_mut().expect("an object");
-        fields.remove("id");
-        fields.remove("events");
-    }
-    alerts.sort_by_key(|alert| (alert["time_ns"].as_i64(), alert["title"].to_string()));
-    alerts
 }
 
 /// Without what it says when others are killed, unless that is what is to be seen.
@@ -98,7 +85,7 @@ fn two_agents_with_half_the_traffic_each_and_an_idle_one_say_the_same() {
     let mut right = Running::start("right", right.stdout(Stdio::null()));
     finish("left", &mut site.agent("left", &parts[0]));
     assert!(right.wait() && analyzer.wait() && bus.stop());
-    assert_eq!(content(&file), content(&expected));
+    assert_eq!(content(&alerts(&file)), content(&alerts(&expected)));
     verify(&site, &["left", "right", "bus", "analyzer"]);
 }
 

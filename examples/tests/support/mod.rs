@@ -1,6 +1,7 @@
 //! What the tests of the programs share.
 #![allow(dead_code, reason = "each test uses its part")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -86,4 +87,23 @@ pub(crate) fn delivered(text: &str, stage: &str) -> u64 {
         .map(|column| column.parse().expect("a number"))
         .next()
         .expect("a column")
+}
+
+/// What alerts say, in order of time, without the places of their events, which are others where other sensors saw them; a
+/// story is named by its first alert's title instead of its id, which comes from such a place.
+pub(crate) fn content(alerts: &[Value]) -> Vec<Value> {
+    let titles: BTreeMap<String, Value> = alerts
+        .iter()
+        .map(|alert| (alert["id"].to_string(), alert["title"].clone()))
+        .collect();
+    let mut alerts = alerts.to_vec();
+    for alert in &mut alerts {
+        let story = titles[&alert["story"].to_string()].clone();
+        let fields = alert.as_object_mut().expect("an object");
+        fields.remove("id");
+        fields.remove("events");
+        fields.insert("story".to_owned(), story);
+    }
+    alerts.sort_by_key(|alert| (alert["time_ns"].as_i64(), alert["title"].to_string()));
+    alerts
 }
