@@ -314,7 +314,7 @@ fn tcp(flags: [u8; 2]) -> TcpStats {
 }
 
 /// How far the connection came, as far as the flags of all packets together tell.
-fn state(flags: [u8; 2]) -> TcpState {
+pub(crate) fn state(flags: [u8; 2]) -> TcpState {
     let has = |flags: u8, wanted: u8| flags & wanted != 0;
     let both = flags[0] | flags[1];
     if has(both, RST) {

@@ -96,31 +96,6 @@ impl NetflowConfig {
     ///
     /// The first setting that is out of range.
     pub fn validate(&self) -> Result<(), NetflowConfigError> {
-        let number = |key, value: usize, least: usize, most: usize, range| {
-            let value_text = value.to_string();
-            let wrong = NetflowConfigError {
-                key,
-                value: value_text,
-                range,
-            };
-            if (least..=most).contains(&value) {
-                Ok(())
-            } else {
-                Err(wrong)
-            }
-        };
-        let period = |key, value: Duration| {
-            let wrong = NetflowConfigError {
-                key,
-                value: format!("{value:?}"),
-                range: "at least 1 s",
-            };
-            if value >= Duration::from_secs(1) {
-                Ok(())
-            } else {
-                Err(wrong)
-            }
-        };
         let any = usize::MAX;
         number("max_domains", self.max_domains, 1, 1_000_000, "1 to 1000000")?;
         period("domain_lifetime", self.domain_lifetime)?;
@@ -142,12 +117,33 @@ impl NetflowConfig {
             "4096 to 1073741824",
         )
     }
+}
 
-    /// What events call an exporter.
-    pub(super) fn name_of(&self, exporter: IpAddr) -> Name {
-        let named = self.names.get(&exporter).cloned();
-        named.unwrap_or_else(|| Name::from(exporter.to_string()))
+/// That a number is in its range.
+pub(crate) fn number(
+    key: &'static str,
+    value: usize,
+    least: usize,
+    most: usize,
+    range: &'static str,
+) -> Result<(), NetflowConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
     }
+    let value = value.to_string();
+    Err(NetflowConfigError { key, value, range })
+}
+
+/// That a period is not too short.
+pub(crate) fn period(key: &'static str, value: Duration) -> Result<(), NetflowConfigError> {
+    if value >= Duration::from_secs(1) {
+        return Ok(());
+    }
+    Err(NetflowConfigError {
+        key,
+        value: format!("{value:?}"),
+        range: "at least 1 s",
+    })
 }
 
 #[cfg(test)]

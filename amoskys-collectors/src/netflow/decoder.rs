@@ -88,7 +88,7 @@ const GIVE_UP_INTERVAL: Duration = Duration::from_secs(10);
 const V9_HEADER: usize = 20;
 const IPFIX_HEADER: usize = 16;
 /// The longest datagram that UDP carries.
-pub(super) const MAX_DATAGRAM_BYTES: usize = 65_535;
+pub(crate) const MAX_DATAGRAM_BYTES: usize = 65_535;
 
 impl NetflowDecoder {
     /// A decoder that knows no templates yet.

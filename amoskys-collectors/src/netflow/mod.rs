@@ -56,24 +56,26 @@
 //!
 //! # What is not here
 //!
-//! sFlow, which samples packets and not flows; v1, v7 and v8; IPFIX over TCP and SCTP, DTLS; structured data (RFC 6313),
+//! sFlow, which samples packets and not flows, and is read by `sflow`; v1, v7 and v8; IPFIX over TCP and SCTP, DTLS; structured data (RFC 6313),
 //! which is kept as bytes. UDP proves nothing of who sent a datagram: receive exports on a network of their own.
 
-mod assemble;
+pub(crate) mod assemble;
 mod collector;
-mod config;
-mod decoder;
+pub(crate) mod config;
+pub(crate) mod decoder;
 mod domain;
 mod element;
+pub(crate) mod events;
 mod export;
+pub(crate) mod exports;
 mod record;
 mod sampling;
-mod sequence;
+pub(crate) mod sequence;
 mod socket;
 mod stats;
 mod template;
 mod v5;
-mod worker;
+pub(crate) mod worker;
 
 pub use self::collector::{NetflowCollector, NetflowError};
 pub use self::config::{NetflowConfig, NetflowConfigError};

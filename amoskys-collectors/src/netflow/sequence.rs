@@ -9,7 +9,7 @@ const RESTART_RUN: u8 = 3;
 
 /// The sequence numbers of one exporter's stream.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sequence {
+pub(crate) struct Sequence {
     /// The number stated last, and what that datagram held. `None` if there is nothing to compare with.
     last: Option<(u32, Units)>,
     /// How the exporter counts: a place in the list of what may be expected.
@@ -20,16 +20,16 @@ pub(super) struct Sequence {
 
 /// What a datagram holds of what its exporter counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Units {
+pub(crate) struct Units {
     /// All of it.
-    pub(super) all: u32,
+    pub(crate) all: u32,
     /// Without records about the exporter.
-    pub(super) flows: u32,
+    pub(crate) flows: u32,
 }
 
 impl Units {
     /// So many, all of flows.
-    pub(super) const fn of(count: u32) -> Self {
+    pub(crate) const fn of(count: u32) -> Self {
         Self {
             all: count,
             flows: count,
@@ -39,7 +39,7 @@ impl Units {
 
 /// What a sequence number says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Observed {
+pub(crate) enum Observed {
     /// Nothing before it is missing, or there is nothing to compare it with.
     InOrder,
     /// So many units are missing.
@@ -53,7 +53,7 @@ pub(super) enum Observed {
 impl Sequence {
     /// Takes note of a datagram that says `number` and holds `units`; `None` if that cannot be known, so that the
     /// next one cannot be compared.
-    pub(super) fn observe(&mut self, number: u32, units: Option<Units>) -> Observed {
+    pub(crate) fn observe(&mut self, number: u32, units: Option<Units>) -> Observed {
         let observed = self.compare(number, units);
         if observed == Observed::Late {
             let run = self.run(number);
@@ -97,14 +97,14 @@ impl Sequence {
     }
 
     /// Forgets all numbers: the exporter began anew.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 }
 
 /// The clock since boot that v5 and v9 exporters state with every datagram: milliseconds, 32 bits.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Uptime(Option<(u32, u32)>);
+pub(crate) struct Uptime(Option<(u32, u32)>);
 
 /// Clocks that part by more than this have been set, or the exporter booted.
 const CLOCK_TOLERANCE_MS: u32 = 5_000;
@@ -115,7 +115,7 @@ impl Uptime {
     ///
     /// The uptime wraps after 49.7 days; so does what is expected of it. A clock that was set makes it differ from
     /// what is expected, but only a boot sets it back.
-    pub(super) fn observe(&mut self, uptime_ms: u32, secs: u32) -> bool {
+    pub(crate) fn observe(&mut self, uptime_ms: u32, secs: u32) -> bool {
         let before = self.0.replace((uptime_ms, secs));
         let Some((last, last_secs)) = before else {
             return false;

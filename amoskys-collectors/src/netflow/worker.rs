@@ -1,26 +1,23 @@
 //! The thread of a collector: receives or reads datagrams, decodes them, hands batches over.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use amoskys_core::event::Payload;
-use amoskys_core::{Name, Shutdown, Timestamp};
+use amoskys_core::{Shutdown, Timestamp};
 
-use super::collector::{ExportFile, NetflowError};
+use super::NetflowError;
 use super::decoder::MAX_DATAGRAM_BYTES;
-use super::record::ExportRecord;
+use super::exports::ExportFile;
 use super::socket::kernel_drops;
-use super::{ExportLoss, NetflowConfig, NetflowDecoder, NetflowHandler, NetflowStats};
 use crate::capture::CaptureReader;
 use crate::flow::Progress;
-use crate::flow::batcher::Batcher as Gather;
+use crate::flow::batcher::{Batcher as Gather, Counts};
 use crate::packet::{Decoded, decode};
 
-pub(super) type Batcher = Gather<NetflowStats, NetflowError>;
+pub(crate) type Batcher<S> = Gather<S, NetflowError>;
 
 /// Datagrams between two looks at things that seldom change.
 const CHECK_DATAGRAMS: u64 = 256;
@@ -30,83 +27,44 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const LAST: Duration = Duration::from_secs(1);
 /// The kernel is asked for its drops so often.
 const DROPS_INTERVAL: Duration = Duration::from_millis(200);
-/// Names of exporters kept at hand. They can be made again at any time.
-const MAX_NAMES: usize = 4096;
 /// UDP in IP.
 const UDP: u8 = 17;
 
-/// Makes events of what the decoder finds.
-struct Events {
-    batcher: Batcher,
-    names: HashMap<IpAddr, Name>,
-    config: NetflowConfig,
-    flows: u64,
-}
+/// What datagrams go through: a decoder, and what makes events of what it finds.
+pub(crate) trait Decode {
+    /// Running counts of what became of the datagrams.
+    type Stats: Counts + Send + 'static;
 
-impl Events {
-    fn new(batcher: Batcher, config: NetflowConfig) -> Self {
-        Self {
-            batcher,
-            names: HashMap::new(),
-            config,
-            flows: 0,
-        }
-    }
+    /// Decodes one datagram, and adds what it holds.
+    fn push(
+        &mut self,
+        from: IpAddr,
+        received: Timestamp,
+        datagram: &[u8],
+        batcher: &mut Batcher<Self::Stats>,
+    );
 
-    fn name(&mut self, exporter: IpAddr) -> Name {
-        if let Some(name) = self.names.get(&exporter) {
-            return name.clone();
-        }
-        if self.names.len() >= MAX_NAMES {
-            self.names.clear();
-        }
-        let name = self.config.name_of(exporter);
-        self.names.insert(exporter, name.clone());
-        name
-    }
-}
+    /// No more datagrams come.
+    fn finish(&mut self);
 
-impl NetflowHandler for Events {
-    fn flow(&mut self, record: &ExportRecord<'_>) {
-        let export = record.export();
-        let device = self.name(export.exporter);
-        let number = self.flows;
-        self.flows += 1;
-        let wanted = self.config.attributes;
-        self.batcher
-            .add_with(export.received, Some(&device), |attributes| {
-                let mut flow = record.flow(wanted.then_some(attributes));
-                flow.flow = number;
-                Payload::Flow(Box::new(flow))
-            });
-    }
+    /// What it has done so far.
+    fn stats(&self) -> Self::Stats;
 
-    fn loss(&mut self, loss: &ExportLoss) {
-        let device = self.name(loss.export.exporter);
-        tracing::debug!(exporter = %loss.export.exporter, count = loss.count, unit = loss.unit, "exports are missing");
-        self.batcher.report(
-            loss.export.received,
-            Some(&device),
-            "missing",
-            loss.count.into(),
-            loss.unit,
-        );
-    }
+    /// How many datagrams it was given.
+    fn datagrams(&self) -> u64;
+
+    /// Whether datagrams to this port, in a capture, are for it.
+    fn is_for(&self, port: u16) -> bool;
 }
 
 /// Reads all files, or until told to stop, or nobody wants more.
-pub(super) fn run_files(
+pub(super) fn run_files<D: Decode>(
     files: &[ExportFile],
-    config: NetflowConfig,
-    mut batcher: Batcher,
+    mut decoder: D,
+    mut batcher: Batcher<D::Stats>,
     stop: &Shutdown,
     progress: &Progress,
 ) {
-    let mut decoder = match NetflowDecoder::new(config.clone()) {
-        Ok(decoder) => decoder,
-        Err(error) => return batcher.fail(error.into()),
-    };
-    let mut events = Events::new(batcher, config);
     let mut clock = None;
     let mut before = 0;
     for file in files {
@@ -114,7 +72,7 @@ pub(super) fn run_files(
             file,
             before,
             &mut decoder,
-            &mut events,
+            &mut batcher,
             &mut clock,
             stop,
             progress,
@@ -123,26 +81,26 @@ pub(super) fn run_files(
             Ok(false) => break,
             Err(error) => {
                 // What was read is good: hand it over before the error.
-                events.batcher.flush(&decoder.stats());
-                return events.batcher.fail(error);
+                batcher.flush(&decoder.stats());
+                return batcher.fail(error);
             }
         }
     }
     if stop.is_triggered() {
         // What waits for a template is not given up: a later run may go on from here.
-        events.batcher.flush(&decoder.stats());
-    } else if events.batcher.is_wanted() {
+        batcher.flush(&decoder.stats());
+    } else if batcher.is_wanted() {
         decoder.finish();
-        events.batcher.end(clock, &decoder.stats());
+        batcher.end(clock, &decoder.stats());
     }
 }
 
 /// Reads the exports in one capture file; whether to go on with the next.
-fn read_file(
+fn read_file<D: Decode>(
     file: &ExportFile,
     before: u64,
-    decoder: &mut NetflowDecoder,
-    events: &mut Events,
+    decoder: &mut D,
+    batcher: &mut Batcher<D::Stats>,
     clock: &mut Option<Timestamp>,
     stop: &Shutdown,
     progress: &Progress,
@@ -158,13 +116,13 @@ fn read_file(
                 if let Decoded::Ip(ip) = decode(&packet)
                     && ip.protocol() == UDP
                     && !ip.is_fragment()
-                    && events.config.capture_ports.contains(&ip.ports().1)
+                    && decoder.is_for(ip.ports().1)
                 {
                     // Time stamps of a capture may be in disorder; what is forgotten after a time must not be.
                     let now = clock.map_or(packet.time, |clock: Timestamp| clock.max(packet.time));
                     *clock = Some(now);
-                    decoder.push(ip.source(), now, ip.payload(), events);
-                    events.batcher.step(*clock, &decoder.stats());
+                    decoder.push(ip.source(), now, ip.payload(), batcher);
+                    batcher.step(*clock, &decoder.stats());
                 }
             }
             Ok(None) => break,
@@ -172,63 +130,57 @@ fn read_file(
         }
         packets += 1;
         if packets.is_multiple_of(CHECK_DATAGRAMS) {
-            progress.set(before + capture.offset(), decoder.stats().datagrams);
-            if stop.is_triggered() || !events.batcher.is_wanted() {
+            progress.set(before + capture.offset(), decoder.datagrams());
+            if stop.is_triggered() || !batcher.is_wanted() {
                 return Ok(false);
             }
         }
     }
-    progress.set(before + file.bytes, decoder.stats().datagrams);
+    progress.set(before + file.bytes, decoder.datagrams());
     for (kind, count) in &capture.damage().counts {
         tracing::warn!(file = %file.path.display(), damage = %kind, count, "the capture is damaged");
         if kind.loses_packet() {
-            events
-                .batcher
-                .lose(kind.as_str(), *count, "packets", *clock, &decoder.stats());
+            batcher.lose(kind.as_str(), *count, "packets", *clock, &decoder.stats());
         }
     }
     Ok(true)
 }
 
 /// Receives until told to stop, or nobody wants more.
-pub(super) fn run_socket(
+pub(super) fn run_socket<D: Decode>(
     listener: &Listener,
-    config: NetflowConfig,
-    mut batcher: Batcher,
+    decoder: D,
+    mut batcher: Batcher<D::Stats>,
     stop: &Shutdown,
     progress: &Progress,
 ) {
-    let decoder = match NetflowDecoder::new(config.clone()) {
-        Ok(decoder) => decoder,
-        Err(error) => return batcher.fail(error.into()),
-    };
     let socket = &listener.socket;
     if let Err(error) = socket.set_read_timeout(Some(PATIENCE)) {
         return batcher.fail(NetflowError::Receive(error));
     }
     let mut receiver = Receiver {
         decoder,
-        events: Events::new(batcher, config),
+        batcher,
         buffer: vec![0; MAX_DATAGRAM_BYTES],
         now: Timestamp::now(),
     };
     let mut asked = Instant::now();
     let failed = loop {
-        if stop.is_triggered() || !receiver.events.batcher.is_wanted() {
+        if stop.is_triggered() || !receiver.batcher.is_wanted() {
             break None;
         }
         let failed = receiver.receive(socket, PATIENCE).err();
-        progress.set(0, receiver.decoder.stats().datagrams);
+        progress.set(0, receiver.decoder.datagrams());
         if asked.elapsed() >= DROPS_INTERVAL {
             asked = Instant::now();
             receiver.tell_drops(listener);
         }
-        receiver.events.batcher.flush(&receiver.decoder.stats());
+        receiver.batcher.flush(&receiver.decoder.stats());
         if failed.is_some() {
             break failed;
         }
     };
-    if receiver.events.batcher.is_wanted() {
+    if receiver.batcher.is_wanted() {
         // What is in the socket came before the end. The time is for exporters that do not stop.
         if failed.is_none() && socket.set_nonblocking(true).is_ok() {
             let begun = Instant::now();
@@ -236,27 +188,27 @@ pub(super) fn run_socket(
             {
             }
         }
-        progress.set(0, receiver.decoder.stats().datagrams);
+        progress.set(0, receiver.decoder.datagrams());
         receiver.tell_drops(listener);
         receiver.decoder.finish();
         let stats = receiver.decoder.stats();
-        receiver.events.batcher.end(Some(receiver.now), &stats);
+        receiver.batcher.end(Some(receiver.now), &stats);
     }
     if let Some(error) = failed {
-        receiver.events.batcher.fail(NetflowError::Receive(error));
+        receiver.batcher.fail(NetflowError::Receive(error));
     }
 }
 
 /// What a socket's datagrams go through.
-struct Receiver {
-    decoder: NetflowDecoder,
-    events: Events,
+struct Receiver<D: Decode> {
+    decoder: D,
+    batcher: Batcher<D::Stats>,
     buffer: Vec<u8>,
     /// Of the latest datagram; the clock of the machine may be set back, this one is not.
     now: Timestamp,
 }
 
-impl Receiver {
+impl<D: Decode> Receiver<D> {
     /// Takes datagrams, until there is none, there were many, or the time is up; says how many.
     fn receive(&mut self, socket: &UdpSocket, time: Duration) -> io::Result<u64> {
         let end = self.now.max(Timestamp::now()).plus(time);
@@ -267,8 +219,8 @@ impl Receiver {
                     self.now = self.now.max(Timestamp::now());
                     let datagram = &self.buffer[..length];
                     self.decoder
-                        .push(address(from), self.now, datagram, &mut self.events);
-                    self.events.batcher.step(Some(self.now), &self.decoder.stats());
+                        .push(address(from), self.now, datagram, &mut self.batcher);
+                    self.batcher.step(Some(self.now), &self.decoder.stats());
                     received += 1;
                 }
                 Err(error) => match error.kind() {
@@ -282,7 +234,7 @@ impl Receiver {
         }
         if received == 0 {
             self.now = self.now.max(Timestamp::now());
-            self.events.batcher.tick(Some(self.now));
+            self.batcher.tick(Some(self.now));
         }
         Ok(received)
     }
@@ -290,8 +242,7 @@ impl Receiver {
     fn tell_drops(&mut self, listener: &Listener) {
         let drops = listener.take_drops();
         let stats = self.decoder.stats();
-        self.events
-            .batcher
+        self.batcher
             .lose("kernel", drops, "datagrams", Some(self.now), &stats);
     }
 }
