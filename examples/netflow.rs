@@ -1,4 +1,4 @@
-//! Flows that routers and probes export (NetFlow v5, v9, IPFIX), as JSON lines.
+//! Flows that routers and probes export (NetFlow v5, v9, IPFIX), or packets that they sample (sFlow v5), as JSON lines.
 
 use std::error::Error;
 use std::io::Write;
@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use amoskys_collectors::netflow::{NetflowCollector, NetflowConfig};
+use amoskys_collectors::sflow::{SflowCollector, SflowConfig};
 use amoskys_core::error::Chain;
 use amoskys_core::event::{Event, FlowRecord, Payload};
-use amoskys_core::{Collector, Shutdown, Tally};
+use amoskys_core::{BoxCollector, Collector, Shutdown, Tally};
 use clap::Parser;
 use serde_json::json;
 
@@ -24,6 +25,9 @@ struct Args {
     /// Read these capture files instead.
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "listen")]
     read: Vec<PathBuf>,
+    /// Take sFlow instead, whose usual port is 6343. Counts are those of the samples.
+    #[arg(long)]
+    sflow: bool,
     /// Leave out what has no place in a flow record: routing, address translation, vendors' fields.
     #[arg(long)]
     no_attributes: bool,
@@ -41,10 +45,6 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let config = NetflowConfig {
-        attributes: !args.no_attributes,
-        ..NetflowConfig::default()
-    };
     let stop = Shutdown::new();
     let on_signal = stop.clone();
     tokio::spawn(async move {
@@ -52,12 +52,11 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             on_signal.trigger();
         }
     });
-    let exports = if args.read.is_empty() {
-        NetflowCollector::bind(args.listen.as_str(), config)?
+    let mut exports = if args.sflow {
+        samples(args, stop)?
     } else {
-        NetflowCollector::from_files(&args.read, config)?
+        flows(args, stop)?
     };
-    let mut exports = exports.with_stop(stop);
     let mut output = std::io::stdout().lock();
     let mut tally = Tally::default();
     while let Some(batch) = exports.next_batch().await? {
@@ -81,6 +80,32 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         eprintln!("netflow: {count} {reason}");
     }
     Ok(())
+}
+
+fn flows(args: &Args, stop: Shutdown) -> Result<BoxCollector, Box<dyn Error>> {
+    let config = NetflowConfig {
+        attributes: !args.no_attributes,
+        ..NetflowConfig::default()
+    };
+    let exports = if args.read.is_empty() {
+        NetflowCollector::bind(args.listen.as_str(), config)?
+    } else {
+        NetflowCollector::from_files(&args.read, config)?
+    };
+    Ok(BoxCollector::new(exports.with_stop(stop)))
+}
+
+fn samples(args: &Args, stop: Shutdown) -> Result<BoxCollector, Box<dyn Error>> {
+    let config = SflowConfig {
+        attributes: !args.no_attributes,
+        ..SflowConfig::default()
+    };
+    let exports = if args.read.is_empty() {
+        SflowCollector::bind(args.listen.as_str(), config)?
+    } else {
+        SflowCollector::from_files(&args.read, config)?
+    };
+    Ok(BoxCollector::new(exports.with_stop(stop)))
 }
 
 fn row(event: &Event, flow: &FlowRecord) -> serde_json::Value {

@@ -10,6 +10,7 @@
 //!   [`FlowCollector`](flow::FlowCollector) is the source for a pipeline; [`RowWriter`](flow::RowWriter) writes CSV
 //!   and JSON.
 //! - `netflow` receives what others have metered: NetFlow v5 and v9, and IPFIX.
+//! - `sflow` receives packets that switches sample, and their interface counters: sFlow v5.
 //! - `proc` samples what Linux lists: processes and what they use, who owns which socket, the load of the host.
 //! - `fim` watches files, and says how they differ from a signed baseline.
 //! - `host` samples processes and load where there is no `proc`.
@@ -41,6 +42,7 @@
 //! | `flow` | yes | [`capture`], [`packet`] and [`flow`]; uses the channel of tokio inside, which needs no reactor |
 //! | `quic` | no | `packet::quic`: the client hello in QUIC is read too; brings cryptography (ring) |
 //! | `netflow` | no | `netflow`, which reads captures with the above |
+//! | `sflow` | no | `sflow`; uses flowparser-sflow |
 //! | `ebpf` | no | `ebpf`, what processes do, by programs in the Linux kernel; uses aya. The programs come compiled |
 //! | `proc` | no | `proc`, on Linux |
 //! | `fim` | no | `fim`, on Linux; uses ring |
@@ -85,6 +87,8 @@ pub mod netflow;
 pub mod packet;
 #[cfg(all(feature = "proc", target_os = "linux"))]
 pub mod proc;
+#[cfg(feature = "sflow")]
+pub mod sflow;
 #[cfg(any(
     feature = "host",
     all(any(feature = "ebpf", feature = "proc", feature = "fim"), target_os = "linux")
