@@ -29,7 +29,7 @@ use amoskys_core::config::{Config, ConfigErrors};
 use amoskys_core::error::Chain;
 use amoskys_core::pipeline::{BatchLimits, Pipeline, Retention};
 use amoskys_core::seal::LogParts;
-use amoskys_core::{Class, Shutdown, read_log};
+use amoskys_core::{Class, FeatureSchema, Shutdown, read_log};
 use amoskys_transport::protect::{Protection, RevealingOpener};
 use amoskys_transport::{Log, LogOptions};
 use clap::Parser;
@@ -101,7 +101,7 @@ async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
     }
     let (wal, opener) = (log.wal.clone(), log.open.clone());
     let alerts = args.alerts.as_ref().map(AlertFile::open).transpose()?;
-    let mut review = Review::new().with_report(report(args));
+    let mut review = Review::new().with_report(report(args, at_work.schemas()));
     let mut failures = Vec::new();
     if args.inputs.replay {
         if let Some(file) = alerts {
@@ -169,14 +169,11 @@ fn settings(args: &Args, temporary: &Path) -> Result<Config, ConfigErrors> {
     Ok(loader.load()?.config)
 }
 
-fn report(args: &Args) -> Report {
+fn report(args: &Args, windows: &[FeatureSchema]) -> Report {
     let mut report = Report::new("Sentinel");
     report.schema(&evidence_schema());
     report.schema(&correlation_schema());
-    args.models
-        .schemas()
-        .iter()
-        .for_each(|schema| report.schema(schema));
+    windows.iter().for_each(|schema| report.schema(schema));
     args.inputs.names().iter().for_each(|name| report.input(name));
     report
 }

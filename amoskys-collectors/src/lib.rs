@@ -43,7 +43,7 @@
 //! | `quic` | no | `packet::quic`: the client hello in QUIC is read too; brings cryptography (ring) |
 //! | `netflow` | no | `netflow`, which reads captures with the above |
 //! | `sflow` | no | `sflow`; uses flowparser-sflow |
-//! | `ebpf` | no | `ebpf`, what processes do, by programs in the Linux kernel; uses aya. The programs come compiled |
+//! | `ebpf` | no | `ebpf`, what processes do, and the flows of an interface, by programs in the Linux kernel; uses aya. The programs come compiled |
 //! | `proc` | no | `proc`, on Linux |
 //! | `fim` | no | `fim`, on Linux; uses ring |
 //! | `host` | no | `host`, processes and load on any system; uses sysinfo |

@@ -77,7 +77,7 @@ impl Collector for Watch {
 
     fn stop(&mut self) -> bool {
         self.live = false;
-        self.waiting = self.file.reload();
+        self.waiting.extend(self.file.reload());
         true
     }
 }

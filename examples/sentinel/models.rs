@@ -56,6 +56,7 @@ impl Maker {
 pub(crate) struct AtWork {
     watch: Option<Watch>,
     shadow: Option<ShadowHandle>,
+    schemas: Vec<FeatureSchema>,
 }
 
 impl Models {
@@ -68,7 +69,10 @@ impl Models {
             [] => None,
             files => Some(maker.make(&load(files)?.0).await?),
         };
-        let mut at_work = AtWork::default();
+        let mut at_work = AtWork {
+            schemas: site.windows().iter().map(|file| file.schema.clone()).collect(),
+            ..AtWork::default()
+        };
         let active: Box<dyn Analyzer> = if self.model.is_empty() {
             Box::new(active)
         } else {
@@ -89,12 +93,6 @@ impl Models {
         at_work.shadow = Some(handle);
         Ok((Box::new(both), at_work))
     }
-
-    /// The schemas of their windows, for the report.
-    pub(crate) fn schemas(&self) -> Vec<FeatureSchema> {
-        let site = load(&self.model).map(|(site, _)| site).unwrap_or_default();
-        site.windows().iter().map(|file| file.schema.clone()).collect()
-    }
 }
 
 impl AtWork {
@@ -103,6 +101,11 @@ impl AtWork {
         if let Some(watch) = self.watch.take() {
             tokio::spawn(watch.run());
         }
+    }
+
+    /// The schemas of the windows that the model read at the start looks at, for the report.
+    pub(crate) fn schemas(&self) -> &[FeatureSchema] {
+        &self.schemas
     }
 
     /// Where the shadow differs, if there is one.
