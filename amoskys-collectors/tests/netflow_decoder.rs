@@ -174,6 +174,7 @@ fn v5_is_read_to_the_field() {
         assert_eq!(attributes.get(name), Some(&value), "{name}");
     }
     assert!(!attributes.contains_key("paddingOctets"));
+    assert_eq!(flow.sampling_rate, 100);
 }
 
 #[test]
@@ -362,6 +363,14 @@ fn options_state_the_sampling_of_the_flows_after_them() {
     let scaled = |at: usize| bench.found.flows[at].1.get("scaled_octets").cloned();
     assert_eq!(bench.found.flows[0].0.bytes(), 100, "as it was counted");
     assert_eq!((scaled(0), scaled(1)), (Some(Value::Uint(5000)), None));
+    let rate = |at: usize| bench.found.flows[at].0.sampling_rate;
+    assert_eq!(
+        (rate(0), rate(1)),
+        (50, 0),
+        "nothing is said of the other sampler"
+    );
+    let first = &bench.found.flows[0].0;
+    assert_eq!(first.scaled(first.bytes()), 5000);
 }
 
 #[test]

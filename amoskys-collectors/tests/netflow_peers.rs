@@ -306,6 +306,7 @@ async fn a_sampled_export_is_scaled_beside_what_was_counted() {
             let scaled = event.attributes.get("scaled_packets");
             let expected = amoskys_core::event::Value::Uint(flow.forward.packets * 10);
             assert_eq!(scaled, Some(&expected), "v{version}: {:?}", event.attributes);
+            assert_eq!(flow.sampling_rate, 10, "v{version}");
         }
         assert!(flows > 100, "v{version}: {flows} flows");
     }

@@ -1,5 +1,4 @@
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +7,11 @@ use amoskys_core::{Batch, Collector, Name, Position, Remedy, Shutdown};
 use tokio::sync::mpsc;
 
 use super::batcher::{Batcher, Message};
+use super::files::{CaptureFile, FileError};
 use super::position::{Place, origin};
 use super::worker::{Files, run_files};
 use super::{FlowConfig, FlowConfigError, Progress};
-use crate::capture::{CaptureError, CaptureReader};
-use crate::capture::{LiveConfig, LiveError};
+use crate::capture::{CaptureError, LiveConfig, LiveError};
 
 /// Why collecting flows failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +45,15 @@ pub enum FlowError {
     /// The thread that reads and meters could not be started, or died.
     #[error("the capture thread failed")]
     Thread(#[source] io::Error),
+}
+
+impl From<FileError> for FlowError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Open { path, source } => Self::Open { path, source },
+            FileError::Capture { path, source } => Self::Capture { path, source },
+        }
+    }
 }
 
 /// Flows, DNS messages and ARP messages from capture files or from a live interface.
@@ -112,15 +120,6 @@ enum Input {
     },
 }
 
-/// A file that is a capture, or was when it was opened first.
-#[derive(Debug)]
-pub(super) struct CaptureFile {
-    pub(super) path: PathBuf,
-    pub(super) bytes: u64,
-    /// Its first bytes, to tell it from others.
-    beginning: Vec<u8>,
-}
-
 #[derive(Debug)]
 enum State {
     Ready,
@@ -130,8 +129,6 @@ enum State {
 
 /// Batches that may wait for the reader of the collector.
 const QUEUE_BATCHES: usize = 4;
-/// Bytes of each file that go into the events' origin.
-const BEGINNING_BYTES: u64 = 4096;
 
 impl FlowCollector {
     /// Flows from capture files, pcap or pcapng, read in this order.
@@ -269,12 +266,7 @@ impl FlowCollector {
 
     fn origin(&self) -> u64 {
         match &self.input {
-            Input::Files(files) => {
-                let named = files
-                    .iter()
-                    .map(|file| (file.path.as_path(), file.bytes, file.beginning.as_slice()));
-                origin(named, format!("amoskys flow 1 {:?}", self.config))
-            }
+            Input::Files(files) => origin(files, format!("amoskys flow 1 {:?}", self.config)),
             // A live source is another one each time.
             Input::Interface { .. } => {
                 use std::hash::{BuildHasher, RandomState};
@@ -351,30 +343,5 @@ impl Collector for FlowCollector {
             self.stop.trigger();
         }
         live
-    }
-}
-
-impl CaptureFile {
-    fn open(path: &Path) -> Result<Self, FlowError> {
-        let path = path.to_owned();
-        let read = |path: &Path| -> io::Result<(u64, Vec<u8>)> {
-            let file = File::open(path)?;
-            let bytes = file.metadata()?.len();
-            let mut beginning = Vec::new();
-            file.take(BEGINNING_BYTES).read_to_end(&mut beginning)?;
-            Ok((bytes, beginning))
-        };
-        let (bytes, beginning) = match read(&path) {
-            Ok(found) => found,
-            Err(source) => return Err(FlowError::Open { path, source }),
-        };
-        match CaptureReader::new(beginning.as_slice()) {
-            Ok(_) => Ok(Self {
-                path,
-                bytes,
-                beginning,
-            }),
-            Err(source) => Err(FlowError::Capture { path, source }),
-        }
     }
 }

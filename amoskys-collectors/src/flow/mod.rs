@@ -47,6 +47,7 @@ mod entropy;
 mod entry;
 mod extra;
 mod fanout;
+pub(crate) mod files;
 mod fragments;
 mod further;
 mod gather;

@@ -1,8 +1,8 @@
 //! Places in capture files, and what tells one list of files from another.
 
-use std::path::Path;
-
 use amoskys_core::{Digest, Position};
+
+use super::files::CaptureFile;
 
 /// How far a collector has come in its files.
 ///
@@ -51,17 +51,14 @@ impl Place {
 
 /// Names a list of files for all time: their names without folders, their sizes and beginnings, and how they are
 /// read. The same files in another folder give the same events.
-pub(crate) fn origin<'a>(
-    files: impl IntoIterator<Item = (&'a Path, u64, &'a [u8])>,
-    settings: String,
-) -> u64 {
+pub(crate) fn origin(files: &[CaptureFile], settings: String) -> u64 {
     let mut parts = vec![settings.into_bytes()];
-    for (path, size, beginning) in files {
-        let name = path.file_name().unwrap_or_default();
+    for file in files {
+        let name = file.path.file_name().unwrap_or_default();
         parts.extend([
             name.as_encoded_bytes().to_vec(),
-            size.to_be_bytes().to_vec(),
-            beginning.to_vec(),
+            file.bytes.to_be_bytes().to_vec(),
+            file.beginning.clone(),
         ]);
     }
     let digest = Digest::of_parts(parts.iter().map(Vec::as_slice));

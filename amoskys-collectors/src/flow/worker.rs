@@ -1,15 +1,14 @@
 //! The thread of a collector: reads packets, meters them, hands batches over.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
 use amoskys_core::{Shutdown, Timestamp};
 
 use super::batcher::Batcher;
-use super::collector::CaptureFile;
+use super::files::CaptureFile;
 use super::{FlowConfig, FlowError, FlowMeter, MeterStats, Progress};
-use crate::capture::{CaptureReader, LiveCapture, LiveConfig, PacketBlock};
+use crate::capture::{LiveCapture, LiveConfig, PacketBlock};
 
 pub(super) type FlowBatcher = Batcher<MeterStats, FlowError>;
 
@@ -59,16 +58,13 @@ fn read_file(
     batcher: &mut FlowBatcher,
     stop: &Shutdown,
 ) -> Result<bool, FlowError> {
-    let path = || file.path.clone();
-    let opened = File::open(&file.path).map_err(|source| FlowError::Open { path: path(), source })?;
-    let mut capture =
-        CaptureReader::new(opened).map_err(|source| FlowError::Capture { path: path(), source })?;
+    let mut capture = file.reader()?;
     let mut block = PacketBlock::default();
     loop {
         match capture.next_block(&mut block) {
             Ok(true) => {}
             Ok(false) => break,
-            Err(source) => return Err(FlowError::Capture { path: path(), source }),
+            Err(source) => return Err(file.damaged(source).into()),
         }
         meter.push_block_with(&block, batcher, |meter, batcher| {
             batcher.step(meter.now(), &meter.stats());

@@ -10,6 +10,7 @@ use super::exports::{Exports, Settings};
 use super::{NetflowConfig, NetflowConfigError};
 use crate::capture::CaptureError;
 use crate::flow::Progress;
+use crate::flow::files::FileError;
 
 /// Why collecting exports failed.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,15 @@ pub enum NetflowError {
     /// The thread that receives and decodes could not be started, or died.
     #[error("the thread that receives exports failed")]
     Thread(#[source] io::Error),
+}
+
+impl From<FileError> for NetflowError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Open { path, source } => Self::Open { path, source },
+            FileError::Capture { path, source } => Self::Capture { path, source },
+        }
+    }
 }
 
 impl NetflowError {

@@ -1,10 +1,8 @@
 //! A collector of export datagrams, whatever their format: a socket or capture files, a thread, and batches.
 
 use std::fmt::Debug;
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use amoskys_core::{Batch, Name, Position, Shutdown};
@@ -13,9 +11,9 @@ use tokio::sync::mpsc;
 use super::socket::set_receive_buffer;
 use super::worker::{Batcher, Decode, Listener, run_files, run_socket};
 use super::{NetflowConfigError, NetflowError};
-use crate::capture::CaptureReader;
 use crate::flow::Progress;
 use crate::flow::batcher::Message;
+use crate::flow::files::CaptureFile;
 use crate::flow::position::{Place, origin};
 
 /// How exports of a format are received and decoded.
@@ -53,17 +51,8 @@ pub(crate) struct Exports<S> {
 
 #[derive(Debug)]
 enum Input {
-    Files(Arc<[ExportFile]>),
+    Files(Arc<[CaptureFile]>),
     Socket(Arc<Listener>),
-}
-
-/// A capture file.
-#[derive(Debug)]
-pub(super) struct ExportFile {
-    pub(super) path: PathBuf,
-    pub(super) bytes: u64,
-    /// Its first bytes, to tell it from others.
-    beginning: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -75,8 +64,6 @@ enum State {
 
 /// Batches that may wait for the reader of the collector.
 const QUEUE_BATCHES: usize = 4;
-/// Bytes of each file that go into the events' origin.
-const BEGINNING_BYTES: u64 = 4096;
 
 impl<S: Settings> Exports<S> {
     pub(crate) fn bind(address: impl ToSocketAddrs, config: S) -> Result<Self, NetflowError> {
@@ -109,7 +96,7 @@ impl<S: Settings> Exports<S> {
         config.check()?;
         let files = files
             .into_iter()
-            .map(|path| ExportFile::open(path.as_ref()))
+            .map(|path| CaptureFile::open(path.as_ref()))
             .collect::<Result<Arc<[_]>, _>>()?;
         let total = files.iter().map(|file| file.bytes).sum();
         let collector = Self::new(Input::Files(files), config);
@@ -169,12 +156,7 @@ impl<S: Settings> Exports<S> {
 
     fn origin(&self) -> u64 {
         match &self.input {
-            Input::Files(files) => {
-                let named = files
-                    .iter()
-                    .map(|file| (file.path.as_path(), file.bytes, file.beginning.as_slice()));
-                origin(named, self.config.decisive())
-            }
+            Input::Files(files) => origin(files, self.config.decisive()),
             // A live source is another one each time.
             Input::Socket(_) => {
                 use std::hash::{BuildHasher, RandomState};
@@ -230,30 +212,5 @@ impl<S: Settings> Exports<S> {
             self.stop.trigger();
         }
         live
-    }
-}
-
-impl ExportFile {
-    fn open(path: &Path) -> Result<Self, NetflowError> {
-        let path = path.to_owned();
-        let read = |path: &Path| -> io::Result<(u64, Vec<u8>)> {
-            let file = File::open(path)?;
-            let bytes = file.metadata()?.len();
-            let mut beginning = Vec::new();
-            file.take(BEGINNING_BYTES).read_to_end(&mut beginning)?;
-            Ok((bytes, beginning))
-        };
-        let (bytes, beginning) = match read(&path) {
-            Ok(found) => found,
-            Err(source) => return Err(NetflowError::Open { path, source }),
-        };
-        match CaptureReader::new(beginning.as_slice()) {
-            Ok(_) => Ok(Self {
-                path,
-                bytes,
-                beginning,
-            }),
-            Err(source) => Err(NetflowError::Capture { path, source }),
-        }
     }
 }

@@ -26,11 +26,12 @@
 //! | `backward` | the same of enterprise 29305 (RFC 5103); 232 and 299 | empty for a record of one direction |
 //! | `tcp` flags | 6 | each flag that was seen counts once: exporters do not say how often |
 //! | `icmp` | 32 or 139, 176 to 179, else the destination port | |
+//! | `sampling_rate` | 34, 50, 305 and 306, 309 and 310, 311; the header of v5 | of the record, of the sampler it names (48, 302), or of the exporter; to the nearest whole number, 0 where nothing is said. Counts are not scaled |
 //!
 //! Everything else is an attribute of the event, under IANA's name (`egressInterface`, `bgpSourceAsNumber`,
 //! `postNATSourceIPv4Address` and so on), `element_ID` or `enterprise_NUMBER_ID`. Always there are
-//! `exportProtocolVersion` and `observationDomainId`. A sampled export has `sampling_interval`, `scaled_packets` and
-//! `scaled_octets` beside the counts as they came. Distributions of lengths and gaps, payload, retransmissions and the
+//! `exportProtocolVersion` and `observationDomainId`. A sampled export has `sampling_interval`, not rounded,
+//! `scaled_packets` and `scaled_octets` beside the counts as they came. Distributions of lengths and gaps, payload, retransmissions and the
 //! first packets are not exported by anybody, and stay empty.
 //!
 //! # Times

@@ -121,7 +121,9 @@ impl<'a> ExportRecord<'a> {
                 assembler.take(&field);
             }
         }
-        assembler.finish(self.export)
+        let mut flow = assembler.finish(self.export);
+        flow.sampling_rate = self.sampling.map_or(0, SamplingRate::rounded);
+        flow
     }
 
     /// What is said of every record, and counts as they were before sampling.

@@ -33,6 +33,13 @@ impl SamplingRate {
         f64::from(self.population) / f64::from(self.sampled)
     }
 
+    /// The same in whole packets, the nearest number.
+    #[must_use]
+    pub fn rounded(self) -> u32 {
+        let (population, sampled) = (u64::from(self.population), u64::from(self.sampled));
+        u32::try_from((population + sampled / 2) / sampled).unwrap_or(u32::MAX)
+    }
+
     /// A count, scaled to what was there; rounded down, saturating.
     #[must_use]
     pub fn scale(self, count: u64) -> u64 {
@@ -182,6 +189,9 @@ mod tests {
     fn scaled_counts_do_not_overflow() {
         let rate = SamplingRate::new(2, 5).unwrap();
         assert_eq!((rate.scale(3), rate.scale(u64::MAX)), (7, u64::MAX));
+        assert_eq!(rate.rounded(), 3, "2.5");
+        let most = SamplingRate::new(1, u32::MAX).unwrap();
+        assert_eq!((most.rounded(), most.scale(1)), (u32::MAX, u32::MAX.into()));
         assert_eq!(SamplingRate::new(0, 1), None);
     }
 }

@@ -1,6 +1,5 @@
 //! The thread of a collector: receives or reads datagrams, decodes them, hands batches over.
 
-use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,11 +9,10 @@ use amoskys_core::{Shutdown, Timestamp};
 
 use super::NetflowError;
 use super::decoder::MAX_DATAGRAM_BYTES;
-use super::exports::ExportFile;
 use super::socket::kernel_drops;
-use crate::capture::CaptureReader;
 use crate::flow::Progress;
 use crate::flow::batcher::{Batcher as Gather, Counts};
+use crate::flow::files::CaptureFile;
 use crate::packet::{Decoded, decode};
 
 pub(crate) type Batcher<S> = Gather<S, NetflowError>;
@@ -59,7 +57,7 @@ pub(crate) trait Decode {
 
 /// Reads all files, or until told to stop, or nobody wants more.
 pub(super) fn run_files<D: Decode>(
-    files: &[ExportFile],
+    files: &[CaptureFile],
     mut decoder: D,
     mut batcher: Batcher<D::Stats>,
     stop: &Shutdown,
@@ -97,7 +95,7 @@ pub(super) fn run_files<D: Decode>(
 
 /// Reads the exports in one capture file; whether to go on with the next.
 fn read_file<D: Decode>(
-    file: &ExportFile,
+    file: &CaptureFile,
     before: u64,
     decoder: &mut D,
     batcher: &mut Batcher<D::Stats>,
@@ -105,10 +103,7 @@ fn read_file<D: Decode>(
     stop: &Shutdown,
     progress: &Progress,
 ) -> Result<bool, NetflowError> {
-    let path = || file.path.clone();
-    let opened = File::open(&file.path).map_err(|source| NetflowError::Open { path: path(), source })?;
-    let mut capture =
-        CaptureReader::new(opened).map_err(|source| NetflowError::Capture { path: path(), source })?;
+    let mut capture = file.reader()?;
     let mut packets: u64 = 0;
     loop {
         match capture.next_packet() {
@@ -126,7 +121,7 @@ fn read_file<D: Decode>(
                 }
             }
             Ok(None) => break,
-            Err(source) => return Err(NetflowError::Capture { path: path(), source }),
+            Err(source) => return Err(file.damaged(source).into()),
         }
         packets += 1;
         if packets.is_multiple_of(CHECK_DATAGRAMS) {
