@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 const MAGIC: &[u8; 4] = b"AMAN";
 /// Changes whenever the state's layout does.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER: usize = 4 + 2 + 32;
 
 /// Writes a state of a model.

@@ -169,6 +169,7 @@ impl Sink for EachAnAlert {
                 technique: None,
                 title: "a".to_owned(),
                 score: 0.9,
+                interval: None,
                 evidence: Vec::new(),
                 model: ModelRef::default(),
                 schema: Digest::default(),

@@ -188,6 +188,7 @@ fn says(second: i64, layer: Layer, entity: Entity, technique: &str, score: f64) 
         technique,
         title: format!("{layer:?}: at {second}"),
         score,
+        interval: None,
         evidence: vec![Evidence {
             feature: "shape".into(),
             value: 1.0,

@@ -212,11 +212,9 @@ impl Series {
             2.0
         };
         let card = Card::new(prior)
-            .with(
-                Feature::Attempts,
-                amount,
-                (2.6 * (amount / USUAL).log2()).min(8.0),
-            )
+            .with_count(Feature::Attempts, amount, |amount| {
+                (2.6 * (amount / USUAL).log2()).min(8.0)
+            })
             .with(Feature::LoginService, 1.0, login)
             .with(Feature::AttemptSpread, spread, alike)
             .with(Feature::AttemptInterval, interval, pace)
@@ -242,7 +240,7 @@ impl Series {
         }
         let interval = median(&mut intervals(&recent));
         let card = Card::new(prior)
-            .with(Feature::SameCalls, amount, 3.0 * (amount / 4.0).log2())
+            .with_count(Feature::SameCalls, amount, |amount| 3.0 * (amount / 4.0).log2())
             .with(Feature::RemoteService, 1.0, 1.5)
             .with(
                 Feature::AttemptInterval,

@@ -222,12 +222,10 @@ impl Domain {
             s if s < 0.3 && unique < 200.0 => -1.5,
             _ => 0.0,
         };
+        let by_unique = |unique: f64| (1.3 * (unique / 5.0).log2()).clamp(-2.0, 6.0);
         Card::new(prior)
-            .with(
-                Feature::UniqueNames,
-                unique.round(),
-                (1.3 * (unique / 5.0).log2()).clamp(-2.0, 6.0),
-            )
+            .with(Feature::UniqueNames, unique.round(), by_unique(unique))
+            .open_by_count(unique, by_unique)
             .with(Feature::NameShare, share, repeated)
             .with(
                 Feature::NameLength,

@@ -114,7 +114,6 @@ impl Conformal {
     pub fn interval(&self, score: f64, confidence: f64) -> Interval {
         let probability = self.probability(score);
         let (low, high) = self.p_value_interval(score, confidence);
-        let low = low.max(self.tail_p_value(f64::INFINITY).min(self.tail_p_value(score)));
         Interval {
             low: self.probability_of(high).min(probability),
             probability,
@@ -122,7 +121,11 @@ impl Conformal {
         }
     }
 
-    fn probability_of(&self, p: f64) -> f64 {
+    /// The probability that a p-value allows at most, as of [`probability`](Self::probability). A p-value of 0 counts as the least
+    /// positive number.
+    #[must_use]
+    pub fn probability_of(&self, p: f64) -> f64 {
+        let p = p.max(f64::MIN_POSITIVE);
         let factor = if p < (-1.0_f64).exp() {
             1.0 / (-std::f64::consts::E * p * p.ln())
         } else {

@@ -1,6 +1,10 @@
+use amoskys_core::event::ScoreInterval;
 use serde::{Deserialize, Serialize};
 
 use crate::odds::{logit, probability};
+
+/// Standard deviations around the mean that hold 90 % of a normal distribution.
+const NINETY: f64 = 1.644_853_626_951_472_7;
 
 /// A probability, and between which bounds it lies with some confidence.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +26,13 @@ impl Interval {
             probability,
             high: probability,
         }
+    }
+
+    /// The bounds of a verdict's score, which this is the [interval](ScoreInterval::CONFIDENCE) of. They hold the score, also where
+    /// it was rounded otherwise than [`probability`](Self::probability). `None` if the score is no probability.
+    #[must_use]
+    pub fn of_score(&self, score: f64) -> Option<ScoreInterval> {
+        ScoreInterval::around(score, self.low.min(score), self.high.max(score))
     }
 
     /// What several probabilities say together: their log-odds, each times its weight, add up, and so do the squares of their
@@ -88,9 +99,30 @@ pub fn share_interval(found: f64, rows: f64, confidence: f64) -> (f64, f64) {
     (low.clamp(0.0, 1.0), high.clamp(0.0, 1.0))
 }
 
+/// Between which bounds the number lies that is expected in a stretch of time in which `count` independent events were counted, with
+/// a confidence between 0 and 1 (the score interval of a Poisson mean, the counterpart of Wilson's). The lower one is 0 for none.
+///
+/// ```
+/// use amoskys_analysis::calibrate::count_interval;
+///
+/// let (low, high) = count_interval(16.0, 0.9);
+/// assert!((low - 10.6).abs() < 0.1 && (high - 24.1).abs() < 0.1);
+/// ```
+#[must_use]
+pub fn count_interval(count: f64, confidence: f64) -> (f64, f64) {
+    let count = if count > 0.0 { count } else { 0.0 };
+    let z = deviations(confidence);
+    let (center, reach) = (count + z * z / 2.0, z * (count + z * z / 4.0).sqrt());
+    ((center - reach).max(0.0), center + reach)
+}
+
 /// How many standard deviations around its mean hold this share of a normal distribution; the confidence is held between 0 and
 /// 0.999 999.
 pub(super) fn deviations(confidence: f64) -> f64 {
+    // The bounds of verdicts are asked for with every event.
+    if confidence == ScoreInterval::CONFIDENCE {
+        return NINETY;
+    }
     let confidence = if confidence.is_nan() {
         0.95
     } else {
@@ -137,6 +169,8 @@ mod unit_tests {
     fn deviations_of_tables() {
         for (confidence, expected) in [
             (0.5, 0.674_489_750_196),
+            (0.9, NINETY),
+            (0.900_000_000_000_1, NINETY),
             (0.95, 1.959_963_984_540),
             (0.99, 2.575_829_303_549),
         ] {
@@ -153,5 +187,31 @@ mod unit_tests {
         assert!((low - 0.309_401_3).abs() < 1e-6 && (high - 0.497_997_4).abs() < 1e-6);
         assert_eq!(share_interval(0.0, 0.0, 0.95), (0.0, 1.0));
         assert_eq!(share_interval(10.0, 10.0, 0.95).1, 1.0);
+    }
+
+    #[test]
+    fn counts_of_formulas() {
+        // The bounds are the means from which the count is z standard deviations away.
+        for count in [0.0, 1.0, 7.0, 400.0] {
+            let (low, high) = count_interval(count, 0.9);
+            assert!((low + NINETY * low.sqrt() - count).abs() < 1e-9, "{count}: {low}");
+            assert!(
+                (high - NINETY * high.sqrt() - count).abs() < 1e-9,
+                "{count}: {high}"
+            );
+        }
+        assert_eq!(count_interval(f64::NAN, 0.9), count_interval(0.0, 0.9));
+    }
+
+    #[test]
+    fn a_score_is_between_its_bounds() {
+        let interval = Interval {
+            low: 0.7,
+            probability: 0.8,
+            high: 0.9,
+        };
+        assert_eq!(interval.of_score(0.8), ScoreInterval::around(0.8, 0.7, 0.9));
+        assert_eq!(interval.of_score(0.91), ScoreInterval::around(0.91, 0.7, 0.91));
+        assert_eq!(interval.of_score(f64::NAN), None);
     }
 }

@@ -28,10 +28,11 @@ mod interval;
 mod isotonic;
 mod platt;
 
+use amoskys_core::event::ScoreInterval;
 use serde::{Deserialize, Serialize};
 
 pub use self::conformal::Conformal;
-pub use self::interval::{Interval, share_interval};
+pub use self::interval::{Interval, count_interval, share_interval};
 pub use self::isotonic::Isotonic;
 pub use self::platt::Platt;
 
@@ -67,6 +68,19 @@ impl Calibration {
             Self::Isotonic(isotonic) => isotonic.interval(score, confidence),
             Self::Platt(platt) => platt.interval(score, confidence),
             Self::Conformal(conformal) => conformal.interval(score, confidence),
+        }
+    }
+
+    /// The bounds of a verdict that takes this probability for its score. `None` where no rows are behind it, as of a curve of one's
+    /// own.
+    #[must_use]
+    pub fn score_interval(&self, score: f64) -> Option<ScoreInterval> {
+        match self {
+            Self::Platt(platt) if !platt.is_fitted() => None,
+            _ => {
+                let interval = self.interval(score, ScoreInterval::CONFIDENCE);
+                interval.of_score(interval.probability)
+            }
         }
     }
 }

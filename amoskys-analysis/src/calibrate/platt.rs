@@ -98,6 +98,12 @@ impl Platt {
         })
     }
 
+    /// Whether it was fitted on labels; a curve of one's own says nothing of how sure it is.
+    #[must_use]
+    pub const fn is_fitted(&self) -> bool {
+        self.variances[0] > 0.0
+    }
+
     /// The probability, and its bounds with a confidence between 0 and 1, as the labels it was fitted on leave it open; a curve of
     /// one's own is taken as sure.
     #[must_use]

@@ -1,13 +1,14 @@
 //! An incident: what several analyzers say about one attack, and the verdict that it amounts to.
 
 use amoskys_core::event::{
-    Entity, EventRange, Evidence, Layer, ModelRef, Severity, Technique, Verdict, VerdictId,
+    Entity, EventRange, Evidence, Layer, ModelRef, ScoreInterval, Severity, Technique, Verdict, VerdictId,
 };
 use amoskys_core::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::LINEAGE;
 use crate::attack;
+use crate::calibrate::Interval;
 use crate::finding::PEERS;
 use crate::fusion::index;
 use crate::measure::seconds_between;
@@ -305,6 +306,13 @@ impl Incident {
             None => (leader.id, 0, leader.time),
         };
         let only_rules = self.rules.len() == self.voices();
+        // Not by way of log-odds, which would round it.
+        let as_it_came = alone && (self.fused.is_some() || only_rules);
+        let score = if as_it_came {
+            leader.score
+        } else {
+            probability(log_odds)
+        };
         Some(Verdict {
             id,
             revision,
@@ -315,10 +323,11 @@ impl Incident {
             peers: self.peers.clone(),
             technique: self.technique(),
             title: leader.title.clone(),
-            score: match alone && (self.fused.is_some() || only_rules) {
-                // Not by way of log-odds, which would round it.
-                true => leader.score,
-                false => probability(log_odds),
+            score,
+            interval: if as_it_came {
+                leader.interval
+            } else {
+                self.interval(leader, &signature.weights, score)
             },
             evidence: self.evidence(signature, alone, log_odds),
             model: signature.model.clone(),
@@ -353,6 +362,25 @@ impl Incident {
         own.or_else(|| all.filter_map(|voice| voice.verdict.technique.clone()).next())
     }
 
+    /// The bounds of the joint score, by those of what was said. Who says no bounds is taken at its word, except the one that names the
+    /// incident; nobody knows how sure the accusation of an ancestor is.
+    fn interval(&self, leader: &Verdict, weights: &[f64; 3], score: f64) -> Option<ScoreInterval> {
+        if self.lineage.is_some() || leader.interval.is_none() {
+            return None;
+        }
+        let part = |(voice, share): (&Voice, f64)| {
+            let (sure, verdict) = (Interval::sure(voice.verdict.score), &voice.verdict);
+            let interval = verdict.interval.map_or(sure, |bounds| Interval {
+                low: bounds.low,
+                high: bounds.high,
+                ..sure
+            });
+            (scale(share, voice), interval)
+        };
+        let parts: Vec<(f64, Interval)> = self.shares(weights).into_iter().map(part).collect();
+        Interval::fused(&parts).of_score(score)
+    }
+
     fn evidence(&self, signature: &Signature<'_>, alone: bool, log_odds: f64) -> Vec<Evidence> {
         let mut evidence: Vec<Evidence> = Vec::new();
         let mut sum = 0.0;
@@ -361,11 +389,7 @@ impl Incident {
             if alone && share == voice.log_odds {
                 return voice.verdict.evidence.clone();
             }
-            let scale = if voice.log_odds == 0.0 {
-                0.0
-            } else {
-                share / voice.log_odds
-            };
+            let scale = scale(share, voice);
             evidence.extend(voice.verdict.evidence.iter().map(|part| Evidence {
                 contribution: part.contribution * scale,
                 ..part.clone()
@@ -381,6 +405,15 @@ impl Incident {
         evidence.sort_by(|a, b| b.contribution.abs().total_cmp(&a.contribution.abs()));
         evidence.truncate(EVIDENCE);
         evidence
+    }
+}
+
+/// How much of what it says a voice's share is.
+fn scale(share: f64, voice: &Voice) -> f64 {
+    if voice.log_odds == 0.0 {
+        0.0
+    } else {
+        share / voice.log_odds
     }
 }
 

@@ -134,6 +134,8 @@ impl Suppressions {
         metrics::counter!("amoskys_suppressed_verdicts_total").increment(1);
         let before = verdict.score;
         verdict.score = before.min(QUIET);
+        // Somebody's word is no measurement.
+        verdict.interval = None;
         let part = Evidence {
             feature: NORMAL.into(),
             value: before,

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use amoskys_core::event::{Entity, Evidence, Layer, ModelRef, Severity, Verdict, VerdictId};
+use amoskys_core::event::{Entity, Evidence, Layer, ModelRef, ScoreInterval, Severity, Verdict, VerdictId};
 use amoskys_core::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -294,11 +294,19 @@ impl Incident {
             technique: Some(technique),
             title: self.title.clone(),
             score,
+            interval: self.interval(score, fusion),
             evidence: self.evidence(fusion),
             model: signature.model.clone(),
             schema: signature.schema,
             events,
         })
+    }
+
+    /// What counts leave open of the score; `None` if nothing was counted for the finding that names the incident.
+    fn interval(&self, score: f64, fusion: &Fusion) -> Option<ScoreInterval> {
+        let voices = self.voices();
+        voices[super::index(self.detector.layer())].filter(Card::is_counted)?;
+        fusion.interval(&voices).of_score(score)
     }
 
     /// The terms of all voices, the strongest first.

@@ -3,6 +3,9 @@
 //! Each layer speaks in log-odds, and the fused log-odds are their weighted sum. A layer that abstains adds nothing, so
 //! it neither weakens nor strengthens the others: corroboration counts, and one layer that is sure raises an alert
 //! alone. The contribution of each piece of evidence to the fused score is its own log-odds times the weight.
+//!
+//! The bounds of the fused score come from those of the layers: what their counts leave open, in log-odds and times the weights,
+//! adds up in squares.
 
 mod incident;
 
@@ -10,6 +13,7 @@ use amoskys_core::event::Layer;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::incident::{Incidents, Signature};
+use crate::calibrate::Interval;
 use crate::config::DetectionConfig;
 use crate::finding::Card;
 
@@ -48,6 +52,13 @@ impl Fusion {
             .map(|(voice, weight)| voice.map_or(0.0, |card| weight * card.log_odds()));
         weighted.sum()
     }
+
+    /// What the layers' counts leave open of the fused score. A layer of which nothing was counted is taken at its word.
+    fn interval(&self, voices: &[Option<Card>; 3]) -> Interval {
+        let part = |(voice, weight): (&Option<Card>, f64)| voice.map(|card| (weight, card.interval()));
+        let parts: Vec<(f64, Interval)> = voices.iter().zip(self.weights).filter_map(part).collect();
+        Interval::fused(&parts)
+    }
 }
 
 /// Where a layer stands among the three.
@@ -79,5 +90,26 @@ mod tests {
         assert!(score([voice(0.72), voice(0.72), voice(0.72)]) > 0.7);
         assert!(score([voice(0.94), voice(0.2), None]) < 0.7);
         assert_eq!(score([None, None, None]), 0.5);
+    }
+
+    #[test]
+    fn bounds_come_from_what_the_layers_have_counted() {
+        let fusion = Fusion::new(&DetectionConfig::default());
+        let counted =
+            |count: f64| voice(0.9).map(|card| card.with_count(Feature::Attempts, count, f64::log2));
+        let fact = fusion.interval(&[voice(0.9), None, voice(0.6)]);
+        assert_eq!((fact.low, fact.high), (fact.probability, fact.probability));
+        let (few, many) = ([counted(4.0), None, None], [counted(400.0), None, None]);
+        for voices in [few, many] {
+            let interval = fusion.interval(&voices);
+            let score = probability(fusion.fuse(&voices));
+            assert!((interval.probability - score).abs() < 1e-9);
+            assert!(interval.low < score && score < interval.high, "{interval:?}");
+        }
+        let width = |voices| {
+            let Interval { low, high, .. } = fusion.interval(voices);
+            logit(high) - logit(low)
+        };
+        assert!(width(&few) > 5.0 * width(&many));
     }
 }

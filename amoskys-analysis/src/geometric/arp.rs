@@ -303,11 +303,10 @@ impl Stations {
         if silent < 8.0 {
             return;
         }
-        let card = Card::new(self.sweep_prior).with(
-            Feature::ArpSwept,
-            silent.round(),
-            2.0 * (silent / 8.0).log2() - if routes { 4.0 } else { 0.0 },
-        );
+        let by = |silent: f64| 2.0 * (silent / 8.0).log2() - if routes { 4.0 } else { 0.0 };
+        let card = Card::new(self.sweep_prior)
+            .with(Feature::ArpSwept, silent.round(), by(silent))
+            .open_by_count(silent, by);
         let accused = IpAddr::V4(record.sender_ip);
         if card.log_odds() >= self.floor
             && let Some(span) = sweep.span
@@ -389,10 +388,11 @@ impl Station {
     }
 
     fn card(&self, prior: f64) -> Card {
-        let doublings = |count: u32| f64::from(count.saturating_add(1)).log2();
-        let some = |count: u32, first: f64, more: f64| match count {
-            0 => 0.0,
-            n => first + more * f64::from(n).log2().min(4.0),
+        let unasked = |count: f64| (1.5 * (count + 1.0).log2()).min(5.0);
+        // One is a fact; how many more there are is a count.
+        let some = |card: Card, feature: Feature, count: u32, first: f64| match count {
+            0 => card,
+            n => card.with_count(feature, f64::from(n), |n| first + n.log2().clamp(0.0, 4.0)),
         };
         let addresses = float(self.claims.len() as u64);
         let several = if self.claims.len() > 1 && self.unasked > 0 {
@@ -400,28 +400,12 @@ impl Station {
         } else {
             0.0
         };
-        Card::new(prior)
-            .with(
-                Feature::ArpContradictions,
-                f64::from(self.contradictions),
-                some(self.contradictions, 5.0, 1.0),
-            )
-            .with(
-                Feature::ArpConflicts,
-                f64::from(self.conflicts),
-                some(self.conflicts, 2.0, 1.0),
-            )
-            .with(
-                Feature::ArpUnasked,
-                f64::from(self.unasked),
-                (1.5 * doublings(self.unasked)).min(5.0),
-            )
-            .with(Feature::ArpAddresses, addresses, several)
-            .with(
-                Feature::ArpRedirected,
-                f64::from(self.redirected),
-                some(self.redirected, 2.5, 1.0),
-            )
+        let card = Card::new(prior);
+        let card = some(card, Feature::ArpContradictions, self.contradictions, 5.0);
+        let card = some(card, Feature::ArpConflicts, self.conflicts, 2.0)
+            .with_count(Feature::ArpUnasked, f64::from(self.unasked), unasked)
+            .with(Feature::ArpAddresses, addresses, several);
+        some(card, Feature::ArpRedirected, self.redirected, 2.5)
     }
 
     fn finding(&self, mac: Mac, card: Card, span: Span) -> Option<Finding> {

@@ -193,12 +193,16 @@ impl Attempts {
     fn card(&self, prior: f64, now: Timestamp) -> Card {
         let amount = self.amount(now);
         let finished = self.finished.read(now, MEMORY);
-        let share = amount / (amount + finished);
-        let by_share = if share >= 0.9 {
-            2.5
-        } else {
-            (10.8 * (share - 0.9) + 2.5).max(-4.0)
+        let seen = amount + finished;
+        let share = amount / seen;
+        let by_share = |share: f64| {
+            if share >= 0.9 {
+                2.5
+            } else {
+                (10.8 * (share - 0.9) + 2.5).max(-4.0)
+            }
         };
+        let by_amount = |amount: f64| 2.5 * (amount / USUAL).log2();
         let sources = self.sources.estimate();
         let outage = if sources > FEW_SOURCES && amount < 1_000.0 {
             -2.0
@@ -206,8 +210,10 @@ impl Attempts {
             0.0
         };
         Card::new(prior)
-            .with(Feature::HalfOpen, amount.round(), 2.5 * (amount / USUAL).log2())
-            .with(Feature::HalfOpenShare, share, by_share)
+            .with(Feature::HalfOpen, amount.round(), by_amount(amount))
+            .open_by_count(amount, by_amount)
+            .with(Feature::HalfOpenShare, share, by_share(share))
+            .open_by_share(amount, seen, by_share)
             .with(Feature::Sources, sources.round(), outage)
     }
 

@@ -44,6 +44,10 @@ const FRESH: f64 = 8.0;
 /// Probes without a known outcome from which on they count, and how much each counts.
 const UNDECIDED: (f64, f64) = (12.0, 0.45);
 
+/// What a failure adds and a success takes away, of ports of one host and of hosts on one port.
+const PORTS: (f64, f64) = (1.0, 2.5);
+const HOSTS: (f64, f64) = (0.6, 2.3);
+
 /// Both kinds of scan.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Scans {
@@ -144,7 +148,7 @@ impl Scans {
             if series.decided.insert(port_hash(contact)) {
                 let undecided = series.undecided.read(mark.time, FRESH);
                 series.undecided.add(mark.time, -undecided.min(1.0), FRESH);
-                series.judge(outcome, scale, 2.5, None);
+                series.judge(outcome, PORTS.0 * scale, PORTS.1, None);
                 series.touch(began);
                 series.touch(mark);
                 self.report(Key::Ports(contact.client, contact.server), mark, false, findings);
@@ -161,7 +165,7 @@ impl Scans {
             let series = self.hosts.entry(&key, Series::default);
             series.refresh(mark);
             if series.decided.insert(hash_address(contact.server)) {
-                series.judge(outcome, 0.6 * scale, 2.3, Some(contact.server));
+                series.judge(outcome, HOSTS.0 * scale, HOSTS.1, Some(contact.server));
                 series.touch(began);
                 series.touch(mark);
                 self.report(Key::Hosts(key.0, key.1, key.2), mark, false, findings);
@@ -227,9 +231,9 @@ impl Series {
     }
 
     fn card(&self, key: Key, prior: f64, now: Timestamp) -> Card {
-        let (failed, answered) = match key {
-            Key::Ports(..) => (Feature::FailedPorts, Feature::AnsweredPorts),
-            Key::Hosts(..) => (Feature::FailedHosts, Feature::AnsweredHosts),
+        let (failed, answered, worth) = match key {
+            Key::Ports(..) => (Feature::FailedPorts, Feature::AnsweredPorts, PORTS),
+            Key::Hosts(..) => (Feature::FailedHosts, Feature::AnsweredHosts, HOSTS),
         };
         let undecided = self.undecided.read(now, FRESH);
         let counted = if undecided < UNDECIDED.0 {
@@ -238,11 +242,21 @@ impl Series {
             undecided * UNDECIDED.1
         };
         let usual = f64::from(self.usual);
-        Card::new(prior)
-            .with(failed, f64::from(self.failed), self.gain)
-            .with(answered, f64::from(self.answered), -self.loss)
+        let (failures, answers) = (f64::from(self.failed), f64::from(self.answered));
+        // Of as many probes of the same source, another share might have failed.
+        let tried = failures + answers;
+        let gain = self.gain / failures.max(1.0);
+        let by_share = |share: f64| tried * (share * gain - (1.0 - share) * worth.1);
+        let card = Card::new(prior)
+            .with(failed, failures, self.gain)
+            .with(answered, answers, -self.loss)
+            .open_by_share(failures, tried, by_share)
             .with(Feature::UsualContacts, usual, -(0.15 * usual).min(3.0))
-            .with(Feature::UndecidedPorts, undecided.round(), counted)
+            .with(Feature::UndecidedPorts, undecided.round(), counted);
+        match counted > 0.0 {
+            true => card.open_by_count(undecided, |undecided| undecided * UNDECIDED.1),
+            false => card,
+        }
     }
 
     fn finding(&self, key: Key, card: Card, span: Span) -> Finding {

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use amoskys_core::event::{
-    Entity, Evidence, Layer, ModelRef, Payload, ProcessAction, ProcessEvent, Technique, Verdict, VerdictId,
+    Entity, Evidence, Layer, ModelRef, Payload, ProcessAction, ProcessEvent, ScoreInterval, Technique,
+    Verdict, VerdictId,
 };
 use amoskys_core::{Analyzer, AnalyzerError, Digest, Name, Observation, Recorded, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,8 @@ struct Open {
     span: Span,
     gate: Gate,
     best: f64,
+    /// The bounds of the best log-odds.
+    bounds: [f64; 2],
     peers: Vec<IpAddr>,
 }
 
@@ -120,6 +123,8 @@ struct Suspicion {
     technique: &'static str,
     title: String,
     terms: Vec<(&'static str, f64, f64)>,
+    /// The bounds of what was measured: of all terms together but the prior.
+    measured: [f64; 2],
 }
 
 impl GraphAnalyzer {
@@ -289,6 +294,7 @@ impl GraphAnalyzer {
                 technique: "T1046",
                 title,
                 terms,
+                measured: self.state.contacts.probing_bounds(evidence),
             },
             began,
         ));
@@ -303,6 +309,7 @@ impl GraphAnalyzer {
                     technique: "T1498",
                     title,
                     terms: vec![("prior", 0.0, prior), ("flood", flood, flood)],
+                    measured: self.state.contacts.probing_bounds(flood),
                 },
                 began,
             ));
@@ -317,9 +324,9 @@ impl GraphAnalyzer {
             .state
             .steps
             .surprise(0, from ^ to.rotate_left(32))
-            .min(MOST_SURPRISE);
+            .at_most(MOST_SURPRISE);
         let path = self.state.paths.step(from, to, self.state.tick);
-        if path.new_steps < 2 || rare == 0.0 {
+        if path.new_steps < 2 || rare.nats == 0.0 {
             return;
         }
         let chain = f64::from(path.new_steps);
@@ -329,11 +336,12 @@ impl GraphAnalyzer {
             seen.client,
             seen.server
         );
+        // Each new step is as surprising as this one; the first is what begins any session.
+        let by_chain = |rare: f64| (chain - 1.0) * rare.min(4.5);
         let terms = vec![
             ("prior", 0.0, self.params.chain_prior),
-            // Each new step is as surprising as this one; the first is what begins any session.
-            ("chain", chain, (chain - 1.0) * rare.min(4.5)),
-            ("new_step", rare, 0.0),
+            ("chain", chain, by_chain(rare.nats)),
+            ("new_step", rare.nats, 0.0),
         ];
         out.push((
             Suspicion {
@@ -343,6 +351,7 @@ impl GraphAnalyzer {
                 technique: "T1021",
                 title,
                 terms,
+                measured: rare.bounds.map(by_chain),
             },
             mark,
         ));
@@ -368,13 +377,13 @@ impl GraphAnalyzer {
                     return;
                 };
                 let (of, child) = (program(parent.executable.as_str()), program(&process.executable));
-                let rare = self.state.children.surprise(of, child).min(MOST_SURPRISE);
-                if rare > 0.0 {
+                let rare = self.state.children.surprise(of, child).at_most(MOST_SURPRISE);
+                if rare.nats > 0.0 {
                     let title = format!(
                         "{} started {}, which it never did",
                         parent.executable, process.executable
                     );
-                    let terms = vec![prior, ("new_child", rare, rare)];
+                    let terms = vec![prior, ("new_child", rare.nats, rare.nats)];
                     out.push((
                         Suspicion {
                             kind: 3,
@@ -383,6 +392,7 @@ impl GraphAnalyzer {
                             technique: "T1059",
                             title,
                             terms,
+                            measured: rare.bounds,
                         },
                         mark,
                     ));
@@ -404,15 +414,15 @@ impl GraphAnalyzer {
                     .state
                     .rights
                     .surprise(self.nodes.user(device.as_str(), u32::MAX), crossing);
-                let rare = rare.min(MOST_SURPRISE);
-                if rare > 0.0 {
+                let rare = rare.at_most(MOST_SURPRISE);
+                if rare.nats > 0.0 {
                     let what = if root {
                         "the rights of root"
                     } else {
                         "capabilities"
                     };
                     let title = format!("{} of user {} gained {what}", process.executable, before.uid);
-                    let terms = vec![prior, ("new_rights", rare, rare)];
+                    let terms = vec![prior, ("new_rights", rare.nats, rare.nats)];
                     out.push((
                         Suspicion {
                             kind: 4,
@@ -421,6 +431,7 @@ impl GraphAnalyzer {
                             technique: "T1548",
                             title,
                             terms,
+                            measured: rare.bounds,
                         },
                         mark,
                     ));
@@ -443,7 +454,9 @@ impl GraphAnalyzer {
             technique,
             title,
             terms,
+            measured,
         } = suspicion;
+        let prior = terms.first().map_or(0.0, |prior| prior.2);
         let technique = Technique::new(technique);
         let state = &mut self.state;
         let key = (kind, entity);
@@ -465,6 +478,7 @@ impl GraphAnalyzer {
             span: Span::of(since),
             gate: Gate::default(),
             best: f64::NEG_INFINITY,
+            bounds: [0.0; 2],
             peers: Vec::new(),
         });
         open.span.extend(mark);
@@ -478,8 +492,11 @@ impl GraphAnalyzer {
             return;
         }
         // A conclusion does not become less sure because the next event says less.
-        let log_odds = log_odds.max(open.best);
-        open.best = log_odds;
+        if log_odds >= open.best {
+            (open.best, open.bounds) = (log_odds, measured.map(|bound| prior + bound));
+        }
+        let (log_odds, [low, high]) = (open.best, open.bounds.map(probability));
+        let score = probability(log_odds);
         let Some(events) = state.streams.range(&open.span) else {
             return;
         };
@@ -501,7 +518,8 @@ impl GraphAnalyzer {
             peers: open.peers.iter().map(|peer| Entity::Host(*peer)).collect(),
             technique: Some(technique),
             title,
-            score: probability(log_odds),
+            score,
+            interval: ScoreInterval::around(score, low.min(score), high.max(score)),
             evidence,
             model: self.model.clone(),
             schema: self.schema,

@@ -1,9 +1,11 @@
 //! Scores conversations: edges of which also service, outcome and volume are known.
 
+use amoskys_core::event::ScoreInterval;
 use serde::{Deserialize, Serialize};
 
 use super::edge::{EdgeParams, EdgeScore, EdgeScorer, Role};
 use super::{GraphError, Nodes};
+use crate::calibrate::share_interval;
 use crate::measure::{BoundedMap, mix};
 
 /// A conversation between two nodes, as far as it is known.
@@ -266,6 +268,15 @@ impl ContactScorer {
         } else {
             (probing / honest).ln()
         }
+    }
+
+    /// Between which bounds evidence of probing lies, by the number of failed contacts that it amounts to: of as many, another share
+    /// might have failed. 90 %, as of verdicts.
+    pub(super) fn probing_bounds(&self, nats: f64) -> [f64; 2] {
+        let (failure, answer) = (f64::from(self.step(false)), f64::from(self.step(true)));
+        let contacts = nats / failure;
+        let (low, high) = share_interval(contacts, contacts, ScoreInterval::CONFIDENCE);
+        [low, high].map(|share| contacts * (share * failure + (1.0 - share) * answer))
     }
 
     /// How much more is sent than was before.

@@ -267,6 +267,7 @@ fn boundary(swap: &Swap) -> Verdict {
         technique: None,
         title: swap.to_string(),
         score: 0.0,
+        interval: None,
         evidence: Vec::new(),
         model: swap.to.clone(),
         schema: Digest::default(),

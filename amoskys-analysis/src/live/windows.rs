@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use amoskys_core::event::{Entity, Layer, ModelRef, Severity, Verdict, VerdictId};
+use amoskys_core::event::{Entity, Layer, ModelRef, ScoreInterval, Severity, Verdict, VerdictId};
 use amoskys_core::{
     Analyzer, AnalyzerError, BoxExtractor, Digest, Extractor as _, FeatureVector, Name, Observation,
     Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::calibrate::Calibration;
+use crate::calibrate::{Calibration, Interval};
 use crate::measure::{BoundedMap, Leaky, seconds_between};
 use crate::model::TableModel;
 use crate::odds::{logit, probability};
@@ -172,19 +172,28 @@ impl WindowAnalyzer {
         let key = (u16::try_from(at).unwrap_or(u16::MAX), vector.entity.clone());
         let spell = self.state.entities.entry(&key, Spell::default);
         let windows = spell.windows.add(vector.end, 1.0, MEMORY).max(1.0);
-        let chance = match model.calibration() {
+        let (score, interval) = match model.calibration() {
             Calibration::Conformal(normal) => {
-                let p = (normal.tail_p_value(judgement.score) * windows).min(1.0);
-                (p < self.params.false_alarms).then(|| bound(p, self.params.prior))
+                let of_many = |p: f64| (p * windows).min(1.0);
+                let p = of_many(normal.tail_p_value(judgement.score));
+                if p.is_nan() || p >= self.params.false_alarms {
+                    return Ok(());
+                }
+                let (low, high) = normal.p_value_interval(judgement.score, ScoreInterval::CONFIDENCE);
+                let allowed = |p: f64| bound(p, self.params.prior);
+                let interval = Interval {
+                    low: allowed(of_many(high)),
+                    probability: allowed(p),
+                    high: allowed(of_many(low)),
+                };
+                (allowed(p), interval.of_score(allowed(p)))
             }
-            _ => model
-                .threshold()
-                .is_alarm(judgement.score)
-                .then_some(judgement.probability),
+            _ if !model.threshold().is_alarm(judgement.score) => return Ok(()),
+            learned => (judgement.probability, learned.score_interval(judgement.score)),
         };
-        let Some(score) = chance.filter(|score| score.is_finite()) else {
+        if !score.is_finite() {
             return Ok(());
-        };
+        }
         if let Some(spoken) = &mut spell.spoken
             && (0.0..OVER).contains(&seconds_between(spoken.unusual, vector.end))
         {
@@ -245,6 +254,7 @@ impl WindowAnalyzer {
             technique: None,
             title,
             score,
+            interval,
             evidence: judgement.evidence,
             model: self.reference.clone(),
             schema: digest,

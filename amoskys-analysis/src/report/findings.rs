@@ -144,6 +144,7 @@ fn abridged(verdict: &Verdict) -> Verdict {
         technique: verdict.technique.clone(),
         title: foreign(&verdict.title, MOST_TITLE_CHARS),
         score: verdict.score,
+        interval: verdict.interval,
         evidence: verdict.evidence.iter().take(MOST_EVIDENCE).cloned().collect(),
         model: verdict.model.clone(),
         schema: verdict.schema,

@@ -80,6 +80,7 @@ pub(super) fn verdict(id: u8, score: f64, title: &str) -> Verdict {
         technique: Some(Technique::new("T1046")),
         title: title.to_owned(),
         score,
+        interval: None,
         evidence: vec![Evidence {
             feature: "fan_out".into(),
             value: 3.0,

@@ -270,6 +270,7 @@ impl SequenceAnalyzer {
         ];
         evidence.extend(surprising.first().map(|(.., bits)| ("surprise", *bits, 0.0)));
         let entity = process_entity(device, command);
+        let told = verdicts.len();
         self.speak(
             Layer::Behavioral,
             entity,
@@ -281,6 +282,9 @@ impl SequenceAnalyzer {
             mark,
             verdicts,
         );
+        for verdict in &mut verdicts[told..] {
+            verdict.interval = model.score_interval(score.value);
+        }
     }
 
     fn rules(&mut self, recorded: &Recorded, mark: Mark, verdicts: &mut Vec<Verdict>) {
@@ -427,6 +431,7 @@ impl SequenceAnalyzer {
             technique,
             title,
             score,
+            interval: None,
             evidence: evidence.collect(),
             model: self.reference.clone(),
             schema: self.schema,

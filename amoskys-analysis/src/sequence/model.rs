@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use amoskys_core::event::ModelRef;
+use amoskys_core::event::{ModelRef, ScoreInterval};
 use amoskys_core::{Digest, FeatureDef, FeatureSchema};
 use serde::{Deserialize, Serialize};
 
@@ -162,6 +162,13 @@ impl SequenceModel {
     #[must_use]
     pub fn probability(&self, score: f64) -> f64 {
         self.normal.probability(score)
+    }
+
+    /// The bounds of that probability, by the number of normal traces held out.
+    #[must_use]
+    pub fn score_interval(&self, score: f64) -> Option<ScoreInterval> {
+        let interval = self.normal.interval(score, ScoreInterval::CONFIDENCE);
+        interval.of_score(interval.probability)
     }
 
     /// The calls of a trace that are least expected, with their place and surprise in bits, the most surprising first.

@@ -168,6 +168,7 @@ impl SigmaAnalyzer {
                 technique,
                 title: rule.title.clone(),
                 score: rule.score,
+                interval: None,
                 evidence: vec![Evidence {
                     feature: Name::from("rule"),
                     value: 1.0,

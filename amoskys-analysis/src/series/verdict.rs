@@ -174,6 +174,7 @@ impl Occasion<'_> {
             technique: None,
             title,
             score: probability(log_odds),
+            interval: None,
             evidence: list,
             model: self.model.clone(),
             schema: schema().digest(),

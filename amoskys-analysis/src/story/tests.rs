@@ -38,6 +38,7 @@ fn alert(second: i64, entity: Entity, technique: &str, peers: &[Entity]) -> Verd
         technique: Some(Technique::new(technique)),
         title: format!("{technique} happened"),
         score: 0.9,
+        interval: None,
         evidence: Vec::new(),
         model: ModelRef::default(),
         schema: Digest::default(),

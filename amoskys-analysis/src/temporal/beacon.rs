@@ -220,17 +220,15 @@ impl Series {
         let uncommon = !is_common(contact.port);
         let flag = |set: bool| f64::from(u8::from(set));
         let score = |set: bool, by: f64| if set { by } else { 0.0 };
+        let (kept, missed) = (f64::from(rhythm.kept), f64::from(rhythm.missed));
+        let by_kept = |kept: f64| (0.5 * kept).min(6.0);
+        // Of as many intervals, another share might have kept to the period.
+        let intervals = kept + missed;
+        let by_share = |share: f64| by_kept(share * intervals) - 0.8 * (1.0 - share) * intervals;
         let mut card = Card::new(prior)
-            .with(
-                Feature::Regular,
-                f64::from(rhythm.kept),
-                (0.5 * f64::from(rhythm.kept)).min(6.0),
-            )
-            .with(
-                Feature::Irregular,
-                f64::from(rhythm.missed),
-                -0.8 * f64::from(rhythm.missed),
-            )
+            .with(Feature::Regular, kept, by_kept(kept))
+            .with(Feature::Irregular, missed, -0.8 * missed)
+            .open_by_share(kept, intervals, by_share)
             .with(Feature::SizeSpread, rhythm.size_spread, alike)
             .with(Feature::Busy, rhythm.busy, score(rhythm.busy > 0.5, -3.0))
             .with(Feature::PeerOutside, flag(outside), score(outside, 1.5))

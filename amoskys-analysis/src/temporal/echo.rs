@@ -137,16 +137,16 @@ impl Echoes {
 
 impl Pair {
     fn card(&self, prior: f64) -> Card {
-        let doublings = |count: u64| float(count.saturating_add(1)).log2();
-        let share = float(self.altered) / (float(self.echoes) / 2.0).max(1.0);
-        let by_altered = (1.2 * doublings(self.altered)).min(7.0) + if share > 0.3 { 1.5 } else { 0.0 };
+        let doublings = |count: f64| (count + 1.0).log2();
+        let requests = (float(self.echoes) / 2.0).max(1.0);
+        let by_altered = |altered: f64| {
+            (1.2 * doublings(altered)).min(7.0) + if altered / requests > 0.3 { 1.5 } else { 0.0 }
+        };
         Card::new(prior)
-            .with(Feature::AlteredReplies, float(self.altered), by_altered)
-            .with(
-                Feature::UnmatchedReplies,
-                float(self.unmatched),
-                (0.4 * doublings(self.unmatched)).min(2.0),
-            )
+            .with_count(Feature::AlteredReplies, float(self.altered), by_altered)
+            .with_count(Feature::UnmatchedReplies, float(self.unmatched), |unmatched| {
+                (0.4 * doublings(unmatched)).min(2.0)
+            })
             .with(
                 Feature::EchoSizeSpread,
                 self.size_spread,

@@ -88,11 +88,12 @@ impl Rates {
         );
         let usual = normal.map_or_else(Usual::default, |normal| normal.usual(finding.accused));
         let rate = self.rate(finding.accused, finding.span.latest);
-        let surprise = (rate.max(1e-9).ln() - usual.center) / usual.spread;
-        if !concerned || surprise <= 1.5 {
+        let surprise = |rate: f64| (rate.max(1e-9).ln() - usual.center) / usual.spread;
+        if !concerned || surprise(rate) <= 1.5 {
             return card;
         }
-        let by = (1.2 * (surprise - 1.5)).min(4.0);
-        card.with(Feature::StartRate, rate, by)
+        let by = |rate: f64| (1.2 * (surprise(rate) - 1.5)).clamp(0.0, 4.0);
+        card.with(Feature::StartRate, rate, by(rate))
+            .open_by_count(rate * MEMORY, |begun| by(begun / MEMORY))
     }
 }

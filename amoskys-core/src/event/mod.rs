@@ -41,7 +41,7 @@ pub use self::protected::{Protected, ProtectionScheme};
 pub use self::punctuation::Punctuation;
 pub use self::syscall::{CallCount, SyscallEvent, SyscallHistogram};
 pub use self::verdict::{
-    Entity, EventRange, Evidence, Layer, ModelRef, Severity, Technique, Verdict, VerdictId,
+    Entity, EventRange, Evidence, Layer, ModelRef, ScoreInterval, Severity, Technique, Verdict, VerdictId,
 };
 
 use crate::id::{EventId, Name};

@@ -32,6 +32,9 @@ pub struct Verdict {
     pub title: String,
     /// Probability that this is an attack, 0 to 1.
     pub score: f64,
+    /// Between which bounds the score lies; `None` where nothing honest can be said, as of a written rule.
+    #[serde(default)]
+    pub interval: Option<ScoreInterval>,
     /// What moved the score, strongest first.
     pub evidence: Vec<Evidence>,
     /// The model that drew it.
@@ -57,6 +60,37 @@ impl Verdict {
 
     /// A fused verdict above this score is an alert.
     pub const ALERT_SCORE: f64 = 0.7;
+}
+
+/// Between which bounds a score lies with a confidence of 90 %, by the number of observations behind it.
+///
+/// It says how much was seen, not how good the model is: data that come otherwise than those a model learned from, and weights that
+/// are wrong, are not in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScoreInterval {
+    /// The lower bound, 0 to 1, not above the score.
+    pub low: f64,
+    /// The upper bound, 0 to 1, not below the score.
+    pub high: f64,
+}
+
+impl ScoreInterval {
+    /// The confidence of every interval: in 90 of 100 cases the true value is to be between the bounds.
+    pub const CONFIDENCE: f64 = 0.9;
+
+    /// Bounds around a score, in order; `None` unless all are probabilities and the score is between the bounds.
+    #[must_use]
+    pub fn around(score: f64, low: f64, high: f64) -> Option<Self> {
+        (0.0 <= low && low <= score && score <= high && high <= 1.0).then_some(Self { low, high })
+    }
+}
+
+impl fmt::Display for ScoreInterval {
+    /// As `0.62 to 0.91`, or with the precision asked for.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = f.precision().unwrap_or(2);
+        write!(f, "{:.digits$} to {:.digits$}", self.low, self.high)
+    }
 }
 
 /// Names a verdict: the first 128 bits of a SHA-256.

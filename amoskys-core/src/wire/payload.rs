@@ -5,8 +5,8 @@ use super::scalar::Element;
 use crate::event::{
     Alarm, AlarmState, AuditEntry, AuditOutcome, Class, DeviceState, DeviceStatus, EventRange, Evidence,
     Finding, Gap, GapReason, Layer, LogLevel, LogRecord, LossReport, Metric, MetricKind, ModelRef,
-    ProcessAction, ProcessEvent, Protected, ProtectionScheme, Punctuation, Severity, SyscallEvent, Verdict,
-    VerdictId,
+    ProcessAction, ProcessEvent, Protected, ProtectionScheme, Punctuation, ScoreInterval, Severity,
+    SyscallEvent, Verdict, VerdictId,
 };
 use crate::event::{ArpRecord, Entity};
 use crate::id::{Digest, Epoch, Name, Seq, StreamId};
@@ -200,6 +200,13 @@ message! {
     12 model;
     13 schema;
     14 events, required;
+    15 interval;
+}
+
+message! {
+    ScoreInterval = Self::default(), "ScoreInterval";
+    1 low;
+    2 high;
 }
 
 fn empty_verdict() -> Verdict {
@@ -214,6 +221,7 @@ fn empty_verdict() -> Verdict {
         technique: None,
         title: String::new(),
         score: 0.0,
+        interval: None,
         evidence: Vec::new(),
         model: ModelRef::default(),
         schema: Digest::default(),

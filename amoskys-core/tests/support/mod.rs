@@ -98,6 +98,7 @@ impl Analyzer for Counting {
                 technique: None,
                 title: format!("{} events", self.seen),
                 score: 0.9,
+                interval: None,
                 evidence: vec![Evidence {
                     feature: "seen".into(),
                     value: self.seen as f64,

@@ -138,7 +138,9 @@ fn the_published_file_is_proto3_of_our_package() {
 fn the_samples_use_every_field_of_the_published_file() {
     let mut used = BTreeSet::new();
     let later = host_samples::all().into_iter().map(|(_, event)| event);
-    let all = samples::events().into_iter().chain([samples::flow_in_a_tunnel()]);
+    let all = samples::events()
+        .into_iter()
+        .chain([samples::flow_in_a_tunnel(), samples::verdict_with_bounds()]);
     for event in all.chain(later) {
         let read = peer::read("Event", &encode(&event)).unwrap();
         assert_eq!(peer::fields(&*read, false), mirror::event(&event));

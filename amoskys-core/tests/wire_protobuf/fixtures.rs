@@ -64,6 +64,15 @@ fn flows_of_the_second_version_are_read() {
     assert_eq!(encode(&event), bytes);
 }
 
+/// The bounds of a verdict's score, which were added later.
+#[test]
+fn verdicts_of_the_second_version_are_read() {
+    let event = samples::verdict_with_bounds();
+    let bytes = read("event_verdict_2");
+    assert_eq!(decode_event(&bytes).unwrap(), event);
+    assert_eq!(encode(&event), bytes);
+}
+
 /// What is seen on hosts, in detail.
 #[test]
 fn events_of_hosts_are_read() {
@@ -88,6 +97,10 @@ fn write_missing_fixtures() {
         files.push((format!("event_{}", event.payload.kind()), encode(&event)));
     }
     files.push(("event_flow_2".to_owned(), encode(&samples::flow_in_a_tunnel())));
+    files.push((
+        "event_verdict_2".to_owned(),
+        encode(&samples::verdict_with_bounds()),
+    ));
     let later = host_samples::all().into_iter();
     files.extend(later.map(|(name, event)| (name.to_owned(), encode(&event))));
     fs::create_dir_all(path("").parent().unwrap()).unwrap();

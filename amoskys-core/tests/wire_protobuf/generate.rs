@@ -541,12 +541,13 @@ prop_compose! {
         (id, revision, time, updated, layer) in (uniform16(any::<u8>()), n32(), time(), time(), layer()),
         (entity, peers, technique, title) in (entity(), vec(entity(), 0..4), technique(), text()),
         (score, evidence) in (float(), vec(evidence(), 0..4)),
+        interval in option::of((float(), float())),
         (name, version, digest, schema) in (name(), name(), digest(), digest()),
         (stream, first, last) in (stream(), n64(), n64()),
     ) -> Verdict {
         Verdict {
             id: VerdictId(id), revision, time, updated, layer, entity, peers, technique, title, score,
-            evidence, model: ModelRef { name, version, digest }, schema,
+            interval: interval.map(|(low, high)| ScoreInterval { low, high }), evidence, model: ModelRef { name, version, digest }, schema,
             events: EventRange { stream, first: Seq(first), last: Seq(last) },
         }
     }

@@ -696,6 +696,12 @@ fn conclusion(verdict: &Verdict) -> Fields {
     if let Some(technique) = &verdict.technique {
         says = says.put("technique", Node::Text(technique.to_string()));
     }
+    if let Some(bounds) = &verdict.interval {
+        let bounds = Says::default()
+            .double("low", bounds.low)
+            .double("high", bounds.high);
+        says = says.put("interval", Node::Message(bounds.0));
+    }
     says.0
 }
 

@@ -351,6 +351,18 @@ fn dns() -> DnsRecord {
     }
 }
 
+/// A verdict with the bounds of its score, which came later.
+pub(crate) fn verdict_with_bounds() -> Event {
+    let verdict = Verdict {
+        interval: Some(ScoreInterval {
+            low: 0.91,
+            high: 0.99,
+        }),
+        ..verdict()
+    };
+    event(0, Payload::Verdict(Box::new(verdict)))
+}
+
 fn verdict() -> Verdict {
     let host = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
     Verdict {
@@ -369,6 +381,7 @@ fn verdict() -> Verdict {
         technique: Some(Technique::new("T1046")),
         title: "Port scan".to_owned(),
         score: 0.97,
+        interval: None,
         evidence: vec![Evidence {
             feature: Name::from("distinct_ports"),
             value: 512.0,
