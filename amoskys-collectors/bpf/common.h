@@ -46,7 +46,6 @@ struct {
 	MAP_TYPE(key, u16);
 	MAP_TYPE(value, u8);
 	MAP_UINT(max_entries, 1024);
-	MAP_UINT(map_flags, MAP_NO_PREALLOC);
 } PORTS SECTION(".maps");
 
 struct {

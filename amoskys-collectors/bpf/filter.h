@@ -24,7 +24,6 @@ struct {
 	MAP_TYPE(key, u32);
 	MAP_TYPE(value, u8);
 	MAP_UINT(max_entries, 1024);
-	MAP_UINT(map_flags, MAP_NO_PREALLOC);
 } UIDS SECTION(".maps");
 
 struct {
@@ -32,7 +31,6 @@ struct {
 	MAP_TYPE(key, u64);
 	MAP_TYPE(value, u8);
 	MAP_UINT(max_entries, 1024);
-	MAP_UINT(map_flags, MAP_NO_PREALLOC);
 } CGROUPS SECTION(".maps");
 
 INLINE u64 in_list(void *list, const void *key, u32 mode)

@@ -40,6 +40,7 @@ enum map_type {
 	MAP_TASK_STORAGE = 29,
 };
 
+/* For tries and storage, which know no other way. Hash tables are made in advance: kernels before 6.1 warn otherwise. */
 #define MAP_NO_PREALLOC 1
 #define UPDATE_ANY 0
 #define UPDATE_NOEXIST 1
@@ -89,5 +90,9 @@ static long (*xdp_load_bytes)(const void *xdp, u32 at, void *to, u32 size) = (vo
 	})
 /* 1 if this kernel has the field. */
 #define HAS_FIELD(field) __builtin_preserve_field_info(field, 2)
+/* Whether this kernel has the helper, one of `enum bpf_func_id`. What is not reached without it may call it. */
+#define HAS_HELPER(name) __builtin_preserve_enum_value(*(enum bpf_func_id *)BPF_FUNC_##name, 0)
+/* How large this kernel has the structure. */
+#define TYPE_SIZE(type) __builtin_preserve_type_info(*(type *)0, 1)
 /* Where it is, in bytes from the start of its structure. */
 #define FIELD_OFFSET(field) __builtin_preserve_field_info(field, 0)

@@ -47,7 +47,7 @@ struct path {
 };
 
 struct file {
-	unsigned int f_mode;
+	unsigned int f_mode, f_flags;
 	void *private_data;
 	struct inode *f_inode;
 	struct path f_path;
@@ -128,9 +128,12 @@ typedef struct {
 	u32 val;
 } kgid_t;
 
-/* Two words of 32 bits or one of 64, by the kernel: eight bytes either way. */
+/*
+ * Two words of 32 bits or, since 6.3, one of 64: eight bytes either way, but not of the same name. So it is read as a
+ * whole, by `READ`.
+ */
 typedef struct {
-	u64 val;
+	u64 bits;
 } kernel_cap_t;
 
 struct cred {
@@ -155,6 +158,7 @@ struct cgroup_subsys_state {
 struct cgroup {
 	struct cgroup_subsys_state self;
 	struct kernfs_node *kn;
+	struct cgroup_root *root;
 };
 
 enum cgroup_subsys_id { pids_cgrp_id = 1 };
@@ -180,7 +184,13 @@ struct signal_struct {
 	unsigned long min_flt, maj_flt, maxrss;
 };
 
+struct thread_info {
+	u32 status;
+};
+
 struct task_struct {
+	struct thread_info thread_info;
+	void *stack;
 	int pid, tgid, exit_code;
 	u64 start_boottime;
 	struct task_struct *group_leader, *real_parent;
@@ -226,15 +236,6 @@ struct kernel_siginfo {
 	int si_code;
 };
 
-struct io_cmd_data {
-	u8 data[1];
-};
-
-struct io_kiocb {
-	u8 opcode;
-	struct io_cmd_data cmd;
-};
-
 struct open_how {
 	u64 flags;
 };
@@ -242,6 +243,13 @@ struct open_how {
 struct io_open {
 	struct filename *filename;
 	struct open_how how;
+};
+
+struct io_kiocb {
+	/* Where each operation has its own; it was a union of all of them before 6.0. */
+	struct file *file;
+	u8 opcode;
+	struct io_open open;
 };
 
 struct io_unlink {
@@ -263,10 +271,36 @@ struct bpf_iter__task {
 	struct task_struct *task;
 };
 
+/* Helpers that not all kernels have. */
+enum bpf_func_id { BPF_FUNC_task_pt_regs = 175 };
+
 #if defined(__TARGET_x86_64)
 struct pt_regs {
 	unsigned long di, si, dx, r10, r8, r9, orig_ax;
 };
+/* What a thread has for its stack in the kernel, at whose end are the registers of its system call. */
+#define STACK_BYTES 16384
+/* In `thread_info.status`: this system call is one of 32 bits. */
+#define STATUS_COMPAT 2
+#define CALL_NUMBER(regs) ((regs)->orig_ax)
+enum call_number {
+	CALL_EXECVE = 59,
+	CALL_SETUID = 105,
+	CALL_SETGID = 106,
+	CALL_SETREUID = 113,
+	CALL_SETREGID = 114,
+	CALL_SETGROUPS = 116,
+	CALL_SETRESUID = 117,
+	CALL_SETRESGID = 119,
+	CALL_SETFSUID = 122,
+	CALL_SETFSGID = 123,
+	CALL_CAPSET = 126,
+	CALL_EXECVEAT = 322,
+	CALL_COMPAT_EXECVE = 11,
+	CALL_COMPAT_EXECVEAT = 358,
+};
+/* Of a function of the kernel itself. */
+#define FUNCTION_ARGUMENT_0(regs) ((regs)->di)
 #define ARGUMENT_0(regs) ((regs)->di)
 #define ARGUMENT_1(regs) ((regs)->si)
 #define ARGUMENT_2(regs) ((regs)->dx)
@@ -278,6 +312,16 @@ struct pt_regs {
 #endif
 
 #pragma clang attribute pop
+
+/* The registers that the current system call was made with. */
+INLINE struct pt_regs *call_registers(struct task_struct *task)
+{
+	/* Since 5.15 the kernel says where they are. */
+	if (HAS_HELPER(task_pt_regs))
+		return (void *)task_registers(current_task_btf());
+	void *stack = FIELD(task->stack);
+	return stack + STACK_BYTES - TYPE_SIZE(struct pt_regs);
+}
 
 /* Of a system call's tracepoint: the fields are the same for all calls and kernels. */
 struct call_exit {

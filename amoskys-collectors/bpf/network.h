@@ -229,11 +229,6 @@ INLINE void on_message(struct call_exit *exit, s64 number, u64 given, u64 payloa
 		on_socket(&call, KIND_SEND, number, given, 1);
 }
 
-INLINE struct pt_regs *registers(void)
-{
-	return (void *)task_registers(current_task_btf());
-}
-
 struct vector {
 	u64 base, size;
 };
@@ -258,7 +253,7 @@ INLINE void on_vectors(struct call_exit *exit, s64 number, u64 at)
 
 CALL(sendto)
 {
-	struct pt_regs *regs = registers();
+	struct pt_regs *regs = call_registers((void *)current_task());
 	on_message(exit, FIELD(ARGUMENT_0(regs)), FIELD(ARGUMENT_4(regs)), FIELD(ARGUMENT_1(regs)),
 		   FIELD(ARGUMENT_2(regs)));
 	return 0;
@@ -266,7 +261,7 @@ CALL(sendto)
 
 CALL(sendmsg)
 {
-	struct pt_regs *regs = registers();
+	struct pt_regs *regs = call_registers((void *)current_task());
 	on_vectors(exit, FIELD(ARGUMENT_0(regs)), FIELD(ARGUMENT_1(regs)));
 	return 0;
 }
@@ -274,7 +269,7 @@ CALL(sendmsg)
 /* The first two: a resolver asks for both kinds of addresses at once. */
 CALL(sendmmsg)
 {
-	struct pt_regs *regs = registers();
+	struct pt_regs *regs = call_registers((void *)current_task());
 	u64 first = FIELD(ARGUMENT_1(regs));
 	on_vectors(exit, FIELD(ARGUMENT_0(regs)), first);
 	if (exit->result > 1)

@@ -4,9 +4,8 @@
 
 #include "path.h"
 
-INLINE void describe_credentials(struct credentials *to, struct task_struct *task)
+INLINE void describe_credentials(struct credentials *to, struct cred *cred)
 {
-	struct cred *cred = FIELD(task->cred);
 	to->uid = FIELD(cred->uid.val);
 	to->euid = FIELD(cred->euid.val);
 	to->suid = FIELD(cred->suid.val);
@@ -15,11 +14,11 @@ INLINE void describe_credentials(struct credentials *to, struct task_struct *tas
 	to->egid = FIELD(cred->egid.val);
 	to->sgid = FIELD(cred->sgid.val);
 	to->fsgid = FIELD(cred->fsgid.val);
-	to->effective = FIELD(cred->cap_effective.val);
-	to->permitted = FIELD(cred->cap_permitted.val);
-	to->inheritable = FIELD(cred->cap_inheritable.val);
-	to->bounding = FIELD(cred->cap_bset.val);
-	to->ambient = FIELD(cred->cap_ambient.val);
+	READ(to->effective, cred->cap_effective);
+	READ(to->permitted, cred->cap_permitted);
+	READ(to->inheritable, cred->cap_inheritable);
+	READ(to->bounding, cred->cap_bset);
+	READ(to->ambient, cred->cap_ambient);
 }
 
 INLINE u32 process_namespace(struct task_struct *task, u32 *inner_pid)
@@ -49,7 +48,7 @@ INLINE void describe_process(struct process *to, struct task_struct *task)
 
 	to->parent_pid = FIELD(parent->tgid);
 	to->parent_start = FIELD(parent_leader->start_boottime);
-	describe_credentials(&to->credentials, task);
+	describe_credentials(&to->credentials, cred);
 	to->mount_ns = FIELD(mount->ns.inum);
 	to->net_ns = FIELD(net->ns.inum);
 	to->uts_ns = FIELD(uts->ns.inum);
@@ -72,13 +71,15 @@ INLINE void describe_executable(struct process *to, struct file *file)
 INLINE struct cgroup *cgroup_of(struct task_struct *task)
 {
 	struct css_set *set = FIELD(task->cgroups);
+	struct cgroup *unified = FIELD(set->dfl_cgrp);
 	/* Where the unified hierarchy is not used, the hierarchy that counts processes tells containers apart. */
 	u32 pids = __builtin_preserve_enum_value(*(enum cgroup_subsys_id *)pids_cgrp_id, 1);
 	struct cgroup_subsys_state **states = __builtin_preserve_access_index(&set->subsys[0]);
 	struct cgroup_subsys_state *state = 0;
 	read_kernel(&state, sizeof(state), states + (pids & 15));
 	struct cgroup *by_pids = FIELD(state->cgroup);
-	return by_pids ? by_pids : FIELD(set->dfl_cgrp);
+	/* In the unified one processes need not be counted group by group: then this is a group further out. */
+	return by_pids && FIELD(by_pids->root) != FIELD(unified->root) ? by_pids : unified;
 }
 
 /* Appends the names of a process's cgroup and of the one around it. Where the text ends. */

@@ -38,7 +38,7 @@ INLINE bool look(struct looked_at *call, struct call_exit *exit, u32 kind)
 		return 0;
 	call->result = exit->result;
 	call->task = (void *)current_task();
-	call->registers = (void *)task_registers(current_task_btf());
+	call->registers = call_registers(call->task);
 	return 1;
 }
 
@@ -521,25 +521,29 @@ INLINE bool is_first(struct once *once, struct task_struct *task)
 	return 1;
 }
 
-SECTION("tp_btf/cap_capable") int on_capability(u64 *arguments)
+/* Whether the current process has a capability was asked, and this was the answer: 0 or an error. */
+INLINE void on_capability_asked(u32 capability, s32 result)
 {
 	struct looked_at call;
-	u32 capability = arguments[3];
-	s32 result = arguments[4];
 	call.counts = admit(KIND_CAPABILITY, &call.settings);
 	if (!call.counts)
-		return 0;
+		return;
 	call.task = (void *)current_task();
 	struct once once = { .kind = KIND_CAPABILITY, .port = capability << 1 | (result != 0) };
 	if (!is_first(&once, call.task)) {
 		count_drop(call.counts, DROP_REPEATED);
-		return 0;
+		return;
 	}
 	call.result = result;
 	if (!describe(&call, KIND_CAPABILITY, 1))
-		return 0;
+		return;
 	call.body->arguments[1] = capability;
 	call.body->via = 2;
 	report(&call, 0);
+}
+
+SECTION("tp_btf/cap_capable") int on_capability(u64 *arguments)
+{
+	on_capability_asked(arguments[3], arguments[4]);
 	return 0;
 }

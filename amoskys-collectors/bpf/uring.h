@@ -26,11 +26,10 @@ INLINE u32 append_name(u32 at, struct filename *name)
 	return append(TEXT + at, FIELD(name->name), 0);
 }
 
-SECTION("tp_btf/io_uring_submit_req") int on_uring(u64 *arguments)
+INLINE void on_request(struct io_kiocb *request)
 {
-	struct io_kiocb *request = (void *)arguments[0];
 	u32 operation = FIELD(request->opcode);
-	void *command = __builtin_preserve_access_index(&request->cmd);
+	void *command = __builtin_preserve_access_index(&request->file);
 	struct looked_at call;
 	u32 kind = operation == OP_OPENAT || operation == OP_OPENAT2 ? KIND_OPEN :
 		   operation == OP_RENAMEAT			    ? KIND_RENAME :
@@ -41,10 +40,10 @@ SECTION("tp_btf/io_uring_submit_req") int on_uring(u64 *arguments)
 		       operation == OP_LINKAT || operation == OP_SOCKET || operation == OP_BIND || operation == OP_LISTEN;
 	call.counts = admit(kind, &call.settings);
 	if (!call.counts)
-		return 0;
+		return;
 	if (!notable) {
 		count_drop(call.counts, DROP_HARMLESS);
-		return 0;
+		return;
 	}
 	call.task = (void *)current_task();
 	call.result = 0;
@@ -52,11 +51,11 @@ SECTION("tp_btf/io_uring_submit_req") int on_uring(u64 *arguments)
 		struct once once = { .kind = KIND_IO_URING, .port = operation };
 		if (!is_first(&once, call.task)) {
 			count_drop(call.counts, DROP_REPEATED);
-			return 0;
+			return;
 		}
 	}
 	if (!describe(&call, kind, 0))
-		return 0;
+		return;
 	struct activity *body = call.body;
 	u32 at = 0;
 	body->via = 1;
@@ -80,10 +79,28 @@ SECTION("tp_btf/io_uring_submit_req") int on_uring(u64 *arguments)
 		if (!relative && !is_watched(TEXT, at) && !has_dots(TEXT) &&
 		    !(more && is_watched(TEXT + at, more))) {
 			give_up(call.scratch, call.counts, DROP_PATH);
-			return 0;
+			return;
 		}
 		at += more;
 	}
 	report(&call, at);
+	return;
+}
+
+SECTION("tp_btf/io_uring_submit_req") int on_uring(u64 *arguments)
+{
+	on_request((void *)arguments[0]);
+	return 0;
+}
+
+/* So it was called before 6.3, and before 6.0, when all operations were in the request, that came behind the ring. */
+SECTION("tp_btf/io_uring_submit_sqe") int on_uring_sqe(u64 *arguments)
+{
+	struct io_kiocb *request = (void *)arguments[0];
+	u64 second = arguments[1];
+	/* Both are read before one is chosen: the verifier takes no other place in the arguments than a fixed one. */
+	opaque(request);
+	opaque(second);
+	on_request(HAS_FIELD(request->open) ? (void *)second : request);
 	return 0;
 }

@@ -7,6 +7,7 @@ use super::config::{CallStreams, EbpfConfig};
 use super::control::EbpfHandle;
 use super::decode::Decoder;
 use super::error::EbpfError;
+use super::memory_lock;
 use super::offers::Offers;
 use super::sensor::{Sensor, ring};
 use super::worker::Worker;
@@ -65,6 +66,9 @@ impl EbpfCollector {
     /// If a setting is out of range, privileges are missing, or the kernel is too old. A kernel that lacks some of
     /// the hooks is no error: [`offers`](Self::offers) tells.
     pub fn open(config: EbpfConfig) -> Result<Self, EbpfError> {
+        let rings = u64::from(config.event_ring_bytes) + u64::from(config.call_ring_bytes);
+        Sensor::check(&config)?;
+        let _limit = memory_lock::raise(rings)?;
         let mut sensor = Sensor::load(&config)?;
         let events = ring(sensor.take("EVENTS")?)?;
         let calls = sensor

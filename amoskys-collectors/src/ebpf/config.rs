@@ -29,6 +29,9 @@ pub struct EbpfConfig {
     pub report_present: bool,
     /// What is forbidden. Default: nothing.
     pub enforcement: Enforcement,
+    /// Hooks that are not to be used although they are wanted, by their names in the table of
+    /// [`offers`](super::EbpfCollector::offers): `fentry commit_creds`. What stands in for one is used then. Default: none.
+    pub left_out: Vec<String>,
 }
 
 impl Default for EbpfConfig {
@@ -45,6 +48,7 @@ impl Default for EbpfConfig {
             governor: true,
             report_present: true,
             enforcement: Enforcement::default(),
+            left_out: Vec::new(),
         }
     }
 }

@@ -9,6 +9,14 @@ pub(super) enum Place {
     Tracepoint(&'static str),
     /// The return of a system call.
     Call(&'static str),
+    /// The beginning of a function of the kernel.
+    Entry(&'static str),
+    /// The end of a function of the kernel.
+    Exit(&'static str),
+    /// The beginning of a function of the kernel, by a breakpoint.
+    Kprobe(&'static str),
+    /// A question to the security modules.
+    Lsm(&'static str),
 }
 
 /// A program of the object of events.
@@ -18,6 +26,8 @@ pub(super) struct Hook {
     pub(super) place: Place,
     /// It is attached if one of these is wanted.
     pub(super) kinds: &'static [Kind],
+    /// It is attached only if this program is not: that sees the same, and costs less or sees more.
+    pub(super) unless: Option<&'static str>,
 }
 
 const fn at(program: &'static str, tracepoint: &'static str, kinds: &'static [Kind]) -> Hook {
@@ -25,6 +35,7 @@ const fn at(program: &'static str, tracepoint: &'static str, kinds: &'static [Ki
         program,
         place: Place::Tracepoint(tracepoint),
         kinds,
+        unless: None,
     }
 }
 
@@ -33,8 +44,27 @@ const fn call(program: &'static str, name: &'static str, kinds: &'static [Kind])
         program,
         place: Place::Call(name),
         kinds,
+        unless: None,
     }
 }
+
+/// One of those that not all kernels take.
+const fn extra(
+    program: &'static str,
+    place: Place,
+    kinds: &'static [Kind],
+    unless: Option<&'static str>,
+) -> Hook {
+    Hook {
+        program,
+        place,
+        kinds,
+        unless,
+    }
+}
+
+const URING: &[Kind] = &[Kind::IoUring, Kind::Open, Kind::Rename, Kind::Unlink];
+const OPENING: &[Kind] = &[Kind::Open, Kind::Create];
 
 /// All programs that report events.
 pub(super) const HOOKS: &[Hook] = &[
@@ -43,15 +73,42 @@ pub(super) const HOOKS: &[Hook] = &[
     at("on_exit", "sched_process_exit", &[Kind::Exit]),
     at("on_signal", "signal_generate", &[Kind::Signal]),
     at("on_capability", "cap_capable", &[Kind::Capability]),
-    at(
-        "on_uring",
-        "io_uring_submit_req",
-        &[Kind::IoUring, Kind::Open, Kind::Rename, Kind::Unlink],
+    extra(
+        "exit_capability",
+        Place::Exit("cap_capable"),
+        &[Kind::Capability],
+        Some("on_capability"),
     ),
-    call("call_open", "open", &[Kind::Open, Kind::Create]),
-    call("call_openat", "openat", &[Kind::Open, Kind::Create]),
-    call("call_openat2", "openat2", &[Kind::Open, Kind::Create]),
-    call("call_creat", "creat", &[Kind::Open, Kind::Create]),
+    at("on_uring", "io_uring_submit_req", URING),
+    extra(
+        "on_uring_sqe",
+        Place::Tracepoint("io_uring_submit_sqe"),
+        URING,
+        Some("on_uring"),
+    ),
+    extra(
+        "enter_commit",
+        Place::Entry("commit_creds"),
+        &[Kind::Credentials],
+        None,
+    ),
+    extra(
+        "probe_commit",
+        Place::Kprobe("commit_creds"),
+        &[Kind::Credentials],
+        Some("enter_commit"),
+    ),
+    extra("judge_open", Place::Lsm("file_open"), OPENING, None),
+    extra(
+        "enter_open",
+        Place::Entry("security_file_open"),
+        OPENING,
+        Some("judge_open"),
+    ),
+    call("call_open", "open", OPENING),
+    call("call_openat", "openat", OPENING),
+    call("call_openat2", "openat2", OPENING),
+    call("call_creat", "creat", OPENING),
     call("call_unlink", "unlink", &[Kind::Unlink]),
     call("call_unlinkat", "unlinkat", &[Kind::Unlink]),
     call("call_rmdir", "rmdir", &[Kind::Unlink]),
@@ -116,6 +173,10 @@ impl Place {
         match self {
             Self::Tracepoint(name) => format!("tracepoint {name}"),
             Self::Call(name) => format!("call {name}"),
+            Self::Entry(name) => format!("fentry {name}"),
+            Self::Exit(name) => format!("fexit {name}"),
+            Self::Kprobe(name) => format!("kprobe {name}"),
+            Self::Lsm(name) => format!("lsm {name}"),
         }
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! `docs/ebpf.md` in the repository tells what is seen and what cannot be, what it costs, and the layout of the records.
 
+mod attachment;
 mod batcher;
 #[doc(hidden)]
 pub mod checks;
@@ -17,11 +18,11 @@ mod counters;
 mod decode;
 mod enforce;
 mod error;
-mod extras;
 pub mod flows;
 mod governor;
 mod histograms;
 mod hooks;
+mod memory_lock;
 mod offers;
 mod perf;
 mod privileges;

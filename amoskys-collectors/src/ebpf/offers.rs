@@ -22,8 +22,6 @@ pub enum OfferState {
     Off(&'static str),
     /// It is wanted and cannot be had, for this reason.
     Missing(String),
-    /// No program needs it; what the kernel said when one was offered to it. Rows of such hooks begin with `extra`.
-    Extra(String),
 }
 
 /// All hooks, as a table for people.
@@ -57,7 +55,6 @@ impl fmt::Display for Offers {
                 OfferState::On => ("on", ""),
                 OfferState::Off(why) => ("off", *why),
                 OfferState::Missing(why) => ("missing", why.as_str()),
-                OfferState::Extra(why) => ("off", why.as_str()),
             };
             writeln!(
                 f,

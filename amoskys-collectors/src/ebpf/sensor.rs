@@ -1,23 +1,23 @@
 //! The programs in the kernel: loaded, attached, and their maps taken out to be read and written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::tp_btf::BtfTracePointLinkId;
-use aya::programs::{BtfTracePoint, Iter, TracePoint};
+use aya::programs::{BtfTracePoint, Iter};
 use aya::{Btf, Ebpf, EbpfLoader};
 
 use super::config::{CallStreams, EbpfConfig};
 use super::counters::{KernelCounts, KernelStats, WORDS};
 use super::error::EbpfError;
-use super::hooks::{HOOKS, Hook, Place};
+use super::hooks::{HOOKS, Hook};
 use super::offers::{OfferState, Offers};
 use super::record::{EventKind, PRESENT_BYTES, Present, read_present};
 use super::tracefs::Tracefs;
-use super::{enforce, extras, perf, privileges};
+use super::{attachment, enforce, privileges};
 
 #[cfg(target_arch = "x86_64")]
 static EVENTS: &[u8] = aya::include_bytes_aligned!("../../bpf/events.x86_64.o");
@@ -40,8 +40,6 @@ pub(super) struct Sensor {
     events: Ebpf,
     calls: Option<Calls>,
     tracepoints: Vec<OwnedFd>,
-    /// What is offered to the kernel to see whether it takes it, until it has been.
-    extras: Option<Result<Ebpf, String>>,
     /// The kernel's types, some megabytes: given up once all programs are loaded.
     btf: Option<Btf>,
     pub(super) offers: Offers,
@@ -54,14 +52,19 @@ struct Calls {
 }
 
 impl Sensor {
-    /// Loads the programs. They see nothing before [`attach`](Self::attach).
-    pub(super) fn load(config: &EbpfConfig) -> Result<Self, EbpfError> {
+    /// Finds what would keep the programs from being loaded, before the kernel says less clearly that it did.
+    pub(super) fn check(config: &EbpfConfig) -> Result<(), EbpfError> {
         config.validate()?;
         if EVENTS.is_empty() {
             return Err(EbpfError::Architecture(std::env::consts::ARCH));
         }
         privileges::check(privileges::TRACING)?;
         fs::metadata(TYPES).map_err(|source| EbpfError::NoTypes(Box::new(source)))?;
+        Ok(())
+    }
+
+    /// Loads the programs, after [`check`](Self::check). They see nothing before [`attach`](Self::attach).
+    pub(super) fn load(config: &EbpfConfig) -> Result<Self, EbpfError> {
         // Each loader reads the kernel's types itself. So that they are not in memory twice, ours come after.
         let events = EbpfLoader::new()
             .map_max_entries("EVENTS", config.event_ring_bytes)
@@ -86,7 +89,6 @@ impl Sensor {
                 links: None,
             });
         }
-        let extras = Some(extras::read());
         let btf = Btf::from_sys_fs().map_err(|source| EbpfError::NoTypes(Box::new(source)))?;
         if let Some(calls) = &mut calls {
             calls.load(&btf)?;
@@ -95,7 +97,6 @@ impl Sensor {
             events,
             calls,
             tracepoints: Vec::new(),
-            extras,
             btf: Some(btf),
             offers,
         })
@@ -105,14 +106,22 @@ impl Sensor {
     pub(super) fn attach(&mut self, config: &EbpfConfig) -> Result<(), EbpfError> {
         let wanted = &config.events;
         let tracefs = Tracefs::open();
+        let mut attached = BTreeSet::new();
         for hook in HOOKS {
-            let state = if hook.kinds.iter().any(|kind| wanted.contains(kind)) {
+            let state = if !hook.kinds.iter().any(|kind| wanted.contains(kind)) {
+                OfferState::Off("not wanted")
+            } else if config.left_out.contains(&hook.place.name()) {
+                OfferState::Off("left out by the settings")
+            } else if hook.unless.is_some_and(|other| attached.contains(other)) {
+                OfferState::Off("another hook sees the same")
+            } else {
                 match self.attach_one(hook, &tracefs) {
-                    Ok(()) => OfferState::On,
+                    Ok(()) => {
+                        attached.insert(hook.program);
+                        OfferState::On
+                    }
                     Err(why) => OfferState::Missing(why),
                 }
-            } else {
-                OfferState::Off("not wanted")
             };
             self.offers.add(hook.place.name(), state);
         }
@@ -124,9 +133,6 @@ impl Sensor {
             OfferState::Off("nothing is denied")
         };
         self.offers.add("cgroup connect4, connect6", state);
-        if let (Some(btf), Some(mut extras)) = (&self.btf, self.extras.take()) {
-            extras::probe(&mut extras, btf, &mut self.offers);
-        }
         let nothing = !wanted.is_empty()
             && !self
                 .offers
@@ -145,31 +151,12 @@ impl Sensor {
             .events
             .program_mut(hook.program)
             .ok_or("the object has no such program")?;
-        match hook.place {
-            Place::Tracepoint(name) => {
-                let program: &mut BtfTracePoint = program.try_into().map_err(chain)?;
-                let btf = self
-                    .btf
-                    .as_ref()
-                    .ok_or("the types of the kernel have been given up")?;
-                program.load(name, btf).map_err(chain)?;
-                program.attach().map_err(chain)?;
-            }
-            Place::Call(name) => {
-                let tracefs = tracefs.as_ref().map_err(|error| format!("no tracefs: {error}"))?;
-                let id = tracefs
-                    .id("syscalls", &format!("sys_exit_{name}"))
-                    .map_err(|error| match error.kind() {
-                        std::io::ErrorKind::NotFound => "the kernel has no such call".to_owned(),
-                        _ => error.to_string(),
-                    })?;
-                let program: &mut TracePoint = program.try_into().map_err(chain)?;
-                program.load().map_err(chain)?;
-                let program = program.fd().map_err(chain)?;
-                let attached = perf::attach(id, program).map_err(|error| error.to_string())?;
-                self.tracepoints.push(attached);
-            }
-        }
+        let btf = self
+            .btf
+            .as_ref()
+            .ok_or("the types of the kernel have been given up")?;
+        self.tracepoints
+            .extend(attachment::attach(program, hook.place, btf, tracefs)?);
         Ok(())
     }
 
@@ -183,13 +170,7 @@ impl Sensor {
         self.tracepoints.clear();
         for hook in HOOKS {
             if let Some(program) = self.events.program_mut(hook.program) {
-                // What was never loaded cannot be unloaded.
-                let _ = match hook.place {
-                    Place::Tracepoint(_) => {
-                        <&mut BtfTracePoint>::try_from(program).map(|p| p.unload().is_ok())
-                    }
-                    Place::Call(_) => <&mut TracePoint>::try_from(program).map(|p| p.unload().is_ok()),
-                };
+                attachment::detach(program);
             }
         }
     }
@@ -315,20 +296,6 @@ fn run_iterator(programs: &mut Ebpf, name: &'static str) -> Result<Vec<u8>, Ebpf
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(io_failed)?;
     Ok(bytes)
-}
-
-/// The whole chain of causes on one line: the verifier's last words are what matters.
-pub(super) fn chain(error: impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    match text.char_indices().nth(400) {
-        Some((end, _)) => text[..end].replace('\n', " "),
-        None => text.replace('\n', " "),
-    }
 }
 
 /// Adds what one object's programs counted.
