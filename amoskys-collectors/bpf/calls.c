@@ -33,6 +33,62 @@ struct thread_counts {
 	u32 why;
 };
 
+#ifdef BEFORE_5_11
+/* There is no storage by task yet: tables by the number of the thread, made in advance, and what a new entry is like. */
+#define THREADS 8192
+#define TABLE_OF_THREADS(name, empty, what)   \
+	struct {                              \
+		MAP_UINT(type, MAP_HASH);     \
+		MAP_TYPE(key, u32);           \
+		MAP_TYPE(value, what);        \
+		MAP_UINT(max_entries, THREADS); \
+	} name SECTION(".maps");              \
+	struct {                              \
+		MAP_UINT(type, MAP_ARRAY);    \
+		MAP_TYPE(key, u32);           \
+		MAP_TYPE(value, what);        \
+		MAP_UINT(max_entries, 1);     \
+	} empty SECTION(".maps");
+
+TABLE_OF_THREADS(THREAD_CALLS, NO_CALLS, struct thread_calls)
+TABLE_OF_THREADS(THREAD_COUNTS, NO_COUNTS, struct thread_counts)
+
+INLINE void *find_or_add(void *table, void *empty, struct task_struct *task, bool add)
+{
+	u32 zero = 0;
+	u32 thread = FIELD(task->pid);
+	void *found = map_lookup(table, &thread);
+	if (found || !add)
+		return found;
+	void *none = map_lookup(empty, &zero);
+	if (!none || map_update(table, &thread, none, UPDATE_NOEXIST))
+		return 0;
+	return map_lookup(table, &thread);
+}
+
+INLINE struct thread_calls *calls_of(struct task_struct *task, bool add)
+{
+	return find_or_add(&THREAD_CALLS, &NO_CALLS, task, add);
+}
+
+INLINE struct thread_counts *counts_of(struct task_struct *task, bool add)
+{
+	return find_or_add(&THREAD_COUNTS, &NO_COUNTS, task, add);
+}
+
+INLINE struct task_struct *this_task(void)
+{
+	return (void *)current_task();
+}
+
+/* The number may be used again. */
+INLINE void forget(struct task_struct *task)
+{
+	u32 thread = FIELD(task->pid);
+	map_delete(&THREAD_CALLS, &thread);
+	map_delete(&THREAD_COUNTS, &thread);
+}
+#else
 struct {
 	MAP_UINT(type, MAP_TASK_STORAGE);
 	MAP_UINT(map_flags, MAP_NO_PREALLOC);
@@ -46,6 +102,26 @@ struct {
 	MAP_TYPE(key, int);
 	MAP_TYPE(value, struct thread_counts);
 } THREAD_COUNTS SECTION(".maps");
+
+INLINE struct thread_calls *calls_of(struct task_struct *task, bool add)
+{
+	return task_storage(&THREAD_CALLS, task, 0, add ? STORAGE_CREATE : 0);
+}
+
+INLINE struct thread_counts *counts_of(struct task_struct *task, bool add)
+{
+	return task_storage(&THREAD_COUNTS, task, 0, add ? STORAGE_CREATE : 0);
+}
+
+INLINE struct task_struct *this_task(void)
+{
+	return current_task_btf();
+}
+
+INLINE void forget(struct task_struct *task)
+{
+}
+#endif
 
 #define SECOND 1000000000ull
 
@@ -96,7 +172,7 @@ INLINE bool is_chosen(struct settings *settings, u32 call)
 
 INLINE void record_call(struct settings *settings, struct task_struct *task, u32 call)
 {
-	struct thread_calls *calls = task_storage(&THREAD_CALLS, task, 0, STORAGE_CREATE);
+	struct thread_calls *calls = calls_of(task, 1);
 	if (!calls) {
 		settle(KIND_SEQUENCE, 1, DROP_NO_MEMORY);
 		return;
@@ -125,7 +201,7 @@ INLINE void record_call(struct settings *settings, struct task_struct *task, u32
 
 INLINE void count_call(struct settings *settings, struct task_struct *task, u32 call)
 {
-	struct thread_counts *counts = task_storage(&THREAD_COUNTS, task, 0, STORAGE_CREATE);
+	struct thread_counts *counts = counts_of(task, 1);
 	if (!counts) {
 		settle(KIND_HISTOGRAM, 1, DROP_NO_MEMORY);
 		return;
@@ -172,7 +248,7 @@ SECTION("tp_btf/sys_enter") int on_call(u64 *arguments)
 	struct settings *settings = map_lookup(&SETTINGS, &zero);
 	if (!settings)
 		return 0;
-	struct task_struct *task = current_task_btf();
+	struct task_struct *task = this_task();
 	u32 call = arguments[1];
 	if (settings->streams == 2)
 		record_call(settings, task, call);
@@ -183,10 +259,10 @@ SECTION("tp_btf/sys_enter") int on_call(u64 *arguments)
 
 INLINE void flush(struct task_struct *task)
 {
-	struct thread_calls *calls = task_storage(&THREAD_CALLS, task, 0, 0);
+	struct thread_calls *calls = calls_of(task, 0);
 	if (calls && calls->sequence.count)
 		send_calls(calls, task);
-	struct thread_counts *counts = task_storage(&THREAD_COUNTS, task, 0, 0);
+	struct thread_counts *counts = counts_of(task, 0);
 	if (counts && counts->histogram.total)
 		send_counts(counts, task);
 }
@@ -194,7 +270,9 @@ INLINE void flush(struct task_struct *task)
 /* What a thread has called is sent when it ends. */
 SECTION("tp_btf/sched_process_exit") int on_thread_exit(u64 *arguments)
 {
-	flush(current_task_btf());
+	struct task_struct *task = this_task();
+	flush(task);
+	forget(task);
 	return 0;
 }
 

@@ -23,10 +23,15 @@ use super::{attachment, enforce, privileges};
 static EVENTS: &[u8] = aya::include_bytes_aligned!("../../bpf/events.x86_64.o");
 #[cfg(target_arch = "x86_64")]
 static CALLS: &[u8] = aya::include_bytes_aligned!("../../bpf/calls.x86_64.o");
+/// For kernels without storage by task.
+#[cfg(target_arch = "x86_64")]
+static CALLS_BEFORE_5_11: &[u8] = aya::include_bytes_aligned!("../../bpf/calls_before_5_11.x86_64.o");
 #[cfg(not(target_arch = "x86_64"))]
 static EVENTS: &[u8] = &[];
 #[cfg(not(target_arch = "x86_64"))]
 static CALLS: &[u8] = &[];
+#[cfg(not(target_arch = "x86_64"))]
+static CALLS_BEFORE_5_11: &[u8] = &[];
 
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
 
@@ -78,10 +83,15 @@ impl Sensor {
                 OfferState::Off("no sequences or histograms wanted"),
             );
         } else {
-            let programs = EbpfLoader::new()
-                .allow_unsupported_maps()
-                .map_max_entries("CALL_RING", config.call_ring_bytes)
-                .load(CALLS)
+            let load = |object| {
+                EbpfLoader::new()
+                    .allow_unsupported_maps()
+                    .map_max_entries("CALL_RING", config.call_ring_bytes)
+                    .load(object)
+            };
+            // What the kernel says of the better one is told if it takes neither.
+            let programs = load(CALLS)
+                .or_else(|better| load(CALLS_BEFORE_5_11).map_err(|_| better))
                 .map_err(|source| EbpfError::load("the programs for system calls", source))?;
             offers.add("tracepoint sys_enter", OfferState::On);
             calls = Some(Calls {
