@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "flow_records.h"
+#include "flow_fragments.h"
 
 /* Of the kernel's stable interface (include/uapi/linux/bpf.h). */
 struct __sk_buff {
@@ -57,15 +57,29 @@ struct packet {
 	u32 seq;
 	u32 interface;
 	u16 vlan, inner_vlan;
+	/* The outermost tag, if it is not in the packet any more. */
+	u16 taken_vlan;
 	u16 window;
 	u8 flags, ttl;
 	/* From the key's high end to the low one. */
 	bool descending;
-	bool fragment;
+	/* A fragment; one after the first, without transport header. */
+	bool fragment, later;
+	u32 fragment_id;
 	bool has_tcp;
 	bool has_macs;
 	u8 macs[12];
+	/* Where the extension headers are followed: the protocol of the next, its place, and the bytes before it. */
+	struct {
+		u32 protocol, next, ip_bytes;
+	} walk;
 };
+
+/*
+ * Reads and writes of memory that the verifier does not follow: it looks once at what comes next, and not once for each
+ * way to the value.
+ */
+#define FORGET(place) (*(volatile typeof(place) *)&(place))
 
 /* Copies `size` bytes, at least one; whether they are there. */
 INLINE bool load(const struct source *from, u32 at, void *to, u32 size)
@@ -83,13 +97,13 @@ INLINE void push_vlan(struct packet *packet, u16 tag)
 		packet->inner_vlan = tag & 0xfff;
 }
 
-/* Finds the IP header behind that of the link. SKIPS if there is one, `at`, of the version that the link says (or 0). */
+/* Finds the IP header behind that of the link. FOUND if there is one, `at`, of the version that the link says (or 0). */
 INLINE u32 find_ip(const struct source *from, bool bare, struct packet *packet, u32 *at, u32 *version)
 {
 	*at = 0;
 	*version = 0;
 	if (bare)
-		return SKIPS;
+		return FOUND;
 	struct {
 		u8 macs[12];
 		u16 type;
@@ -104,12 +118,10 @@ INLINE u32 find_ip(const struct source *from, bool bare, struct packet *packet, 
 		switch (type) {
 		case 0x0800:
 			*version = 4;
-			return SKIPS;
+			return FOUND;
 		case 0x86dd:
 			*version = 6;
-			return SKIPS;
-		case 0x0806:
-			return SKIP_ARP;
+			return FOUND;
 		case 0x8100:
 		case 0x88a8:
 		case 0x9100:
@@ -123,6 +135,8 @@ INLINE u32 find_ip(const struct source *from, bool bare, struct packet *packet, 
 			*at += 4;
 			break;
 		}
+		/* ARP; MPLS, PPPoE and the rarer tags, which user space looks through. */
+		case 0x0806:
 		case 0x8847:
 		case 0x8848:
 		case 0x8864:
@@ -131,17 +145,16 @@ INLINE u32 find_ip(const struct source *from, bool bare, struct packet *packet, 
 		case 0x893f:
 		case 0x88e7:
 		case 0x8909:
-			return SKIP_ENCAPSULATED;
+			return UNKNOWN;
 		default:
-			return type <= 1500 ? SKIP_ENCAPSULATED : SKIP_NON_IP;
+			return type <= 1500 ? UNKNOWN : SKIP_NON_IP;
 		}
 	}
-	return SKIP_ENCAPSULATED;
+	return UNKNOWN;
 }
 
 /* The transport header behind `at`, of which `here` bytes are there; later fragments have none. */
-INLINE void read_transport(const struct source *from, struct packet *packet, u32 at, u32 here, u32 ip_bytes, bool later,
-			   u16 ports[2])
+INLINE void read_transport(const struct source *from, struct packet *packet, u32 at, u32 here, u32 ip_bytes, u16 ports[2])
 {
 	/* As many as a TCP header has without options. */
 	struct {
@@ -153,11 +166,11 @@ INLINE void read_transport(const struct source *from, struct packet *packet, u32
 	u32 skip = 0;
 	u32 size = here < 20 ? here : 20;
 	opaque(size);
-	if (later)
+	if (packet->later)
 		size = 0;
 	if (size > 0 && size <= 20)
 		load(from, at, &head, size);
-	if (!later) {
+	if (!packet->later) {
 		switch (packet->key.protocol) {
 		case TCP:
 			skip = 20;
@@ -218,7 +231,7 @@ INLINE void set_key(struct packet *packet, const u64 from[2], const u64 to[2], c
 	key->high_port = descending ? ports[0] : ports[1];
 }
 
-INLINE u32 read_v4(const struct source *from, struct packet *packet, u32 at)
+INLINE u32 read_v4(const struct source *from, const struct flow_settings *settings, struct packet *packet, u32 at)
 {
 	struct {
 		u8 version, service;
@@ -239,19 +252,30 @@ INLINE u32 read_v4(const struct source *from, struct packet *packet, u32 at)
 		return SKIP_BAD_IP;
 	u16 fragment = SWAP16(head.fragment);
 	packet->fragment = (fragment & 0x3fff) != 0;
+	packet->later = (fragment & 0x1fff) != 0;
+	packet->fragment_id = SWAP16(head.id);
 	packet->ttl = head.ttl;
 	packet->key.protocol = head.protocol;
 	packet->key.version = 4;
 	u32 end = rest < packet->length ? rest : packet->length;
 	u32 here = end > ip_bytes ? end - ip_bytes : 0;
 	u16 ports[2] = {};
-	read_transport(from, packet, at + ip_bytes, here, ip_bytes, fragment & 0x1fff, ports);
+	read_transport(from, packet, at + ip_bytes, here, ip_bytes, ports);
 	u64 source[2] = { head.source, 0 }, destination[2] = { head.destination, 0 };
+	if (packet->fragment && settings->follow_fragments)
+		follow_fragment(source, destination, packet->fragment_id, packet->key.protocol, 4, packet->later, ports);
 	set_key(packet, source, destination, ports);
-	return SKIPS;
+	return FOUND;
 }
 
-INLINE u32 read_v6(const struct source *from, struct packet *packet, u32 at)
+/* Headers between that of IP and that of the transport. */
+INLINE bool is_extension(u32 protocol)
+{
+	return protocol == 0 || protocol == 43 || protocol == 60 || protocol == 135 || protocol == 139 || protocol == 140 ||
+	       protocol == 44 || protocol == 51;
+}
+
+INLINE u32 read_v6(const struct source *from, const struct flow_settings *settings, struct packet *packet, u32 at)
 {
 	struct {
 		u8 version, rest[3];
@@ -270,47 +294,55 @@ INLINE u32 read_v6(const struct source *from, struct packet *packet, u32 at)
 	packet->ttl = head.hops;
 	packet->key.version = 6;
 	u32 end = at + (rest < packet->length ? rest : packet->length);
-	u32 protocol = head.next, ip_bytes = 40;
-	u32 next = at + 40;
-	bool later = 0;
-	for (int n = 0; n < MAX_EXTENSIONS && !later; n++) {
+	FORGET(packet->walk.protocol) = head.next;
+	FORGET(packet->walk.next) = at + 40;
+	FORGET(packet->walk.ip_bytes) = 40;
+	for (int n = 0; n <= MAX_EXTENSIONS && !FORGET(packet->later); n++) {
+		u32 protocol = FORGET(packet->walk.protocol), next = FORGET(packet->walk.next);
+		if (!is_extension(protocol))
+			break;
+		/* User space follows more of them. */
+		if (n == MAX_EXTENSIONS)
+			return UNKNOWN;
 		u8 extension[4] = {};
 		/* One that was cut leaves the protocol at its own number. */
 		if (next + 2 > end || !load(from, next, extension, next + 4 <= end ? 4 : 2))
 			break;
-		u32 length;
+		u32 length = (extension[1] + 1) * 8;
+		if (protocol == 51)
+			length = (extension[1] + 2) * 4;
 		if (protocol == 44) {
 			if (next + 4 > end)
 				break;
 			length = 8;
 			packet->fragment = 1;
-			later = (extension[2] | (extension[3] & 0xf8)) != 0;
-		} else if (protocol == 51) {
-			length = (extension[1] + 2) * 4;
-		} else if (protocol == 0 || protocol == 43 || protocol == 60 || protocol == 135 || protocol == 139 ||
-			   protocol == 140) {
-			length = (extension[1] + 1) * 8;
-		} else {
-			break;
+			packet->later = (extension[2] | (extension[3] & 0xf8)) != 0;
+			packet->fragment_id = 0;
+			if (next + 8 <= end && load(from, next + 4, &packet->fragment_id, 4))
+				packet->fragment_id = SWAP32(packet->fragment_id);
 		}
-		protocol = extension[0];
-		ip_bytes += length;
-		next += length;
+		FORGET(packet->walk.protocol) = extension[0];
+		FORGET(packet->walk.next) = next + length;
+		FORGET(packet->walk.ip_bytes) += length;
 	}
+	u32 protocol = FORGET(packet->walk.protocol), next = FORGET(packet->walk.next);
+	u32 ip_bytes = FORGET(packet->walk.ip_bytes);
 	packet->key.protocol = protocol;
 	u16 ports[2] = {};
-	read_transport(from, packet, next, end > next ? end - next : 0, ip_bytes, later, ports);
+	read_transport(from, packet, next, end > next ? end - next : 0, ip_bytes, ports);
+	if (packet->fragment && settings->follow_fragments)
+		follow_fragment(head.source, head.destination, packet->fragment_id, protocol, 6, packet->later, ports);
 	set_key(packet, head.source, head.destination, ports);
-	return SKIPS;
+	return FOUND;
 }
 
-/* Finds the outermost IP header and what follows it. SKIPS, or why not. */
-INLINE u32 decode(const struct source *from, bool bare, struct packet *packet)
+/* Finds the outermost IP header and what follows it. FOUND, or why not. */
+INLINE u32 decode(const struct source *from, const struct flow_settings *settings, struct packet *packet)
 {
 	u32 at, version;
 	packet->frame_bytes = from->length;
-	u32 why = find_ip(from, bare, packet, &at, &version);
-	if (why != SKIPS)
+	u32 why = find_ip(from, settings->bare, packet, &at, &version);
+	if (why != FOUND)
 		return why;
 	if (!version) {
 		u8 first;
@@ -319,8 +351,8 @@ INLINE u32 decode(const struct source *from, bool bare, struct packet *packet)
 		version = first >> 4;
 	}
 	if (version == 4)
-		return read_v4(from, packet, at);
+		return read_v4(from, settings, packet, at);
 	if (version == 6)
-		return read_v6(from, packet, at);
+		return read_v6(from, settings, packet, at);
 	return SKIP_BAD_IP;
 }

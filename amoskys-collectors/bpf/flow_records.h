@@ -12,21 +12,23 @@
 enum skip {
 	/* Neither IP nor ARP. */
 	SKIP_NON_IP = 0,
-	SKIP_ARP = 1,
-	/* IP, perhaps, behind a header that is not looked through here: MPLS, PPPoE, LLC, more than four VLAN tags. */
-	SKIP_ENCAPSULATED = 2,
 	/* It ends before the end of the IP header. */
-	SKIP_TRUNCATED = 3,
+	SKIP_TRUNCATED = 1,
 	/* The IP header contradicts itself. */
-	SKIP_BAD_IP = 4,
+	SKIP_BAD_IP = 2,
 	/* The table was full. */
-	SKIP_NO_ROOM = 5,
+	SKIP_NO_ROOM = 3,
 	/* Its flow was being removed by another processor. */
-	SKIP_BUSY = 6,
-	SKIPS = 7,
+	SKIP_BUSY = 4,
+	/* It was to be metered in user space, and the ring had no room for it. */
+	SKIP_NO_RING = 5,
+	/* None of these: its headers were found. */
+	FOUND = 6,
+	/* Nor these, but what it is has to be seen in user space. */
+	UNKNOWN = 7,
 };
 
-/* Per processor: seen = metered + the sum of skipped. */
+/* Per processor: seen = metered + handed + the sum of skipped. */
 struct flow_counts {
 	u64 seen;
 	u64 metered;
@@ -38,6 +40,10 @@ struct flow_counts {
 	u64 lost_packets;
 	/* Other records that it had no room for: later ones replace them. */
 	u64 unsent;
+	/* Packets handed over, to be metered in user space. */
+	u64 handed;
+	/* Metered packets whose payload was to be read there, and the ring had no room. */
+	u64 unread;
 };
 
 /* Written by user space. */
@@ -57,7 +63,15 @@ struct flow_settings {
 	u32 bare;
 	/* A sweep ends all flows. */
 	u32 finish;
-	u32 padding;
+	/* Client hellos and requests are read; over UDP too. */
+	u32 read_payloads, read_quic;
+	/* Payload bytes of each side that are looked at in any case. */
+	u32 entropy_bytes;
+	/* What is in tunnels is metered. */
+	u32 tunnels;
+	u32 follow_fragments;
+	/* How much of a packet is handed over, at most SNAP_BYTES. */
+	u32 snap_bytes;
 };
 
 /* Protocol, version, and both ends without order. Of addresses of version 4 the first four bytes. */
@@ -132,8 +146,10 @@ struct flow {
 	u8 finished;
 	u8 dirty;
 	u16 vlan, inner_vlan;
-	/* Bit per side: it has its first bytes. */
-	u32 collected;
+	/* Bit per side: it has its first bytes; its payload need not be read any more. */
+	u8 collected, read;
+	/* Packets of each side that were shown. */
+	u8 shown[2];
 	u32 sampled;
 	/* Bit n: sample n went backward. */
 	u32 sample_directions;
@@ -141,13 +157,23 @@ struct flow {
 	u16 sample_lengths[FLOW_SAMPLES];
 	u8 source_mac[6], destination_mac[6];
 	u32 has_macs;
-	u32 padding;
+	/* Payload bytes of each side that were shown, as far as that many can be told. */
+	u16 shown_bytes[2];
 	struct flow_side sides[2];
 };
 
 #define NO_VLAN 0xffff
 
-enum phase { PHASE_START = 0, PHASE_UPDATE = 1, PHASE_END = 2 };
+/* What a record of the ring is: a flow, or a packet. */
+enum phase {
+	PHASE_START = 0,
+	PHASE_UPDATE = 1,
+	PHASE_END = 2,
+	/* To be metered in user space. */
+	PACKET_HANDED = 3,
+	/* Metered here; its payload is to be read. */
+	PACKET_SHOWN = 4,
+};
 
 /* As FlowEnd is ordered. */
 enum flow_end {
@@ -180,6 +206,28 @@ struct flow_report {
 	struct flow flow;
 };
 
+#define SNAP_BYTES 9216
+
+/* A packet, in the ring without what is not filled of it. */
+struct flow_packet {
+	u32 phase;
+	/* Bytes that are here. */
+	u32 captured;
+	u64 time;
+	/* Of its flow, if that is metered here. */
+	u64 number;
+	u32 frame_bytes;
+	u32 interface;
+	/* Sequence number of the SYN with which this side opened the connection, if `opened`. */
+	u32 syn_seq;
+	/* The tag that was taken off, or NO_VLAN. */
+	u16 taken_vlan;
+	u8 from, opened;
+	u8 bytes[SNAP_BYTES];
+};
+
+#define PACKET_HEAD 40
+
 /* What a sweep found. */
 struct flow_census {
 	/* Flows that go on, and connections kept for their direction. */
@@ -192,10 +240,11 @@ struct flow_census {
 	u64 evicted;
 };
 
-_Static_assert(sizeof(struct flow_counts) == 112, "flow_counts");
-_Static_assert(sizeof(struct flow_settings) == 80, "flow_settings");
+_Static_assert(sizeof(struct flow_counts) == 128, "flow_counts");
+_Static_assert(sizeof(struct flow_settings) == 104, "flow_settings");
 _Static_assert(sizeof(struct flow_key) == 40, "flow_key");
 _Static_assert(sizeof(struct flow_side) == 264, "flow_side");
 _Static_assert(sizeof(struct flow) == 936, "flow");
 _Static_assert(sizeof(struct flow_report) == 992, "flow_report");
+_Static_assert(offset_of(struct flow_packet, bytes) == PACKET_HEAD, "flow_packet");
 _Static_assert(sizeof(struct flow_census) == 160, "flow_census");

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * A flow meter in the kernel: counts packets in flows where they pass, hands over flows that begin and that a packet ends,
- * and, at each sweep, those that fell silent or lasted long.
+ * and, at each sweep, those that fell silent or lasted long. Packets that it cannot finish go to user space as they are.
  */
-#include "flow_track.h"
+#include "flow_payload.h"
 
 char LICENSE[] SECTION("license") = "Dual MIT/GPL";
 
@@ -98,6 +98,35 @@ struct {
 	MAP_UINT(max_entries, 1);
 } BLANK SECTION(".maps");
 
+/* A packet on its way to the ring. */
+struct {
+	MAP_UINT(type, MAP_PERCPU_ARRAY);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct flow_packet);
+	MAP_UINT(max_entries, 1);
+} PACKET SECTION(".maps");
+
+/*
+ * What is found in a packet. Not on the stack: the verifier would follow each value there, and with all their
+ * combinations it does not come to an end.
+ */
+struct desk {
+	struct packet packet;
+	u8 payload[FIRST_BYTES];
+	u8 options[OPTION_BYTES];
+	u32 payload_bytes;
+	/* What it does: ends a flow, begins one, finds one that is being removed, is shown, goes on with a connection. */
+	u32 end;
+	bool is_new, busy, shows, remembers;
+};
+
+struct {
+	MAP_UINT(type, MAP_PERCPU_ARRAY);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct desk);
+	MAP_UINT(max_entries, 1);
+} DESK SECTION(".maps");
+
 #define HOUR_NS 3600000000000ull
 
 /* A sweep may be interrupted by packets on its own processor. */
@@ -134,6 +163,30 @@ INLINE bool hand_over(struct flow_report *report, struct flow_counts *counts, co
 	return 0;
 }
 
+/* Room that packets leave in the ring for records of flows: an eighth; and those that are counted anyway for others. */
+enum { LEAVES_HANDED = 8, LEAVES_SHOWN = 4 };
+
+/* Whether the ring took the packet, as far as it is to be handed over. What the record says of its flow is filled in. */
+INLINE bool hand_packet(const struct source *from, const struct packet *packet, struct flow_packet *record,
+			const struct flow_settings *settings, u64 now)
+{
+	u32 size = from->length < settings->snap_bytes ? from->length : settings->snap_bytes;
+	opaque(size);
+	if (size == 0 || size > SNAP_BYTES)
+		return 0;
+	u64 used = ringbuf_query(&FLOW_RING, 0), all = ringbuf_query(&FLOW_RING, 1);
+	u64 leaves = all / (record->phase == PACKET_HANDED ? LEAVES_HANDED : LEAVES_SHOWN);
+	if (used + size + leaves > all || !load(from, 0, record->bytes, size))
+		return 0;
+	record->captured = size;
+	record->time = now;
+	record->frame_bytes = packet->frame_bytes;
+	record->interface = packet->interface;
+	record->taken_vlan = packet->taken_vlan;
+	u64 flags = used >= settings->wake_bytes ? RINGBUF_FORCE_WAKEUP : RINGBUF_NO_WAKEUP;
+	return !ringbuf_output(&FLOW_RING, record, PACKET_HEAD + size, flags);
+}
+
 /* Begins a flow with this packet; goes on with the connection that was here if that is to be remembered. */
 INLINE void begin(struct slot *slot, const struct packet *packet, u64 *number, bool remembers, u64 now)
 {
@@ -161,23 +214,46 @@ INLINE void begin(struct slot *slot, const struct packet *packet, u64 *number, b
 	slot->state = SLOT_LIVE;
 }
 
-INLINE void meter(const struct source *from, struct packet *packet)
+INLINE struct desk *clean_desk(void)
 {
+	u32 zero = 0;
+	struct desk *desk = map_lookup(&DESK, &zero);
+	if (!desk)
+		return 0;
+	__builtin_memset(desk, 0, sizeof(*desk));
+	desk->packet.vlan = NO_VLAN;
+	desk->packet.inner_vlan = NO_VLAN;
+	desk->packet.taken_vlan = NO_VLAN;
+	return desk;
+}
+
+INLINE void meter(const struct source *from, struct desk *desk)
+{
+	struct packet *packet = &desk->packet;
 	u32 zero = 0, ended_key = DRAFT_ENDED, begun_key = DRAFT_BEGUN;
 	struct flow_counts *counts = map_lookup(&FLOW_COUNTS, &zero);
 	struct flow_settings *settings = map_lookup(&FLOW_SETTINGS, &zero);
 	u64 *number = map_lookup(&FLOW_NUMBER, &zero);
 	struct flow_report *ended = map_lookup(&DRAFT, &ended_key), *begun = map_lookup(&DRAFT, &begun_key);
-	if (!counts || !settings || !number || !ended || !begun)
+	struct flow_packet *record = map_lookup(&PACKET, &zero);
+	if (!counts || !settings || !number || !ended || !begun || !record)
 		return;
 	/* Nothing else that counts packets runs on this processor meanwhile. */
 	counts->seen++;
-	u32 why = decode(from, settings->bare, packet);
-	if (why != SKIPS) {
+	u32 why = decode(from, settings, packet);
+	u64 now = boot_ns();
+	if (why == UNKNOWN || (why == FOUND && is_handed(packet, settings))) {
+		record->phase = PACKET_HANDED;
+		if (hand_packet(from, packet, record, settings, now))
+			counts->handed++;
+		else
+			counts->skipped[SKIP_NO_RING]++;
+		return;
+	}
+	if (why != FOUND) {
 		counts->skipped[why & 7]++;
 		return;
 	}
-	u64 now = boot_ns();
 	struct slot *slot = 0;
 	for (int attempt = 0; attempt < 4; attempt++) {
 		slot = map_lookup(&FLOWS, &packet->key);
@@ -197,53 +273,62 @@ INLINE void meter(const struct source *from, struct packet *packet)
 			break;
 	}
 	/* What has to be read of the packet is read before the lock is taken. */
-	u8 payload[FIRST_BYTES] = {};
-	u8 options[OPTION_BYTES] = {};
-	u32 payload_bytes = packet->payload_here < FIRST_BYTES ? packet->payload_here : FIRST_BYTES;
-	opaque(payload_bytes);
 	u32 side = packet->descending != slot->flow.descending;
-	if (slot->flow.collected >> side & 1 && slot->state == SLOT_LIVE && !cut(&slot->flow, packet, settings, now))
-		payload_bytes = 0;
+	bool is_read = !settings->read_payloads || slot->flow.read >> side & 1;
+	bool is_known = is_read && slot->flow.collected >> side & 1 && slot->state == SLOT_LIVE &&
+			!cut(&slot->flow, packet, settings, now);
+	FORGET(desk->payload_bytes) = is_known ? 0 : packet->payload_here;
+	u32 payload_bytes = FORGET(desk->payload_bytes);
+	if (payload_bytes > FIRST_BYTES)
+		payload_bytes = FIRST_BYTES;
+	opaque(payload_bytes);
 	if (payload_bytes > 0 && payload_bytes <= FIRST_BYTES)
-		load(from, packet->payload_at, payload, payload_bytes);
+		load(from, packet->payload_at, desk->payload, payload_bytes);
+	FORGET(desk->payload_bytes) = payload_bytes;
 	if (packet->has_tcp && packet->flags & FLAG_SYN) {
 		u32 size = packet->options_length;
 		opaque(size);
 		if (size > 0 && size <= OPTION_BYTES)
-			load(from, packet->options_at, options, size);
+			load(from, packet->options_at, desk->options, size);
 	}
-	u32 end = END_NONE;
-	bool is_new = 0, busy = 0;
+	FORGET(desk->end) = END_NONE;
 	spin_lock(&slot->lock);
 	struct flow *flow = &slot->flow;
 	if (slot->state == SLOT_CONDEMNED) {
-		busy = 1;
+		desk->busy = 1;
 	} else {
-		bool remembers = 0;
 		if (slot->state == SLOT_LIVE) {
-			end = cut(flow, packet, settings, now);
-			if (end) {
+			FORGET(desk->end) = cut(flow, packet, settings, now);
+			if (FORGET(desk->end)) {
 				copy_flow(&ended->flow, flow);
-				remembers = is_remembered(flow, end);
+				desk->remembers = is_remembered(flow, FORGET(desk->end));
 			}
 		} else if (slot->state == SLOT_DORMANT) {
-			remembers = 1;
+			desk->remembers = 1;
 		}
-		if (slot->state != SLOT_LIVE || end) {
+		if (slot->state != SLOT_LIVE || FORGET(desk->end)) {
 			bool opens = packet->has_tcp && (packet->flags & (FLAG_SYN | FLAG_ACK)) == FLAG_SYN;
-			begin(slot, packet, number, remembers && !opens, now);
-			is_new = 1;
+			begin(slot, packet, number, FORGET(desk->remembers) && !opens, now);
+			desk->is_new = 1;
 		}
-		count_packet(flow, packet, settings, payload, payload_bytes, options, now);
-		if (is_new && settings->start_records)
+		count_packet(flow, packet, settings, desk->payload, FORGET(desk->payload_bytes), desk->options, now);
+		FORGET(desk->shows) = is_shown(flow, packet, settings, desk->payload, FORGET(desk->payload_bytes));
+		if (FORGET(desk->shows)) {
+			record->number = flow->number;
+			record->from = packet->descending != flow->descending;
+			record->opened = flow->syn && flow->opener == record->from;
+			record->syn_seq = flow->syn_seq;
+		}
+		if (FORGET(desk->is_new) && settings->start_records)
 			copy_flow(&begun->flow, flow);
 	}
 	spin_unlock(&slot->lock);
-	if (busy) {
+	if (FORGET(desk->busy)) {
 		counts->skipped[SKIP_BUSY]++;
 		return;
 	}
 	counts->metered++;
+	u32 end = FORGET(desk->end);
 	if (end) {
 		ended->phase = PHASE_END;
 		ended->end = end;
@@ -251,7 +336,13 @@ INLINE void meter(const struct source *from, struct packet *packet)
 		ended->key = packet->key;
 		hand_over(ended, counts, settings);
 	}
-	if (is_new) {
+	/* Before the flow is told of: what is read belongs to its first record. */
+	if (FORGET(desk->shows)) {
+		record->phase = PACKET_SHOWN;
+		if (!hand_packet(from, packet, record, settings, now))
+			counts->unread++;
+	}
+	if (FORGET(desk->is_new)) {
 		counts->flows++;
 		if (settings->start_records) {
 			begun->phase = PHASE_START;
@@ -267,14 +358,16 @@ INLINE void meter(const struct source *from, struct packet *packet)
 SECTION("classifier") int meter_packet(struct __sk_buff *skb)
 {
 	struct source from = { .context = skb, .length = skb->len, .is_xdp = 0 };
-	struct packet packet = {};
-	packet.vlan = NO_VLAN;
-	packet.inner_vlan = NO_VLAN;
-	packet.interface = skb->ifindex;
+	struct desk *desk = clean_desk();
+	if (!desk)
+		return -1;
+	desk->packet.interface = skb->ifindex;
 	/* The outermost tag has been taken off. */
-	if (skb->vlan_present)
-		push_vlan(&packet, skb->vlan_tci);
-	meter(&from, &packet);
+	if (skb->vlan_present) {
+		desk->packet.taken_vlan = skb->vlan_tci & 0xfff;
+		push_vlan(&desk->packet, skb->vlan_tci);
+	}
+	meter(&from, desk);
 	/* Whatever comes next decides. */
 	return -1;
 }
@@ -284,11 +377,11 @@ SECTION("xdp.frags") int meter_received(struct xdp_md *xdp)
 {
 	struct source from = { .context = xdp, .is_xdp = 1 };
 	from.length = xdp_length(xdp);
-	struct packet packet = {};
-	packet.vlan = NO_VLAN;
-	packet.inner_vlan = NO_VLAN;
-	packet.interface = xdp->ingress_ifindex;
-	meter(&from, &packet);
+	struct desk *desk = clean_desk();
+	if (!desk)
+		return 2;
+	desk->packet.interface = xdp->ingress_ifindex;
+	meter(&from, desk);
 	/* XDP_PASS */
 	return 2;
 }

@@ -3,6 +3,7 @@
 #![cfg(all(feature = "ebpf", target_os = "linux"))]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
 mod ebpf_common;
 
 use std::collections::BTreeMap;
@@ -19,8 +20,11 @@ use amoskys_collectors::ebpf::EbpfError;
 use amoskys_collectors::ebpf::flows::{
     FlowHook, KernelFlowCollector, KernelFlowConfig, KernelFlowStats, KernelSkip,
 };
-use amoskys_collectors::flow::{FlowCollector, FlowConfig};
-use amoskys_core::event::{FlowDirection, FlowEnd, FlowPhase, FlowRecord, LossReport, Payload, TcpDirection};
+use amoskys_collectors::flow::{FlowCollector, TunnelMode};
+use amoskys_core::event::{
+    ArpRecord, DnsRecord, FlowDirection, FlowEnd, FlowPhase, FlowRecord, LossReport, Payload, TcpDirection,
+    TunnelKind,
+};
 use amoskys_core::{Collector, Shutdown, Tally};
 use ebpf_common::{skip, turn};
 
@@ -98,6 +102,8 @@ fn run(line: &str) -> bool {
 #[derive(Default)]
 struct Gathered {
     flows: Vec<FlowRecord>,
+    dns: Vec<DnsRecord>,
+    arp: Vec<ArpRecord>,
     losses: Vec<LossReport>,
     tally: Tally,
     ended: bool,
@@ -119,6 +125,8 @@ where
             for event in batch.events {
                 match event.payload {
                     Payload::Flow(flow) => gathered.flows.push(*flow),
+                    Payload::Dns(message) => gathered.dns.push(*message),
+                    Payload::Arp(message) => gathered.arp.push(*message),
                     Payload::Loss(loss) => gathered.losses.push(*loss),
                     Payload::Punctuation(punctuation) => gathered.ended |= punctuation.end,
                     _ => {}
@@ -155,17 +163,6 @@ fn write_frames<'a>(path: &Path, frames: impl IntoIterator<Item = &'a [u8]>) -> 
     count
 }
 
-/// Whether a frame carries IP or ARP, perhaps behind VLAN tags: what only the other meter looks through is left out.
-fn is_plain(frame: &[u8]) -> bool {
-    frame
-        .get(12..)
-        .unwrap_or_default()
-        .chunks_exact(4)
-        .map(|tag| u16::from_be_bytes([tag[0], tag[1]]))
-        .find(|kind| !matches!(kind, 0x8100 | 0x88a8))
-        .is_some_and(|kind| matches!(kind, 0x0800 | 0x86dd | 0x0806))
-}
-
 /// The Ethernet frames of a capture that were captured whole and fit the link.
 fn frames_of(capture: &Path) -> Vec<Vec<u8>> {
     let mut reader = CaptureReader::new(File::open(capture).unwrap()).unwrap();
@@ -174,7 +171,6 @@ fn frames_of(capture: &Path) -> Vec<Vec<u8>> {
         if packet.link == amoskys_collectors::capture::LinkType::ETHERNET
             && packet.data.len() == packet.wire_len as usize
             && (14..9000).contains(&packet.data.len())
-            && is_plain(packet.data)
         {
             frames.push(packet.data.to_vec());
         }
@@ -197,14 +193,11 @@ fn both(
         &pair.name,
         LiveConfig {
             ring_bytes: 64 << 20,
-            snap_bytes: 9100,
+            snap_bytes: config.snap_bytes,
             ..LiveConfig::default()
         },
     )
-    .with_config(FlowConfig {
-        read_payloads: false,
-        ..config.flow.clone()
-    })
+    .with_config(config.flow.clone())
     .unwrap()
     .with_stop(stop.clone());
     let progress = user.progress();
@@ -226,9 +219,9 @@ fn both(
 /// All packets that were seen are used, left out or lost.
 fn assert_balance(kernel: &Gathered, stats: &KernelFlowStats) {
     let total = stats.total();
-    assert_eq!(total.seen, total.metered + total.skipped_total(), "{stats}");
-    for counts in &stats.processors {
-        assert_eq!(counts.seen, counts.metered + counts.skipped_total(), "{stats}");
+    for counts in stats.processors.iter().chain([&total]) {
+        let all = counts.metered + counts.handed + counts.skipped_total();
+        assert_eq!(counts.seen, all, "{stats}");
     }
     assert_eq!(kernel.tally.seen(), total.seen, "{stats}");
     assert!(kernel.ended);
@@ -279,9 +272,25 @@ fn without_times(flow: &FlowRecord) -> FlowRecord {
     for sample in &mut flow.sequence {
         sample.gap_us = 0;
     }
-    // What the kernel does not look at.
-    (flow.icmp, flow.dns, flow.tls, flow.http) = (None, None, None, None);
     flow
+}
+
+/// What messages say, without the numbers of their flows, in some order.
+fn said(gathered: &Gathered) -> (Vec<String>, Vec<String>) {
+    let dns = gathered.dns.iter().map(|message| {
+        format!(
+            "{:?}",
+            DnsRecord {
+                flow: 0,
+                ..message.clone()
+            }
+        )
+    });
+    let arp = gathered.arp.iter().map(|message| format!("{message:?}"));
+    let (mut dns, mut arp): (Vec<_>, Vec<_>) = (dns.collect(), arp.collect());
+    dns.sort();
+    arp.sort();
+    (dns, arp)
 }
 
 fn assert_close(what: &str, ours: f64, theirs: f64, tolerance: f64) {
@@ -314,21 +323,23 @@ fn assert_same(ours: &FlowRecord, theirs: &FlowRecord) {
     }
 }
 
-/// Replays frames, and compares all records of both meters. How many flows there were.
-fn compare(frames: &[Vec<u8>], hook: FlowHook) -> Option<usize> {
+/// Replays frames, and compares all records of both meters. What the kernel's gave.
+fn compare(frames: &[Vec<u8>], change: impl FnOnce(&mut KernelFlowConfig)) -> Option<Gathered> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("frames");
     let count = write_frames(&path, frames.iter().map(Vec::as_slice));
     let pair = Pair::new()?;
     let mut config = KernelFlowConfig::new(&pair.name);
-    config.hook = hook;
+    config.snap_bytes = 9100;
     // Replayed at full speed nothing falls silent; whether a connection ends a moment before or after is not compared.
     config.flow.linger = Duration::from_secs(60);
+    change(&mut config);
     let (kernel, stats, user) = both(&pair, &config, &path, count)?;
     let total = stats.total();
     assert_balance(&kernel, &stats);
     assert_eq!(total.seen, count, "{stats}");
-    assert_eq!((total.lost_records, total.skipped(KernelSkip::NoRoom)), (0, 0));
+    assert_eq!((total.lost_records, total.unread), (0, 0));
+    assert_eq!(kernel.losses, []);
     assert_eq!(user.losses, []);
     let (ours, theirs) = (ends(&kernel), ends(&user));
     let missing = |from: &BTreeMap<Key, FlowRecord>, all: &BTreeMap<Key, FlowRecord>| {
@@ -343,7 +354,11 @@ fn compare(frames: &[Vec<u8>], hook: FlowHook) -> Option<usize> {
     );
     for (key, flow) in &ours {
         assert_same(flow, &theirs[key]);
+        assert_eq!(flow.sampling_rate, config.flow.sampling_rate);
     }
+    assert_eq!(said(&kernel), said(&user));
+    // What is left out is the same too.
+    assert_eq!(kernel.tally, user.tally);
     // Each flow was told of when it began, by a record with its first packet alone.
     let starts: Vec<&FlowRecord> = kernel
         .flows
@@ -352,27 +367,195 @@ fn compare(frames: &[Vec<u8>], hook: FlowHook) -> Option<usize> {
         .collect();
     assert_eq!(starts.len(), ours.len());
     assert!(starts.iter().all(|flow| flow.packets() == 1));
-    Some(ours.len())
+    let numbers: std::collections::BTreeSet<u64> = starts.iter().map(|flow| flow.flow).collect();
+    assert_eq!(numbers.len(), starts.len());
+    Some(kernel)
 }
 
 fn lab() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/lab.pcap")
 }
 
+/// How many of the last records are so.
+fn count_ends(gathered: &Gathered, is_so: impl Fn(&FlowRecord) -> bool) -> usize {
+    let ended = |flow: &&FlowRecord| matches!(flow.phase, FlowPhase::End(_));
+    gathered
+        .flows
+        .iter()
+        .filter(ended)
+        .filter(|flow| is_so(flow))
+        .count()
+}
+
 #[test]
 fn both_meters_make_the_same_records_of_the_lab() {
     let _turn = turn();
-    if let Some(flows) = compare(&frames_of(&lab()), FlowHook::Traffic) {
-        assert!(flows > 50, "{flows} flows");
-    }
+    let Some(kernel) = compare(&frames_of(&lab()), |_| {}) else {
+        return;
+    };
+    assert!(count_ends(&kernel, |_| true) > 50);
+    assert!(count_ends(&kernel, |flow| flow.http.is_some()) > 0);
+    assert!(count_ends(&kernel, |flow| flow.icmp.is_some()) > 0);
+    assert!(count_ends(&kernel, |flow| flow.dns.is_some()) > 0);
+    assert!(!kernel.dns.is_empty() && !kernel.arp.is_empty());
 }
 
 #[test]
 fn at_the_hook_of_the_driver_too() {
     let _turn = turn();
-    if let Some(flows) = compare(&frames_of(&lab()), FlowHook::Express) {
-        assert!(flows > 50, "{flows} flows");
+    let Some(kernel) = compare(&frames_of(&lab()), |config| config.hook = FlowHook::Express) else {
+        return;
+    };
+    assert!(count_ends(&kernel, |flow| flow.http.is_some()) > 0 && !kernel.dns.is_empty());
+}
+
+/// The IPv4 packet of a plain Ethernet frame, between other hosts of which `by` is a part.
+fn moved(frame: &[u8], by: u8) -> Option<Vec<u8>> {
+    let mut packet = match frame.get(12..14)? {
+        [8, 0] => frame.get(14..)?.to_vec(),
+        _ => return None,
+    };
+    *packet.get_mut(12)? ^= by;
+    *packet.get_mut(16)? ^= by;
+    Some(packet)
+}
+
+fn in_ethernet(kind: u16, packet: &[u8]) -> Vec<u8> {
+    let macs = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    [&macs[..], &kind.to_be_bytes(), packet].concat()
+}
+
+/// From one end of a tunnel to the other.
+fn in_ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
+    let mut packet = vec![0x45, 0, length[0], length[1], 0, 9, 0, 0, 64, protocol, 0, 0];
+    packet.extend([192, 0, 2, 1, 192, 0, 2, 2]);
+    packet.extend(payload);
+    packet
+}
+
+fn in_gre(packet: &[u8]) -> Vec<u8> {
+    in_ethernet(0x0800, &in_ipv4(47, &[&[0, 0, 8, 0][..], packet].concat()))
+}
+
+fn in_vxlan(packet: &[u8]) -> Vec<u8> {
+    let carried = in_ethernet(0x0800, packet);
+    let length = u16::try_from(16 + carried.len()).unwrap().to_be_bytes();
+    let head = [
+        0x30, 0x39, 0x12, 0xb5, length[0], length[1], 0, 0, 8, 0, 0, 0, 0, 1, 2, 0,
+    ];
+    in_ethernet(0x0800, &in_ipv4(17, &[&head[..], &carried].concat()))
+}
+
+/// An IPv4 packet as an IPv6 one, with a header between that says nothing.
+fn in_ipv6(packet: &[u8]) -> Option<Vec<u8>> {
+    let head = usize::from(packet.first()? & 15) * 4;
+    let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
+    // Of a fragment or of ICMP it would be another packet.
+    if packet[6..8] != [0, 0] && packet[6..8] != [0x40, 0] || packet[9] == 1 {
+        return None;
     }
+    let payload = packet.get(head..length)?;
+    let mut bytes = vec![0x60, 0, 0, 0];
+    bytes.extend(u16::try_from(8 + payload.len()).unwrap().to_be_bytes());
+    bytes.extend([60, 64]);
+    for end in [12, 16] {
+        bytes.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend(&packet[end..end + 4]);
+    }
+    bytes.extend([packet[9], 0, 1, 4, 0, 0, 0, 0]);
+    bytes.extend(payload);
+    Some(in_ethernet(0x86dd, &bytes))
+}
+
+/// An IPv4 packet in pieces of 32 bytes.
+fn fragments(packet: &[u8], id: u16) -> Vec<Vec<u8>> {
+    let head = usize::from(packet[0] & 15) * 4;
+    let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
+    let Some(payload) = packet.get(head..length) else {
+        return Vec::new();
+    };
+    let pieces = payload.chunks(32).enumerate();
+    let last = payload.len().div_ceil(32);
+    pieces
+        .map(|(n, piece)| {
+            let mut fragment = packet[..head].to_vec();
+            let total = u16::try_from(head + piece.len()).unwrap();
+            let more = if n + 1 < last { 0x2000 } else { 0 };
+            let offset = u16::try_from(n * 4).unwrap() | more;
+            fragment[2..4].copy_from_slice(&total.to_be_bytes());
+            fragment[4..6].copy_from_slice(&id.to_be_bytes());
+            fragment[6..8].copy_from_slice(&offset.to_be_bytes());
+            fragment.extend(piece);
+            in_ethernet(0x0800, &fragment)
+        })
+        .collect()
+}
+
+/// Packets of the lab, and connections that begin in all ways, and these between other hosts: over IPv6, in pieces, in
+/// tunnels and behind a label.
+fn mixed() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let openings = common::openings(40).into_iter().map(|frame| frame.bytes);
+    let frames = openings.chain(frames_of(&lab()).into_iter().take(3000));
+    for (n, frame) in frames.enumerate() {
+        let other = |by| moved(&frame, by);
+        let id = u16::try_from(n).unwrap();
+        if let (Some(a), Some(b), Some(c), Some(d), Some(e)) =
+            (other(1), other(2), other(4), other(8), other(16))
+        {
+            all.extend([in_gre(&a), in_vxlan(&b)]);
+            all.push(in_ethernet(0x8847, &[&[0, 0, 0x11, 64][..], &d].concat()));
+            all.extend(in_ipv6(&e));
+            // Messages in pieces, and a connection's first packets.
+            if c[9] != 6 || n % 8 == 0 {
+                all.extend(fragments(&c, id));
+            }
+        }
+        all.push(frame);
+    }
+    all
+}
+
+#[test]
+fn what_the_kernel_cannot_finish_is_metered_and_read_in_user_space() {
+    let _turn = turn();
+    let frames = mixed();
+    let change = |tunnels| {
+        move |config: &mut KernelFlowConfig| {
+            config.flow.tunnels = tunnels;
+            config.flow.follow_fragments = true;
+            config.flow.entropy_bytes = 300;
+            config.flow.sampling_rate = 10;
+        }
+    };
+    let Some(kernel) = compare(&frames, change(TunnelMode::Both)) else {
+        return;
+    };
+    let in_tunnel =
+        |kind| move |flow: &FlowRecord| flow.tunnel.as_ref().is_some_and(|found| found.kind == kind);
+    for kind in [TunnelKind::Gre, TunnelKind::Vxlan] {
+        assert!(count_ends(&kernel, in_tunnel(kind)) > 10, "{kind:?}");
+        let both = |flow: &FlowRecord| in_tunnel(kind)(flow) && (flow.tls.is_some() || flow.dns.is_some());
+        assert!(count_ends(&kernel, both) > 0, "{kind:?}");
+    }
+    let over_ipv6 = |flow: &FlowRecord| flow.key.source.is_ipv6();
+    assert!(count_ends(&kernel, |flow| over_ipv6(flow) && flow.tls.is_some()) > 0);
+    assert!(count_ends(&kernel, |flow| over_ipv6(flow) && flow.http.is_some()) > 0);
+    assert!(count_ends(&kernel, |flow| over_ipv6(flow) && flow.dns.is_some()) > 0);
+    let in_pieces = |flow: &FlowRecord| flow.forward.fragments > 1 && flow.key.source_port != 0;
+    assert!(count_ends(&kernel, |flow| in_pieces(flow) && flow.key.protocol == 6) > 0);
+    assert!(count_ends(&kernel, |flow| in_pieces(flow) && flow.dns.is_some()) > 0);
+    assert!(count_ends(&kernel, |flow| flow.forward.entropy.is_some()) > 10);
+
+    // As the interface shows them: tunnels closed, fragments apart.
+    let frames = &frames[..frames.len() / 3];
+    let Some(kernel) = compare(frames, |_| {}) else {
+        return;
+    };
+    assert!(count_ends(&kernel, |flow| flow.key.protocol == 47) > 0);
+    assert_eq!(count_ends(&kernel, |flow| flow.tunnel.is_some()), 0);
+    compare(frames, change(TunnelMode::Inner));
 }
 
 #[test]
@@ -392,8 +575,9 @@ fn and_of_the_reference_captures() {
         .take(40_000)
         .collect();
     eprintln!("{} frames", frames.len());
-    if let Some(flows) = compare(&frames, FlowHook::Traffic) {
-        eprintln!("{flows} flows");
+    if let Some(kernel) = compare(&frames, |_| {}) {
+        let flows = count_ends(&kernel, |_| true);
+        eprintln!("{flows} flows, {} messages", kernel.dns.len() + kernel.arp.len());
         assert!(flows > 100, "{flows} flows");
     }
 }
@@ -455,7 +639,7 @@ fn what_is_in_no_flow_is_counted_by_reason() {
     let Some(pair) = Pair::new() else { return };
     let mut frames = vec![datagram(1, 10); 5];
     let mut arp = datagram(2, 18);
-    arp[12..14].copy_from_slice(&[8, 6]);
+    arp[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
     let mut other = datagram(2, 18);
     other[12..14].copy_from_slice(&[0x88, 0xcc]);
     let mut labelled = datagram(2, 18);
@@ -476,7 +660,9 @@ fn what_is_in_no_flow_is_counted_by_reason() {
     for reason in KernelSkip::ALL {
         assert_eq!(total.skipped(reason), u64::from(!reason.is_loss()), "{reason:?}");
     }
-    assert_eq!((total.metered, total.flows), (6, 2), "{stats}");
+    // ARP, and what is behind the label, which is no whole IP header.
+    assert_eq!((total.metered, total.handed, total.flows), (6, 2, 2), "{stats}");
+    assert_eq!((kernel.arp.len(), kernel.tally.used), (1, 7));
     let tagged = kernel
         .flows
         .iter()
@@ -530,6 +716,57 @@ fn a_table_or_a_ring_that_is_full_loses_with_a_count() {
     let told: u64 = kernel.losses.iter().map(|loss| loss.count).sum();
     let lost = total.skipped(KernelSkip::NoRoom) + total.skipped(KernelSkip::Busy) + total.lost_packets;
     assert_eq!(told, lost);
+}
+
+#[test]
+fn packets_that_find_the_ring_full_are_lost_with_a_count() {
+    let _turn = turn();
+    let Some(pair) = Pair::new() else { return };
+    let mut config = KernelFlowConfig::new(&pair.name);
+    config.ring_bytes = 64 << 10;
+    config.flow.start_records = false;
+    // Half are messages to a name server, half begin like requests; nobody reads the ring while they come.
+    let frames: Vec<Vec<u8>> = (0..2000)
+        .map(|n| {
+            let mut frame = datagram(1000 + n, 1200);
+            match n % 2 {
+                0 => frame[37] = 53,
+                _ => {
+                    (frame[23], frame[46], frame[47]) = (6, 0x50, 24);
+                    frame[54..58].copy_from_slice(b"GET ");
+                }
+            }
+            frame
+        })
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("frames");
+    write_frames(&path, frames.iter().map(Vec::as_slice));
+    let stop = Shutdown::new();
+    let Some(kernel) = open(config) else { return };
+    let kernel = kernel.with_stop(stop.clone());
+    let handle = kernel.handle();
+    pair.send(&path);
+    stop.trigger();
+    let kernel = gather(kernel).join().unwrap();
+    let stats = handle.stats().unwrap();
+    assert_balance(&kernel, &stats);
+    let total = stats.total();
+    assert_eq!((total.seen, total.metered), (2000, 1000), "{stats}");
+    assert_eq!(total.handed + total.skipped(KernelSkip::NoRing), 1000, "{stats}");
+    assert!(
+        total.handed > 0 && total.skipped(KernelSkip::NoRing) > 0,
+        "{stats}"
+    );
+    assert!(total.unread > 0 && total.unread < 1000, "{stats}");
+    let told = |reason: &str| {
+        let losses = kernel.losses.iter().filter(|loss| loss.reason == reason);
+        losses.map(|loss| loss.count).sum::<u64>()
+    };
+    assert_eq!(told("kernel_ring_full"), total.skipped(KernelSkip::NoRing));
+    assert_eq!(told("payload_unread"), total.unread);
+    // All flows are told of, and all their packets counted.
+    assert_eq!(count_ends(&kernel, |_| true) as u64, 1000 + total.handed);
 }
 
 #[test]

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -29,8 +28,8 @@ fn skip(why: &str) {
 fn open(interface: &str, config: &LiveConfig) -> Option<LiveCapture> {
     match LiveCapture::open(interface, config) {
         Ok(capture) => Some(capture),
-        Err(LiveError::Open { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
-            skip("CAP_NET_RAW is missing");
+        Err(error @ LiveError::Privileges { .. }) => {
+            skip(&error.to_string());
             None
         }
         Err(error) => panic!("{error:?}"),
@@ -281,9 +280,7 @@ fn rings_share_the_packets_and_each_flow_stays_with_one() {
     };
     let mut rings = match LiveCapture::open_shared(&pair.name, &LiveConfig::default(), 3) {
         Ok(rings) => rings,
-        Err(LiveError::Open { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
-            return skip("CAP_NET_RAW is missing");
-        }
+        Err(error @ LiveError::Privileges { .. }) => return skip(&error.to_string()),
         Err(error) => panic!("{error:?}"),
     };
     pair.send(2000..2060, 3);
@@ -403,4 +400,37 @@ fn a_vlan_tag_that_the_kernel_took_out_is_seen() {
         }
     }
     assert_eq!(tags, BTreeMap::from([(Some(5), 5)]));
+}
+
+/// The test calls itself as a process without capabilities.
+#[test]
+fn without_the_capability_the_error_names_it() {
+    const INNER: &str = "AMOSKYS_TEST_WITHOUT_CAPABILITIES";
+    if std::env::var_os(INNER).is_some() {
+        let alone = LiveCapture::open("lo", &LiveConfig::default()).unwrap_err();
+        let shared = LiveCapture::open_shared("lo", &LiveConfig::default(), 2).unwrap_err();
+        println!("alone {alone} shared {shared}");
+        return;
+    }
+    let output = Command::new("setpriv")
+        .args(["--bounding-set=-all", "--inh-caps=-all"])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "without_the_capability_the_error_names_it",
+            "--nocapture",
+        ])
+        .env(INNER, "1")
+        .output();
+    let Ok(output) = output else {
+        return skip("setpriv is missing");
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() && said.is_empty() {
+        return skip("capabilities cannot be given up here");
+    }
+    for opened in ["alone", "shared"] {
+        let sentence = format!("{opened} could not capture on \"lo\": missing CAP_NET_RAW; give the process");
+        assert!(said.contains(&sentence), "{said}");
+    }
 }

@@ -44,6 +44,38 @@ pub(super) struct Ring {
     held: bool,
 }
 
+/// The packets that are left of a block.
+pub(super) struct RingPackets<'a> {
+    ring: &'a mut Ring,
+}
+
+impl<'a> Iterator for RingPackets<'a> {
+    type Item = Packet<'a>;
+
+    fn next(&mut self) -> Option<Packet<'a>> {
+        while self.ring.left > 0 {
+            let Some(Slot { head, start }) = self.ring.next_slot() else {
+                continue;
+            };
+            // SAFETY: the bytes lie in the block, which is ours. Only `next_block` hands it over, which is not called
+            // here, and cannot be called elsewhere as long as the ring is borrowed for `'a`.
+            return Some(unsafe { self.ring.packet(&head, start) });
+        }
+        None
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.ring.left as usize))
+    }
+}
+
+/// Where a packet of the current block is.
+struct Slot {
+    head: libc::tpacket3_hdr,
+    /// Where its bytes begin in the block.
+    start: usize,
+}
+
 /// Memory of the ring, unmapped when dropped.
 #[derive(Debug)]
 struct Mapping {
@@ -73,11 +105,8 @@ impl Ring {
             ..config.clone()
         };
         let ring = Self::open(name, &nothing)?;
-        let joined = join_fanout(&ring.socket, *group).map_err(|source| LiveError::Open {
-            name: name.to_owned(),
-            step: "PACKET_FANOUT",
-            source,
-        })?;
+        let joined = join_fanout(&ring.socket, *group)
+            .map_err(|source| LiveError::open(name, "PACKET_FANOUT", source))?;
         *group = Some(joined);
         Ok(ring)
     }
@@ -89,13 +118,7 @@ impl Ring {
     }
 
     pub(super) fn open(name: &str, config: &LiveConfig) -> Result<Self, LiveError> {
-        let failed = |step| {
-            move |source| LiveError::Open {
-                name: name.to_owned(),
-                step,
-                source,
-            }
-        };
+        let failed = |step| move |source| LiveError::open(name, step, source);
         let interface = index_of(name)?;
         // Protocol 0: nothing arrives before the ring is ready and the socket is bound.
         let control = socket(libc::SOCK_RAW).map_err(failed("socket"))?;
@@ -164,39 +187,58 @@ impl Ring {
     }
 
     pub(super) fn next_packet(&mut self) -> Option<Packet<'_>> {
-        loop {
-            if self.left == 0 && !self.next_block() {
-                return None;
-            }
-            let Some((header, outgoing)) = self.packet_header() else {
-                // The kernel does not write such a block. Giving it back loses its packets rather than our memory.
-                self.left = 0;
+        while self.left > 0 || self.next_block() {
+            let Some(Slot { head, start }) = self.next_slot() else {
                 continue;
             };
-            let start = self.offset + usize::from(header.tp_mac);
-            self.left -= 1;
-            self.offset += header.tp_next_offset as usize;
-            let inside = start + header.tp_snaplen as usize <= BLOCK_BYTES;
-            if (outgoing && self.skip_outgoing) || !inside {
-                continue;
-            }
-            let base = self.memory.base;
-            // SAFETY: `start` and the length lie in the block, which is ours: the kernel does not write it until
-            // `next_block` hands it over, and that takes `&mut self`, so no packet is borrowed then.
-            let data = unsafe {
-                let first = base.as_ptr().add(self.block * BLOCK_BYTES + start);
-                std::slice::from_raw_parts(first, header.tp_snaplen as usize)
-            };
-            let nanos = i64::from(header.tp_sec) * 1_000_000_000 + i64::from(header.tp_nsec);
-            let tagged = header.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
-            return Some(Packet {
-                time: Timestamp::from_nanos(nanos),
-                interface: self.interface,
-                link: self.link,
-                stripped_vlan: tagged.then_some((header.hv1.tp_vlan_tci & 0x0fff) as u16),
-                wire_len: header.tp_len,
-                data,
-            });
+            // SAFETY: the bytes lie in the block, which is ours: the kernel does not write it until `next_block` hands it
+            // over, and that takes `&mut self`, so no packet is borrowed then.
+            return Some(unsafe { self.packet(&head, start) });
+        }
+        None
+    }
+
+    /// The packets that are left of a block, of the next one if none are. The block stays ours until they are not borrowed
+    /// any more. `None` if the kernel has handed over no more.
+    pub(super) fn next_packets(&mut self) -> Option<RingPackets<'_>> {
+        (self.left > 0 || self.next_block()).then_some(RingPackets { ring: self })
+    }
+
+    /// Where the next packet of the block is; none if it is not wanted.
+    fn next_slot(&mut self) -> Option<Slot> {
+        let Some((header, outgoing)) = self.packet_header() else {
+            // The kernel does not write such a block. Giving it back loses its packets rather than our memory.
+            self.left = 0;
+            return None;
+        };
+        let start = self.offset + usize::from(header.tp_mac);
+        self.left -= 1;
+        self.offset += header.tp_next_offset as usize;
+        let inside = start + header.tp_snaplen as usize <= BLOCK_BYTES;
+        let wanted = inside && !(outgoing && self.skip_outgoing);
+        wanted.then_some(Slot { head: header, start })
+    }
+
+    /// The packet behind a header.
+    ///
+    /// # Safety
+    ///
+    /// Its bytes must lie in the current block, which must be ours for as long as `'a`.
+    unsafe fn packet<'a>(&self, header: &libc::tpacket3_hdr, start: usize) -> Packet<'a> {
+        // SAFETY: as the caller says.
+        let data = unsafe {
+            let first = self.memory.base.as_ptr().add(self.block * BLOCK_BYTES + start);
+            std::slice::from_raw_parts(first, header.tp_snaplen as usize)
+        };
+        let nanos = i64::from(header.tp_sec) * 1_000_000_000 + i64::from(header.tp_nsec);
+        let tagged = header.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
+        Packet {
+            time: Timestamp::from_nanos(nanos),
+            interface: self.interface,
+            link: self.link,
+            stripped_vlan: tagged.then_some((header.hv1.tp_vlan_tci & 0x0fff) as u16),
+            wire_len: header.tp_len,
+            data,
         }
     }
 

@@ -1,8 +1,9 @@
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use super::Packet;
-use super::ring::Ring;
+use super::ring::{Ring, RingPackets};
 
 /// How live traffic is captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +61,20 @@ pub enum LiveError {
         /// What it may be.
         range: &'static str,
     },
-    /// Opening the capture failed. Capturing needs the capability `CAP_NET_RAW`.
+    /// The process may not capture.
+    #[error(
+        "could not capture on {name:?}: missing {}; give the process this capability, or run it as root",
+        missing.join(", ")
+    )]
+    Privileges {
+        /// Name of the interface.
+        name: String,
+        /// The capabilities it needs and has not.
+        missing: Vec<&'static str>,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Opening the capture failed.
     #[error("could not capture on {name:?}: {step} failed")]
     Open {
         /// Name of the interface.
@@ -76,6 +90,23 @@ pub enum LiveError {
     /// Waiting for packets failed, for example because the interface is down. It may be tried again.
     #[error("could not wait for packets")]
     Wait(#[source] io::Error),
+}
+
+impl LiveError {
+    /// A step of opening failed. Nothing but the capability is asked for by the system when it says that something is not
+    /// permitted: in the network namespace of the thread, which may belong to another user namespace.
+    pub(super) fn open(name: &str, step: &'static str, source: io::Error) -> Self {
+        let name = name.to_owned();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            let missing = vec!["CAP_NET_RAW"];
+            return Self::Privileges {
+                name,
+                missing,
+                source,
+            };
+        }
+        Self::Open { name, step, source }
+    }
 }
 
 /// Packets from a network interface: a ring of memory shared with the kernel (`AF_PACKET`, `TPACKET_V3`).
@@ -131,11 +162,7 @@ impl LiveCapture {
             capture
                 .ring
                 .begin(config.snap_bytes)
-                .map_err(|source| LiveError::Open {
-                    name: interface.to_owned(),
-                    step: "SO_ATTACH_FILTER",
-                    source,
-                })?;
+                .map_err(|source| LiveError::open(interface, "SO_ATTACH_FILTER", source))?;
         }
         Ok(captures)
     }
@@ -156,6 +183,12 @@ impl LiveCapture {
         self.ring.next_packet()
     }
 
+    /// The packets of the next block that the kernel has handed over, or those that are left of this one; does not wait.
+    /// `None` if there is none yet. A block has up to 256 KiB, and goes back to the kernel with the next call.
+    pub fn next_packets(&mut self) -> Option<LivePackets<'_>> {
+        self.ring.next_packets().map(LivePackets)
+    }
+
     /// How many packets the kernel dropped since this was last asked, because the ring was full.
     ///
     /// # Errors
@@ -163,5 +196,27 @@ impl LiveCapture {
     /// If the system does not say.
     pub fn take_drops(&mut self) -> Result<u64, LiveError> {
         self.ring.take_drops().map_err(LiveError::Wait)
+    }
+}
+
+/// Packets of a block that the kernel has handed over, where they lie.
+pub struct LivePackets<'a>(RingPackets<'a>);
+
+impl<'a> Iterator for LivePackets<'a> {
+    type Item = Packet<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Packet<'a>> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl fmt::Debug for LivePackets<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LivePackets").finish_non_exhaustive()
     }
 }

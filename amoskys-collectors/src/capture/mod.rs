@@ -21,7 +21,7 @@ pub use self::damage::{Damage, DamageKind};
 pub(crate) use self::fetch::fetch;
 pub use self::file::{CaptureError, CaptureReader, Format};
 pub use self::link_type::LinkType;
-pub use self::live::{LiveCapture, LiveConfig, LiveError};
+pub use self::live::{LiveCapture, LiveConfig, LiveError, LivePackets};
 
 /// The largest packet a reader accepts, in bytes. Records that claim more are damage: no link carries such
 /// packets, and believing them would let a file choose how much memory we use.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use amoskys_core::event::{ArpRecord, DnsRecord, FlowRecord, Payload};
 use amoskys_core::{Shutdown, Timestamp};
 
-use super::worker::{CHECK_PACKETS, FlowBatcher, PATIENCE};
+use super::worker::{FlowBatcher, PATIENCE};
 use super::{FlowConfig, FlowError, FlowHandler, FlowMeter, MeterStats, Progress};
 use crate::capture::{LiveCapture, LiveConfig, LiveError};
 
@@ -127,13 +127,11 @@ fn run(
         if let Err(error) = capture.wait(PATIENCE) {
             lock(shared).failed.get_or_insert(error);
         }
-        let mut packets: u64 = 0;
-        while packets < CHECK_PACKETS
-            && let Some(packet) = capture.next_packet()
-        {
-            meter.push(&packet, &mut events);
-            packets += 1;
+        let packets = meter.stats().packets;
+        if let Some(block) = capture.next_packets() {
+            meter.push_packets_with(block, &mut events, |_, _| {});
         }
+        let packets = meter.stats().packets - packets;
         if packets == 0 {
             // The clock must not overtake packets that the kernel still keeps.
             meter.advance(Timestamp::now().minus(PATIENCE), &mut events);

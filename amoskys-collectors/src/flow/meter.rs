@@ -122,7 +122,7 @@ impl FlowMeter {
     }
 
     /// Numbers the flows from `first`, in steps.
-    pub(super) fn number_flows(&mut self, first: u64, step: u64) {
+    pub(crate) fn number_flows(&mut self, first: u64, step: u64) {
         self.table.number_from(first, step);
     }
 

@@ -45,6 +45,8 @@ mod config;
 mod divide;
 mod entropy;
 mod entry;
+#[cfg(all(feature = "ebpf", target_os = "linux"))]
+pub(crate) mod excerpts;
 mod extra;
 mod fanout;
 pub(crate) mod files;
@@ -56,6 +58,7 @@ mod index;
 mod key;
 mod meter;
 mod moments;
+mod packets;
 mod parallel;
 mod payloads;
 pub(crate) mod position;

@@ -134,6 +134,12 @@ impl TcpTrack {
         self.state == TcpState::Established
     }
 
+    /// Takes over that `from` opened the connection with this sequence number, which was seen elsewhere.
+    #[cfg(all(feature = "ebpf", target_os = "linux"))]
+    pub(super) fn opened_by(&mut self, from: u8, syn_seq: u32) {
+        (self.syn, self.syn_seq, self.opener) = (0, syn_seq, from);
+    }
+
     /// Sequence number of the first byte that `from` sends, if its SYN was seen.
     pub(super) fn first_byte_of(&self, from: u8) -> Option<u32> {
         (self.syn != NEVER && self.opener == from).then_some(self.syn_seq.wrapping_add(1))

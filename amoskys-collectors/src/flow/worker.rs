@@ -12,8 +12,6 @@ use crate::capture::{LiveCapture, LiveConfig, PacketBlock};
 
 pub(super) type FlowBatcher = Batcher<MeterStats, FlowError>;
 
-/// Packets between two looks at things that seldom change.
-pub(super) const CHECK_PACKETS: u64 = 1024;
 /// How long to wait for packets before looking at the clock. The kernel keeps packets for up to 50 ms.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -116,15 +114,13 @@ pub(super) fn run_live(
             Ok(_) => {}
             Err(error) => break Some(error),
         }
-        let mut packets: u64 = 0;
-        while let Some(packet) = capture.next_packet() {
-            meter.push(&packet, &mut batcher);
-            batcher.step(meter.now(), &meter.stats());
-            packets += 1;
-            if packets >= CHECK_PACKETS {
-                break;
-            }
+        let packets = meter.stats().packets;
+        if let Some(block) = capture.next_packets() {
+            meter.push_packets_with(block, &mut batcher, |meter, batcher| {
+                batcher.step(meter.now(), &meter.stats());
+            });
         }
+        let packets = meter.stats().packets - packets;
         progress.set(0, meter.stats().packets);
         if packets == 0 {
             // The clock must not overtake packets that the kernel still keeps.

@@ -6,27 +6,31 @@ use tokio::sync::mpsc;
 use super::config::KernelFlowConfig;
 use super::meter::{Counters, Meter, stats};
 use super::stats::{KernelFlowCounts, KernelFlowStats};
+use super::user::UserSide;
 use super::worker::Worker;
 use crate::clock::BootClock;
 use crate::ebpf::EbpfError;
 use crate::live::{LiveBatcher, QUEUE_BATCHES};
 use crate::threaded::Threaded;
 
-/// Flows of a live interface, metered by a program in the Linux kernel.
+/// Flows of a live interface, metered by a program in the Linux kernel, and DNS and ARP messages.
 ///
 /// # Events
 ///
-/// - [`Flow`](amoskys_core::Payload::Flow) when a flow starts, every few seconds while it lasts, and when it ends, as of
-///   [`FlowCollector`](crate::flow::FlowCollector); the [module](super) says what is absent;
-/// - [`Loss`](amoskys_core::Payload::Loss) for packets that were lost: reasons `flow_table_full`, `kernel_busy`, and
-///   `kernel` for those of flows whose last record the ring had no room for;
+/// - [`Flow`](amoskys_core::Payload::Flow) when a flow starts, every few seconds while it lasts, and when it ends;
+///   [`Dns`](amoskys_core::Payload::Dns) for each DNS message, [`Arp`](amoskys_core::Payload::Arp) for each ARP message:
+///   as of [`FlowCollector`](crate::flow::FlowCollector);
+/// - [`Loss`](amoskys_core::Payload::Loss) for packets that were lost: reasons `flow_table_full`, `kernel_busy`,
+///   `kernel_ring_full` for those that user space was to meter, and `kernel` for those of flows whose last record the
+///   ring had no room for; and for payloads that were to be read and are not, `payload_unread`, whose packets are counted;
 /// - [`Punctuation`](amoskys_core::Payload::Punctuation) every second, and at the end.
 ///
 /// # Tally
 ///
-/// In packets. They are used when the last record of their flow is handed over; dropped are those that were left out or
-/// lost, by the kernel's own counters: see [`KernelSkip`](super::KernelSkip). At the end, all that the program saw are
-/// one or the other.
+/// In packets. They are used when the last record of their flow is handed over, or, where user space meters them, when it
+/// has; dropped are those that were left out or lost, by the kernel's own counters
+/// ([`KernelSkip`](super::KernelSkip)) and those of the meter ([`SkipReason`](crate::packet::SkipReason)). At the end, all
+/// that the program saw are one or the other.
 ///
 /// # Privileges
 ///
@@ -95,12 +99,12 @@ impl KernelFlowCollector {
         let clock = BootClock::new();
         meter.attach(&config.interface)?;
         let worker = Worker {
-            meter,
             ring,
             clock,
             max_flows: config.flow.max_flows,
-            sampling_rate: config.flow.sampling_rate,
             told: KernelFlowCounts::default(),
+            user: UserSide::new(&config.flow, meter.link())?,
+            meter,
         };
         Ok(Self {
             device: Name::default(),

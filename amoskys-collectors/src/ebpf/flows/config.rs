@@ -1,5 +1,5 @@
 use crate::ebpf::EbpfError;
-use crate::flow::{FlowConfig, TunnelMode};
+use crate::flow::FlowConfig;
 
 /// Where in the kernel packets are counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,13 +22,17 @@ pub struct KernelFlowConfig {
     /// Name of the interface, in the network namespace of the calling thread.
     pub interface: String,
     /// Time-outs and other settings of the meter. Default: those of [`FlowConfig`]. The table is made at once, about 1
-    /// KiB of the kernel's memory for each of [`max_flows`](FlowConfig::max_flows). `read_payloads` means nothing here.
+    /// KiB of the kernel's memory for each of [`max_flows`](FlowConfig::max_flows); flows that are metered in user space
+    /// have a table of their own, as large at most.
     pub flow: FlowConfig,
     /// Where packets are counted. Default: [`FlowHook::Traffic`].
     pub hook: FlowHook,
-    /// Memory for records on their way, in bytes, a power of two of pages. A record has 992 bytes. Default 8 MiB; 64
-    /// KiB to 1 GiB.
+    /// Memory for records and packets on their way to user space, in bytes, a power of two of pages. A record has 992
+    /// bytes. Default 8 MiB; 64 KiB to 1 GiB.
     pub ring_bytes: u32,
+    /// How much of a packet goes to user space where its message or payload is read, or all of it is metered there.
+    /// Default 2048, as of [`LiveConfig`](crate::capture::LiveConfig); 96 to 9216.
+    pub snap_bytes: u32,
 }
 
 impl KernelFlowConfig {
@@ -40,6 +44,7 @@ impl KernelFlowConfig {
             flow: FlowConfig::default(),
             hook: FlowHook::default(),
             ring_bytes: 8 << 20,
+            snap_bytes: 2048,
         }
     }
 
@@ -47,21 +52,17 @@ impl KernelFlowConfig {
     ///
     /// # Errors
     ///
-    /// If one is out of range, or asks for what is not done in the kernel: tunnels, fragments, entropy.
+    /// If one is out of range.
     pub fn validate(&self) -> Result<(), EbpfError> {
         self.flow.validate()?;
-        if self.flow.tunnels != TunnelMode::Outer {
-            return Err(EbpfError::NotInKernel("look into tunnels"));
-        }
-        if self.flow.follow_fragments {
-            return Err(EbpfError::NotInKernel("follow fragments"));
-        }
-        if self.flow.entropy_bytes > 0 {
-            return Err(EbpfError::NotInKernel("work out the entropy of payloads"));
-        }
         if !(64 << 10..=1 << 30).contains(&self.ring_bytes) || !self.ring_bytes.is_power_of_two() {
             return Err(EbpfError::NotInKernel(
                 "use a ring that is not a power of two from 64 KiB to 1 GiB",
+            ));
+        }
+        if !(96..=9216).contains(&self.snap_bytes) {
+            return Err(EbpfError::NotInKernel(
+                "hand over less than 96 bytes of a packet, or more than 9216",
             ));
         }
         Ok(())
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_does_not_do_is_refused() {
+    fn ranges_are_checked_and_named() {
         let good = KernelFlowConfig::new("eth0");
         assert!(good.validate().is_ok());
         let said = |change: fn(&mut KernelFlowConfig)| {
@@ -86,11 +87,9 @@ mod tests {
                 .unwrap_or_default()
         };
         assert_eq!(
-            said(|config| config.flow.tunnels = TunnelMode::Inner),
-            "metering in the kernel cannot look into tunnels"
+            said(|config| config.snap_bytes = 10_000),
+            "metering in the kernel cannot hand over less than 96 bytes of a packet, or more than 9216"
         );
-        assert!(said(|config| config.flow.follow_fragments = true).contains("fragments"));
-        assert!(said(|config| config.flow.entropy_bytes = 1).contains("entropy"));
         assert!(said(|config| config.ring_bytes = 100_000).contains("ring"));
         assert!(said(|config| config.flow.max_flows = 1).contains("settings"));
     }

@@ -13,9 +13,10 @@ use aya::{Ebpf, EbpfLoader};
 
 use super::config::{FlowHook, KernelFlowConfig};
 use super::stats::{KernelFlowCounts, KernelFlowStats, WORDS};
+use crate::capture::LinkType;
 use crate::ebpf::error::EbpfError;
 use crate::ebpf::privileges;
-use crate::flow::FlowConfig;
+use crate::flow::{FlowConfig, TunnelMode};
 
 /// It reads nothing whose place or meaning depends on the processor but the order of bytes.
 #[cfg(target_endian = "little")]
@@ -24,7 +25,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/flows.bpfel.o")
 static OBJECT: &[u8] = &[];
 
 /// `struct flow_settings`.
-const SETTINGS_BYTES: usize = 80;
+const SETTINGS_BYTES: usize = 104;
 /// Eight-byte words of `struct flow_census`.
 const CENSUS_WORDS: usize = 20;
 /// As many classes of age as `struct flow_census` has.
@@ -41,6 +42,7 @@ pub(super) struct Meter {
     limits: FlowConfig,
     hook: FlowHook,
     wake_bytes: u32,
+    snap_bytes: u32,
     is_bare: bool,
 }
 
@@ -101,6 +103,7 @@ impl Meter {
             limits: config.flow.clone(),
             hook: config.hook,
             wake_bytes: config.ring_bytes / 4,
+            snap_bytes: config.snap_bytes,
             is_bare,
         };
         meter.set(Orders::default())?;
@@ -113,6 +116,14 @@ impl Meter {
     /// The ring of records.
     pub(super) fn ring(&mut self) -> Result<RingBuf<MapData>, EbpfError> {
         RingBuf::try_from(take(&mut self.programs, "FLOW_RING")?).map_err(EbpfError::map("ring"))
+    }
+
+    /// What packets of the interface begin with.
+    pub(super) fn link(&self) -> LinkType {
+        match self.is_bare {
+            true => LinkType::RAW,
+            false => LinkType::ETHERNET,
+        }
     }
 
     /// From here on packets are counted.
@@ -229,7 +240,12 @@ impl Meter {
             limits.sequence_length.into(),
             self.is_bare.into(),
             u32::from(orders.finish),
-            0,
+            limits.read_payloads.into(),
+            cfg!(feature = "quic").into(),
+            limits.entropy_bytes.into(),
+            (limits.tunnels != TunnelMode::Outer).into(),
+            limits.follow_fragments.into(),
+            self.snap_bytes,
         ];
         let mut bytes = [0; SETTINGS_BYTES];
         let values = words

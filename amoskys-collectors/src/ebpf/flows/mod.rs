@@ -29,8 +29,10 @@
 mod collector;
 mod config;
 mod meter;
+mod packet;
 mod report;
 mod stats;
+mod user;
 mod worker;
 
 pub use self::collector::{KernelFlowCollector, KernelFlowHandle};

@@ -128,13 +128,13 @@ fn read_flow(reader: &mut Reader<'_>, key: FlowKey, clock: BootClock) -> Result<
     let _ending = reader.u32()?;
     let [state, _opener, _finished, _dirty] = reader.array()?;
     let [vlan, inner_vlan] = [reader.u16()?, reader.u16()?].map(|id| (id != NO_VLAN).then_some(id));
-    let _collected = reader.u32()?;
+    let [_collected, _read, _shown @ ..] = reader.array::<4>()?;
     let sampled = reader.u32()? as usize;
     let directions = reader.u32()?;
     let sequence = read_sequence(reader, sampled, directions)?;
     let macs = [MacAddr(reader.array()?), MacAddr(reader.array()?)];
     let has_macs = reader.u32()? != 0;
-    reader.u32()?;
+    let _shown_bytes = reader.u32()?;
     let (forward, backward) = (Side::read(reader)?, Side::read(reader)?);
     let packets = u64::from(forward.packets) + u64::from(backward.packets);
     active.add(last.saturating_sub(active_since));

@@ -1,15 +1,12 @@
 use std::fmt;
 
-/// Why a packet is in no flow. The order is that of `enum skip`.
+/// Why a packet is in no flow. The order is that of `enum skip`. Packets handed over to user space are not among these:
+/// the meter there may still find reasons, which are [`SkipReason`](crate::packet::SkipReason)s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum KernelSkip {
     /// It carries neither IP nor ARP.
     NonIp,
-    /// It is an ARP message.
-    Arp,
-    /// It carries something behind a header that is not looked through in the kernel.
-    Encapsulated,
     /// It ends before the end of the IP header.
     Truncated,
     /// The IP header contradicts itself.
@@ -18,18 +15,19 @@ pub enum KernelSkip {
     NoRoom,
     /// Its flow was being removed by another processor. A loss.
     Busy,
+    /// It was to be metered in user space, and the ring had no room for it. A loss.
+    NoRing,
 }
 
 impl KernelSkip {
     /// All reasons, in the order of the program's counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 6] = [
         Self::NonIp,
-        Self::Arp,
-        Self::Encapsulated,
         Self::Truncated,
         Self::BadIpHeader,
         Self::NoRoom,
         Self::Busy,
+        Self::NoRing,
     ];
 
     /// The name used in ledgers and metrics.
@@ -37,30 +35,31 @@ impl KernelSkip {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NonIp => "non_ip",
-            Self::Arp => "arp",
-            Self::Encapsulated => "encapsulated",
             Self::Truncated => "malformed_truncated",
             Self::BadIpHeader => "malformed_ip",
             Self::NoRoom => "flow_table_full",
             Self::Busy => "kernel_busy",
+            Self::NoRing => "kernel_ring_full",
         }
     }
 
     /// Whether it would have been metered if things had gone better.
     #[must_use]
     pub const fn is_loss(self) -> bool {
-        matches!(self, Self::NoRoom | Self::Busy)
+        matches!(self, Self::NoRoom | Self::Busy | Self::NoRing)
     }
 }
 
-/// What the program of one processor counted: `seen` = `metered` + all that was skipped.
+/// What the program of one processor counted: `seen` = `metered` + `handed` + all that was skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KernelFlowCounts {
     /// Packets that passed.
     pub seen: u64,
-    /// Those counted in flows.
+    /// Those counted in flows in the kernel.
     pub metered: u64,
+    /// Those handed over, to be metered in user space.
+    pub handed: u64,
     /// Flows begun.
     pub flows: u64,
     /// Last records of flows that found no room in the ring.
@@ -69,11 +68,14 @@ pub struct KernelFlowCounts {
     pub lost_packets: u64,
     /// Other records that found no room. Later records of their flows make up for them.
     pub unsent: u64,
+    /// Payloads of metered packets that were to be read in user space, and found no room in the ring: what the flow's
+    /// client says at the beginning may be missing in its records.
+    pub unread: u64,
     skipped: [u64; KernelSkip::ALL.len()],
 }
 
 /// Eight-byte words of `struct flow_counts`.
-pub(super) const WORDS: usize = 14;
+pub(super) const WORDS: usize = 16;
 
 impl KernelFlowCounts {
     pub(super) fn of_words(words: &[u64; WORDS]) -> Self {
@@ -86,21 +88,25 @@ impl KernelFlowCounts {
             s3,
             s4,
             s5,
-            s6,
+            _,
             _,
             flows,
             lost_records,
             lost_packets,
             unsent,
+            handed,
+            unread,
         ] = *words;
         Self {
             seen,
             metered,
+            handed,
             flows,
             lost_records,
             lost_packets,
             unsent,
-            skipped: [s0, s1, s2, s3, s4, s5, s6],
+            unread,
+            skipped: [s0, s1, s2, s3, s4, s5],
         }
     }
 
@@ -119,10 +125,12 @@ impl KernelFlowCounts {
     fn add(&mut self, other: &Self) {
         self.seen += other.seen;
         self.metered += other.metered;
+        self.handed += other.handed;
         self.flows += other.flows;
         self.lost_records += other.lost_records;
         self.lost_packets += other.lost_packets;
         self.unsent += other.unsent;
+        self.unread += other.unread;
         for (sum, other) in self.skipped.iter_mut().zip(other.skipped) {
             *sum += other;
         }
@@ -153,7 +161,11 @@ impl fmt::Display for KernelFlowStats {
     /// One line: the balance of the packets, and the flows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = self.total();
-        write!(f, "{} packets = {} metered", total.seen, total.metered)?;
+        write!(
+            f,
+            "{} packets = {} metered + {} handed over",
+            total.seen, total.metered, total.handed
+        )?;
         for reason in KernelSkip::ALL {
             if total.skipped(reason) > 0 {
                 write!(f, " + {} {}", total.skipped(reason), reason.as_str())?;
@@ -173,7 +185,8 @@ mod tests {
         let counts = KernelFlowCounts::of_words(&words);
         assert_eq!((counts.seen, counts.metered), (1, 2));
         assert_eq!(counts.skipped(KernelSkip::NonIp), 3);
-        assert_eq!(counts.skipped(KernelSkip::Busy), 9);
+        assert_eq!(counts.skipped(KernelSkip::NoRing), 8);
+        assert_eq!((counts.handed, counts.unread), (15, 16));
         assert_eq!(
             (
                 counts.flows,
@@ -187,6 +200,10 @@ mod tests {
             processors: vec![counts, counts],
         };
         assert_eq!(stats.total().skipped_total(), 2 * counts.skipped_total());
-        assert!(stats.to_string().starts_with("2 packets = 4 metered + 6 non_ip"));
+        assert!(
+            stats
+                .to_string()
+                .starts_with("2 packets = 4 metered + 30 handed over + 6 non_ip")
+        );
     }
 }

@@ -1,17 +1,20 @@
-//! The thread that reads the meter's ring and sweeps its table.
+//! The thread that reads the meter's ring and sweeps its table, and does what the meter leaves to user space.
 
 use std::time::{Duration, Instant};
 
-use amoskys_core::event::Payload;
+use amoskys_core::event::{LossReport, Payload};
 use amoskys_core::{Shutdown, Timestamp};
 use aya::maps::{MapData, RingBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::meter::{Census, Meter, Orders, stats};
+use super::packet::read_packet;
 use super::report::read;
 use super::stats::{KernelFlowCounts, KernelSkip};
+use super::user::UserSide;
 use crate::clock::{BootClock, boot_ns};
 use crate::ebpf::error::EbpfError;
+use crate::ebpf::record::BadRecord;
 use crate::live::LiveBatcher;
 
 /// The ring is looked at this often, and when it is a quarter full.
@@ -23,7 +26,7 @@ const PUNCTUATION: Duration = Duration::from_secs(1);
 /// Records read before something else is looked after.
 const TURN: usize = 8192;
 
-type Batcher = LiveBatcher<EbpfError>;
+pub(super) type Batcher = LiveBatcher<EbpfError>;
 
 /// All that the thread has.
 pub(super) struct Worker {
@@ -31,9 +34,10 @@ pub(super) struct Worker {
     pub(super) ring: RingBuf<MapData>,
     pub(super) clock: BootClock,
     pub(super) max_flows: u32,
-    pub(super) sampling_rate: u32,
     /// What has been told of the program's counts.
     pub(super) told: KernelFlowCounts,
+    /// What is done with packets.
+    pub(super) user: UserSide,
 }
 
 impl Worker {
@@ -60,6 +64,9 @@ impl Worker {
             }
             let emptied = self.drain(batcher) < TURN;
             // What was in the ring by then is earlier.
+            if emptied {
+                self.user.advance(time, batcher);
+            }
             if emptied && turn.duration_since(stated) >= PUNCTUATION {
                 stated = turn;
                 self.clock.look();
@@ -84,6 +91,7 @@ impl Worker {
                 break;
             }
         }
+        self.user.finish(batcher);
         self.account(batcher)?;
         batcher.punctuate(self.now(), true);
         Ok(())
@@ -133,11 +141,23 @@ impl Worker {
             && let Some(item) = self.ring.next()
         {
             count += 1;
+            match read_packet(&item) {
+                Ok(None) => {}
+                Ok(Some(packet)) => {
+                    let time = self.clock.time(packet.time);
+                    self.user.take(&packet, time, batcher);
+                    continue;
+                }
+                Err(BadRecord) => {
+                    batcher.dropped("malformed", 1);
+                    continue;
+                }
+            }
             let Ok(mut report) = read(&item, self.clock) else {
                 batcher.dropped("malformed", 1);
                 continue;
             };
-            report.record.sampling_rate = self.sampling_rate;
+            self.user.complete(&mut report.record);
             if matches!(report.record.phase, amoskys_core::event::FlowPhase::End(_)) {
                 batcher.used(report.record.packets());
             }
@@ -162,6 +182,17 @@ impl Worker {
             tell(reason.as_str(), count, reason.is_loss());
         }
         tell("kernel", total.lost_packets - told.lost_packets, true);
+        let unread = total.unread - told.unread;
+        if unread > 0 {
+            // Their packets are counted; only what they said is lost.
+            let report = LossReport {
+                count: unread,
+                unit: "payloads".to_owned(),
+                reason: "payload_unread".to_owned(),
+                stage: "kernel".to_owned(),
+            };
+            batcher.add(now, Payload::Loss(Box::new(report)));
+        }
         Ok(())
     }
 }

@@ -1,0 +1,71 @@
+//! Meters packets where they lie, such as in a ring shared with the kernel: as [`blocks`](super::blocks) does it for those of
+//! a file.
+
+use super::clock::Observed;
+use super::meter::{FlowHandler, FlowMeter};
+use super::prepared::{AHEAD, Prepared};
+use crate::capture::Packet;
+
+impl FlowMeter {
+    /// Meters packets that are there all at once: the same as [`push`](Self::push) for each of them, in less time where
+    /// flows are many, because the memory of their flows is asked for before it is needed. `after` is called after each.
+    pub(super) fn push_packets_with<'a, H: FlowHandler>(
+        &mut self,
+        packets: impl Iterator<Item = Packet<'a>>,
+        handler: &mut H,
+        mut after: impl FnMut(&Self, &mut H),
+    ) {
+        let mut packets = packets;
+        if !self.table.is_large() {
+            for packet in packets {
+                self.push(&packet, handler);
+                after(self, handler);
+            }
+            return;
+        }
+        let mut batch = [Prepared::NONE; AHEAD];
+        loop {
+            let mut count = 0;
+            for (prepared, packet) in batch.iter_mut().zip(packets.by_ref()) {
+                prepared.prepare(packet, &self.table);
+                count += 1;
+            }
+            let batch = &mut batch[..count];
+            batch.iter().for_each(|prepared| prepared.fetch(&self.table));
+            for prepared in batch {
+                self.push_prepared(prepared, handler);
+                after(self, handler);
+            }
+            if count < AHEAD {
+                return;
+            }
+        }
+    }
+
+    /// Meters a packet that was decoded ahead.
+    #[inline]
+    fn push_prepared(&mut self, prepared: &mut Prepared<'_>, handler: &mut impl FlowHandler) {
+        self.stats.packets += 1;
+        let nanos = prepared.packet.time.nanos();
+        if self.held.is_some() {
+            self.settle_held(nanos, handler);
+        }
+        let time = match self.clock.observe(nanos) {
+            Observed::At(time) => time,
+            Observed::FarAhead => return self.held.put(&prepared.packet),
+        };
+        self.follow_clock(handler);
+        let Prepared {
+            packet,
+            ip,
+            sought,
+            decoded,
+            ..
+        } = prepared;
+        if *decoded == Ok(None) {
+            self.take(packet, ip, sought, time, handler);
+        } else {
+            self.take_other(*decoded, time, handler);
+        }
+    }
+}
