@@ -134,3 +134,52 @@ fn rules_are_applied_and_those_that_cannot_be_are_named() {
     amoskys_core::conformance::analyzer(load, &events);
     assert!(SigmaAnalyzer::load(&folder.path().join("absent")).is_err());
 }
+
+/// Found by fuzzing, and by thinking on from there: conditions as deep as a file is long overflowed the stack, and brackets
+/// that are never closed took minutes.
+#[test]
+fn a_rule_that_is_too_deep_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |condition: &str| SHELL.replace("parent and shell", condition);
+    let deep = 40_000;
+    for (name, text) in [
+        (
+            "brackets",
+            of(&format!("{}shell{}", "(".repeat(deep), ")".repeat(deep))),
+        ),
+        ("not", of(&format!("{}shell", "not ".repeat(deep)))),
+        ("and", of(&format!("{}shell", "shell and ".repeat(deep / 2)))),
+        (
+            "or",
+            of(&format!("\"{}shell\"", "shell\\tor\\t".repeat(deep / 4))),
+        ),
+        ("escaped", of(&format!("\"{}shell\"", "\\x28".repeat(deep)))),
+        ("list", "[".repeat(deep)),
+        ("map", "{a: ".repeat(deep)),
+        ("lists", "- ".repeat(deep)),
+    ] {
+        std::fs::write(folder.path().join(format!("{name}.yml")), text).unwrap();
+    }
+    // As deep as may be.
+    let most = of(&format!("{}shell{}", "(".repeat(255), ")".repeat(255)));
+    std::fs::write(folder.path().join("most.yml"), most).unwrap();
+    let chain = of(&format!("{}shell", "shell and ".repeat(250)));
+    std::fs::write(folder.path().join("chain.yml"), chain).unwrap();
+    let begun = std::time::Instant::now();
+    let mut sigma = SigmaAnalyzer::load(folder.path()).unwrap();
+    assert!(
+        begun.elapsed() < std::time::Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(
+        (sigma.rules(), sigma.refused().len()),
+        (2, 8),
+        "{:?}",
+        sigma.refused()
+    );
+    let mut verdicts = Vec::new();
+    let event = exec(0, "/usr/sbin/nginx", "/bin/sh");
+    sigma.observe(Observation::Event(&event), &mut verdicts).unwrap();
+    assert_eq!(verdicts.len(), 2);
+}

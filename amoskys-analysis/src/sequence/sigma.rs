@@ -12,7 +12,11 @@ use crate::finding::{Span, Streams};
 use crate::snapshot;
 
 /// A file larger than this is no rule.
-const MAX_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 256 << 10;
+/// Lists and maps in brackets. The library takes a time that grows with the square of how many are open.
+const MAX_BRACKETS: usize = 4096;
+/// Words and brackets of a condition. Each may be a call deeper, both when it is parsed and for each event.
+const MAX_CONDITION: usize = 512;
 /// Folders within folders that are read.
 const MAX_DEPTH: usize = 8;
 /// Rules that are read; more of them take longer for each event than is sensible.
@@ -298,12 +302,35 @@ fn find(
     Ok(())
 }
 
+/// What would take the library too long, or too deep: its parser of conditions has no bound of its own.
+fn check(text: &str) -> Result<(), String> {
+    let brackets = text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    if brackets > MAX_BRACKETS {
+        return Err(format!("it has more than {MAX_BRACKETS} brackets"));
+    }
+    let rule: serde_norway::Value = serde_norway::from_str(text).map_err(|error| error.to_string())?;
+    let condition = rule
+        .get("detection")
+        .and_then(|detection| detection.get("condition"));
+    let Some(condition) = condition.and_then(serde_norway::Value::as_str) else {
+        return Err("it has no condition, or not one".to_owned());
+    };
+    let words = condition.split_whitespace().count() + condition.matches('(').count();
+    if words > MAX_CONDITION {
+        return Err(format!(
+            "its condition is longer than {MAX_CONDITION} words and brackets"
+        ));
+    }
+    Ok(())
+}
+
 fn read(path: &Path) -> Result<(Rule, Digest), String> {
     let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if size > MAX_BYTES {
         return Err(format!("it is larger than {MAX_BYTES} bytes"));
     }
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    check(&text)?;
     let rule = sigma_rust::rule_from_yaml(&text).map_err(|error| error.to_string())?;
     let source = &rule.logsource;
     if source
