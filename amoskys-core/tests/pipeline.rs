@@ -161,6 +161,45 @@ async fn a_failing_collector_is_tried_again() {
     assert_balanced(&report.ledger);
 }
 
+/// A live source whose interface is gone.
+struct Unplugged;
+
+impl Collector for Unplugged {
+    type Error = std::io::Error;
+
+    fn source(&self) -> &str {
+        "unplugged"
+    }
+
+    async fn next_batch(&mut self) -> Result<Option<Batch>, std::io::Error> {
+        Err(std::io::Error::other("there is no such interface"))
+    }
+
+    fn remedy(&self, _: &std::io::Error) -> Remedy {
+        Remedy::RetryAfter(Duration::from_millis(100))
+    }
+
+    fn stop(&mut self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_reached_does_not_hold_up_the_end() {
+    let shutdown = Shutdown::new();
+    let (sink, _) = MemorySink::new("all");
+    let pipeline = Pipeline::builder().collector(Unplugged).sink(sink);
+    let run = tokio::spawn(pipeline.build().expect("build").run(shutdown.clone()));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let begun = std::time::Instant::now();
+    shutdown.trigger();
+    let report = run.await.expect("join").expect("run");
+    // Patience is 30 s.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(report.failures.is_empty());
+    assert_balanced(&report.ledger);
+}
+
 /// Ends for good at its first call.
 struct Broken;
 

@@ -12,6 +12,9 @@ use super::run::Shared;
 /// The longest pause between two tries of a failing collector.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
+/// A source that is to end may fail so often in a row: an interface that is gone has nothing more to give.
+const LAST_TRIES: u32 = 3;
+
 /// A batch, and which collector it is from.
 pub(super) struct Collected {
     pub(super) collector: usize,
@@ -32,6 +35,7 @@ pub(super) async fn collect(
     // First the end that was asked for; then, for a source that still has something, the end of patience.
     let mut until = shutdown;
     let mut stopping = false;
+    let mut last_tries = LAST_TRIES;
     loop {
         let next = tokio::select! {
             biased;
@@ -40,6 +44,7 @@ pub(super) async fn collect(
                     return Ok(());
                 }
                 stopping = true;
+                backoff = Duration::ZERO;
                 until = shared.give_up.clone();
                 continue;
             }
@@ -49,6 +54,7 @@ pub(super) async fn collect(
             Ok(None) => return Ok(()),
             Ok(Some(batch)) => {
                 backoff = Duration::ZERO;
+                last_tries = LAST_TRIES;
                 if batches
                     .send(Collected {
                         collector: index,
@@ -64,6 +70,11 @@ pub(super) async fn collect(
                 failures.increment(1);
                 let pause = match collector.remedy(&error) {
                     Remedy::RetryAfter(least) => {
+                        last_tries -= u32::from(stopping);
+                        if last_tries == 0 {
+                            tracing::warn!(collector = collector.source(), error = %Chain(&error), "collector failed at its end");
+                            return Ok(());
+                        }
                         backoff = (backoff * 2).max(least).min(MAX_BACKOFF.max(least));
                         backoff
                     }
