@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use amoskys_collectors::capture::{CaptureReader, LiveCapture, LiveConfig, PacketBlock};
+use amoskys_collectors::capture::{CaptureError, CaptureReader, LiveCapture, LiveConfig, PacketBlock};
 use amoskys_collectors::flow::{
     Columns, FlowConfig, FlowHandler, FlowMeter, RowFormat, RowWriter, TunnelMode,
 };
@@ -88,15 +88,23 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         update_interval: None,
         ..FlowConfig::default()
     };
+    // A mistake in what is read must not cost an output that is there already.
+    let input = match (&args.interface, args.read.split_first()) {
+        (Some(name), _) => Input::Interface(LiveCapture::open(name, &LiveConfig::default())?),
+        (None, Some((first, others))) => Input::Files(open(first)?, first, others),
+        (None, None) => return Err("nothing to read".into()),
+    };
     let mut job = Job {
         meter: FlowMeter::new(config)?,
         rows: Rows::new(args.output.as_deref(), args.format, args.columns)?,
         stop: stop_on_ctrl_c()?,
         lost: Vec::new(),
     };
-    let read = match &args.interface {
-        Some(name) => job.capture(name),
-        None => args.read.iter().try_for_each(|path| job.read(path)),
+    let read = match input {
+        Input::Interface(live) => job.capture(live),
+        Input::Files(capture, path, others) => job
+            .read(capture, path)
+            .and_then(|()| others.iter().try_for_each(|path| job.read(open(path)?, path))),
     };
     // However reading ended, what was metered is written.
     job.meter.finish(&mut job.rows);
@@ -105,8 +113,26 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         .iter()
         .for_each(|(reason, count)| eprint!("; lost before: {count} {reason}"));
     eprintln!();
-    job.rows.finish()?;
+    job.rows.finish().map_err(|error| match &args.output {
+        Some(path) => format!("{}: {error}", path.display()),
+        None => format!("standard output: {error}"),
+    })?;
     read.map(|()| args.interface.is_none() && !job.lost.is_empty())
+}
+
+enum Input<'a> {
+    Interface(LiveCapture),
+    /// The first file, open; its path, and those of the others.
+    Files(CaptureReader<File>, &'a Path, &'a [PathBuf]),
+}
+
+fn open(path: &Path) -> Result<CaptureReader<File>, Box<dyn Error>> {
+    let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(CaptureReader::new(file).map_err(|error| about(path, &error))?)
+}
+
+fn about(path: &Path, error: &CaptureError) -> String {
+    format!("{}: {}", path.display(), Chain(error))
 }
 
 struct Job {
@@ -118,11 +144,12 @@ struct Job {
 }
 
 impl Job {
-    fn read(&mut self, path: &Path) -> Result<(), Box<dyn Error>> {
-        let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let mut capture = CaptureReader::new(file).map_err(|error| format!("{}: {error}", path.display()))?;
+    fn read(&mut self, mut capture: CaptureReader<File>, path: &Path) -> Result<(), Box<dyn Error>> {
         let mut block = PacketBlock::default();
-        while capture.next_block(&mut block)? {
+        while capture
+            .next_block(&mut block)
+            .map_err(|error| about(path, &error))?
+        {
             self.meter.push_block(&block, &mut self.rows);
             if self.rows.result.is_err() || self.stop.is_triggered() {
                 break;
@@ -139,10 +166,9 @@ impl Job {
         Ok(())
     }
 
-    fn capture(&mut self, interface: &str) -> Result<(), Box<dyn Error>> {
+    fn capture(&mut self, mut live: LiveCapture) -> Result<(), Box<dyn Error>> {
         // The kernel hands packets over after up to 50 ms; the clock must not overtake them.
         const PATIENCE: Duration = Duration::from_millis(100);
-        let mut live = LiveCapture::open(interface, &LiveConfig::default())?;
         let mut drops = 0;
         while self.rows.result.is_ok() && !self.stop.is_triggered() {
             live.wait(PATIENCE)?;
