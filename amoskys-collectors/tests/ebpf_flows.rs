@@ -867,7 +867,7 @@ fn a_fin_and_a_reset_end_a_connection() {
     );
 }
 
-/// The test calls itself as a process without capabilities.
+/// The test calls itself as a process without capabilities, and as one that has them only in a user namespace of its own.
 #[test]
 fn without_privileges_the_error_names_what_is_missing() {
     const INNER: &str = "AMOSKYS_TEST_WITHOUT_CAPABILITIES";
@@ -878,25 +878,32 @@ fn without_privileges_the_error_names_what_is_missing() {
         );
         return;
     }
-    let output = Command::new("setpriv")
-        .args(["--bounding-set=-all", "--inh-caps=-all"])
-        .arg(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "without_privileges_the_error_names_what_is_missing",
-            "--nocapture",
-        ])
-        .env(INNER, "1")
-        .output();
-    let Ok(output) = output else {
-        return skip("setpriv is missing");
-    };
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() && said.is_empty() {
-        return skip("capabilities cannot be given up here");
+    for (program, arguments) in [
+        ("setpriv", ["--bounding-set=-all", "--inh-caps=-all"]),
+        ("unshare", ["--user", "--map-root-user"]),
+    ] {
+        let output = Command::new(program)
+            .args(arguments)
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "without_privileges_the_error_names_what_is_missing",
+                "--nocapture",
+            ])
+            .env(INNER, "1")
+            .output();
+        let Ok(output) = output else {
+            skip(&format!("{program} is missing"));
+            continue;
+        };
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() && said.is_empty() {
+            skip("capabilities cannot be given up here");
+            continue;
+        }
+        assert!(
+            said.contains("missing CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN;"),
+            "{program}: {said}"
+        );
     }
-    assert!(
-        said.contains("missing CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN;"),
-        "{said}"
-    );
 }

@@ -23,8 +23,8 @@ pub(crate) struct Inputs {
     /// Watch this interface until Ctrl-C (Linux; needs CAP_NET_RAW).
     #[arg(long, value_name = "NAME")]
     pub(crate) interface: Option<String>,
-    /// Meter the flows of the interface in the kernel, without copying a packet: no DNS, ARP, TLS or HTTP then (needs
-    /// CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN instead).
+    /// Meter the flows of the interface in the kernel, which hands over only packets that have to be read (needs CAP_BPF,
+    /// CAP_PERFMON and CAP_NET_ADMIN instead).
     #[arg(long, requires = "interface")]
     pub(crate) in_kernel: bool,
     /// Watch what processes do, from inside the kernel, until Ctrl-C (Linux; needs CAP_BPF and CAP_PERFMON).

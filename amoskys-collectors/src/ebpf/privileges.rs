@@ -28,6 +28,17 @@ pub(super) fn check(needed: &[Capability]) -> Result<(), EbpfError> {
     Err(EbpfError::Privileges { missing })
 }
 
+/// Whether capabilities are those that the kernel asks for: in a user namespace of its own, a process may have all of them
+/// there, and they mean nothing to it. They are if it cannot be known.
+pub(super) fn are_initial() -> bool {
+    fs::read_to_string("/proc/self/uid_map").map_or(true, |map| is_whole(&map))
+}
+
+/// The first user namespace has all users, by their own numbers.
+fn is_whole(map: &str) -> bool {
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
 fn effective(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
@@ -55,6 +66,7 @@ mod tests {
         assert!(missing(TRACING, 1 << 39 | 1 << 38).is_empty());
         assert!(missing(TRACING, 1 << CAP_SYS_ADMIN).is_empty());
         assert_eq!(missing(NETWORK, 1 << CAP_SYS_ADMIN), ["CAP_NET_ADMIN"]);
+        assert!(is_whole("         0          0 4294967295\n") && !is_whole("0 1000 1\n"));
         assert_eq!(
             effective("Name:\tsh\nCapEff:\t000001fffeffffff\n"),
             Some(0x1ff_feff_ffff)

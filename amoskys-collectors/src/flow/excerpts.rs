@@ -168,3 +168,100 @@ impl Excerpts {
 
 /// Both directions have been read, or cannot be.
 const BOTH_READ: u8 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::LinkType;
+
+    /// A TCP segment from 10.0.0.1:1000 to 10.0.0.2:80, as a raw IP packet.
+    fn segment(seq: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(40 + payload.len()).unwrap().to_be_bytes();
+        let mut bytes = vec![0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, 6, 0, 0];
+        bytes.extend([10, 0, 0, 1, 10, 0, 0, 2, 3, 232, 0, 80]);
+        bytes.extend(seq.to_be_bytes());
+        bytes.extend([0, 0, 0, 0, 0x50, 24, 1, 0, 0, 0, 0, 0]);
+        bytes.extend(payload);
+        bytes
+    }
+
+    fn look(excerpts: &mut Excerpts, flow: u64, from: u8, bytes: &[u8]) {
+        excerpts.look(&Excerpt {
+            flow,
+            from,
+            syn_seq: (from == 0).then_some(99),
+            packet: Packet {
+                link: LinkType::RAW,
+                wire_len: u32::try_from(bytes.len()).unwrap(),
+                data: bytes,
+                ..Packet::default()
+            },
+        });
+    }
+
+    /// What is known of a flow, at its end or before.
+    fn known(excerpts: &mut Excerpts, flow: u64, ends: bool) -> FlowRecord {
+        let mut record = FlowRecord {
+            flow,
+            ..FlowRecord::default()
+        };
+        excerpts.join(&mut record, ends);
+        record
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n";
+
+    #[test]
+    fn a_request_in_two_segments_out_of_order_is_read_until_the_flow_ends() {
+        let mut excerpts = Excerpts::new(&FlowConfig::default());
+        let (first, second) = REQUEST.split_at(20);
+        look(&mut excerpts, 7, 0, &segment(120, second));
+        assert_eq!(known(&mut excerpts, 7, false).http, None);
+        look(&mut excerpts, 7, 0, &segment(100, first));
+        for ends in [false, true] {
+            let http = known(&mut excerpts, 7, ends).http.unwrap();
+            assert_eq!((http.method.as_str(), http.host.as_str()), ("GET", "example.org"));
+        }
+        assert_eq!(known(&mut excerpts, 7, false).http, None);
+        assert!(excerpts.flows.is_empty() && excerpts.table.flows.len() == 0);
+        // What is no packet is left alone.
+        look(&mut excerpts, 8, 0, &[0x45, 0, 0]);
+        assert!(excerpts.flows.is_empty());
+    }
+
+    #[test]
+    fn each_direction_has_its_entropy() {
+        let config = FlowConfig {
+            entropy_bytes: 8,
+            ..FlowConfig::default()
+        };
+        let mut excerpts = Excerpts::new(&config);
+        look(&mut excerpts, 1, 0, &segment(100, b"aabb"));
+        look(&mut excerpts, 1, 1, &segment(900, b"aaaa"));
+        look(&mut excerpts, 1, 0, &segment(104, b"ccddeeee"));
+        let record = known(&mut excerpts, 1, true);
+        assert_eq!(
+            (record.forward.entropy, record.backward.entropy),
+            (Some(2.0), Some(0.0))
+        );
+        assert_eq!(excerpts.table.flows.len(), 0);
+    }
+
+    #[test]
+    fn of_too_many_flows_the_oldest_are_forgotten() {
+        let config = FlowConfig {
+            max_flows: 16,
+            ..FlowConfig::default()
+        };
+        let mut excerpts = Excerpts::new(&config);
+        for flow in 0..40 {
+            // Of every other one the rest does not come.
+            let length = REQUEST.len() - usize::from(flow % 2 == 0);
+            look(&mut excerpts, flow, 0, &segment(100, &REQUEST[..length]));
+        }
+        assert_eq!(excerpts.flows.len(), 16);
+        assert_eq!(known(&mut excerpts, 23, false).http, None);
+        assert!(known(&mut excerpts, 25, false).http.is_some());
+        assert_eq!(excerpts.table.flows.len(), 8);
+    }
+}

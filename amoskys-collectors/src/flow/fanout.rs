@@ -129,7 +129,7 @@ fn run(
         }
         let packets = meter.stats().packets;
         if let Some(block) = capture.next_packets() {
-            meter.push_packets_with(block, &mut events, |_, _| {});
+            meter.push_packets(block, &mut events);
         }
         let packets = meter.stats().packets - packets;
         if packets == 0 {

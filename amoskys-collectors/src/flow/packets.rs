@@ -7,8 +7,18 @@ use super::prepared::{AHEAD, Prepared};
 use crate::capture::Packet;
 
 impl FlowMeter {
-    /// Meters packets that are there all at once: the same as [`push`](Self::push) for each of them, in less time where
-    /// flows are many, because the memory of their flows is asked for before it is needed. `after` is called after each.
+    /// Meters packets that are there all at once, such as those of
+    /// [`LiveCapture::next_packets`](crate::capture::LiveCapture::next_packets): the same as [`push`](Self::push) for each
+    /// of them, in less time where flows are many, because the memory of their flows is asked for before it is needed.
+    pub fn push_packets<'a>(
+        &mut self,
+        packets: impl IntoIterator<Item = Packet<'a>>,
+        handler: &mut impl FlowHandler,
+    ) {
+        self.push_packets_with(packets.into_iter(), handler, |_, _| {});
+    }
+
+    /// The same; `after` is called after each packet.
     pub(super) fn push_packets_with<'a, H: FlowHandler>(
         &mut self,
         packets: impl Iterator<Item = Packet<'a>>,

@@ -1,5 +1,6 @@
 //! The program in the kernel: loaded, attached, swept.
 
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -81,7 +82,7 @@ impl Meter {
                 "meter links without Ethernet headers at the XDP hook",
             ));
         }
-        let failed = |source| EbpfError::load("the flow meter", source);
+        let failed = |source| refused("the flow meter", source);
         // It reads no structure of the kernel, so the kernel's types are not needed.
         let mut programs = EbpfLoader::new()
             .btf(None)
@@ -109,7 +110,7 @@ impl Meter {
         meter.set(Orders::default())?;
         classifier(&mut meter.programs, "sweep_flows")?
             .load()
-            .map_err(|source| EbpfError::load("the sweep over flows", source))?;
+            .map_err(|source| refused("the sweep over flows", source))?;
         Ok(meter)
     }
 
@@ -143,7 +144,7 @@ impl Meter {
         let program = classifier(&mut self.programs, "meter_packet")?;
         program
             .load()
-            .map_err(|source| EbpfError::load("the flow meter", source))?;
+            .map_err(|source| refused("the flow meter", source))?;
         // Where both kinds of attachment are there, neither needs the other.
         if !has_tcx() {
             match tc::qdisc_add_clsact(interface) {
@@ -168,7 +169,7 @@ impl Meter {
             .map_err(|source| EbpfError::load("the flow meter", source))?;
         program
             .load()
-            .map_err(|source| EbpfError::load("the flow meter", source))?;
+            .map_err(|source| refused("the flow meter", source))?;
         match program.attach(interface, XdpMode::Default) {
             Ok(_) => Ok(()),
             Err(error) if is_busy(&error) => Err(EbpfError::Occupied {
@@ -322,6 +323,22 @@ fn classifier<'a>(programs: &'a mut Ebpf, name: &'static str) -> Result<&'a mut 
         .ok_or_else(|| no_program(name))?
         .try_into()
         .map_err(|source| EbpfError::load("the flow meter", source))
+}
+
+/// The kernel refused a map or a program. In a user namespace of its own the process has capabilities that the kernel does
+/// not take for those it asks for.
+fn refused(what: &'static str, source: impl Error + Send + Sync + 'static) -> EbpfError {
+    if !is_permitted(&source) && !privileges::are_initial() {
+        let missing = privileges::NETWORK.iter().map(|(name, _)| *name).collect();
+        return EbpfError::Privileges { missing };
+    }
+    EbpfError::load(what, source)
+}
+
+fn is_permitted(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| (*error).source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .all(|error| error.raw_os_error() != Some(libc::EPERM))
 }
 
 fn nanos(period: Duration) -> u64 {

@@ -9,8 +9,12 @@ use amoskys_core::event::{
     TcpDirection, TcpFlagCounts, TcpState, TcpStats,
 };
 
+use super::packet::{HandedPacket, Purpose, read_packet};
+use crate::capture::{LinkType, Packet};
 use crate::clock::BootClock;
 use crate::ebpf::record::{BadRecord, Reader};
+use crate::flow::FlowConfig;
+use crate::flow::excerpts::{Excerpt, Excerpts};
 use crate::packet::TcpHeader;
 
 /// Size of `struct flow_report`.
@@ -65,8 +69,17 @@ pub(super) fn read(bytes: &[u8], clock: BootClock) -> Result<Report, BadRecord> 
     Ok(Report { time, record })
 }
 
-/// For the fuzzer: whether bytes are a record of the meter, and if so, that the record is sound.
+/// For the fuzzer: whether bytes are a record of the meter, and if so, that the record is sound. Of a packet, what it says
+/// is read.
 pub(in crate::ebpf) fn check_report(bytes: &[u8]) -> bool {
+    match read_packet(bytes) {
+        Ok(None) => {}
+        Ok(Some(packet)) => {
+            check_excerpt(&packet);
+            return true;
+        }
+        Err(BadRecord) => return false,
+    }
     let Ok(report) = read(bytes, BootClock::default()) else {
         return false;
     };
@@ -77,6 +90,30 @@ pub(in crate::ebpf) fn check_report(bytes: &[u8]) -> bool {
         assert!(direction.lengths.std_dev.is_finite() && direction.gaps.std_dev.is_finite());
     }
     true
+}
+
+fn check_excerpt(handed: &HandedPacket<'_>) {
+    let mut excerpts = Excerpts::new(&FlowConfig::default());
+    let Purpose::Read { flow, from, syn_seq } = handed.purpose else {
+        return;
+    };
+    let packet = Packet {
+        link: LinkType::ETHERNET,
+        wire_len: handed.frame_bytes,
+        data: handed.bytes,
+        ..Packet::default()
+    };
+    excerpts.look(&Excerpt {
+        flow,
+        from,
+        syn_seq,
+        packet,
+    });
+    let mut record = FlowRecord {
+        flow,
+        ..FlowRecord::default()
+    };
+    excerpts.join(&mut record, true);
 }
 
 fn flow_end(number: u32) -> Result<FlowEnd, BadRecord> {
