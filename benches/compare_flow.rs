@@ -83,13 +83,14 @@ fn compare() -> Result<(), Box<dyn Error>> {
     };
     let large = repeated("large.pcap", packets)?;
 
-    let mut entries = vec![Entry::new(
-        Ours {
-            csv: None,
-            threads: 1,
-        },
-        &large,
-    )];
+    let ours = |threads, csv| Entry::new(Ours { csv, threads }, &large);
+    let mut entries = vec![ours(1, None)];
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let parallel = (cores > 1).then_some(entries.len());
+    entries.extend(parallel.map(|_| ours(2, None)));
+    // What it writes goes to the disk while peers run that take longer.
+    entries.push(ours(1, Some(scratch.path().join("flows.csv"))));
+    let peers = entries.len();
     let mut missing = Vec::new();
     match Softflowd::find() {
         Some(meter) => entries.push(Entry::new(meter, &large)),
@@ -99,25 +100,6 @@ fn compare() -> Result<(), Box<dyn Error>> {
         // A tenth as fast, so it gets a fifth of the packets.
         Some(meter) => entries.push(Entry::new(meter, &repeated("small.pcap", packets / 5)?)),
         None => missing.push("nfstream"),
-    }
-
-    let peers = 1..entries.len();
-    entries.push(Entry::new(
-        Ours {
-            csv: Some(scratch.path().join("flows.csv")),
-            threads: 1,
-        },
-        &large,
-    ));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if cores > 1 {
-        entries.push(Entry::new(
-            Ours {
-                csv: None,
-                threads: 2,
-            },
-            &large,
-        ));
     }
 
     // One round more than counted: the first warms the page cache.
@@ -148,11 +130,11 @@ fn compare() -> Result<(), Box<dyn Error>> {
         );
     }
     println!();
-    for peer in &entries[peers] {
+    for peer in &entries[peers..] {
         let ratio = entries[0].packets_per_second() / peer.packets_per_second();
         print_ratio(entries[0].meter.name(), peer.meter.name(), ratio);
     }
-    if let Some(parallel) = entries.last().filter(|_| cores > 1) {
+    if let Some(parallel) = parallel.map(|place| &entries[place]) {
         let ratio = parallel.packets_per_second() / entries[0].packets_per_second();
         print_ratio(parallel.meter.name(), entries[0].meter.name(), ratio);
     }

@@ -3,8 +3,8 @@ use amoskys_core::Timestamp;
 use super::fetch::fetch;
 use super::{LinkType, Packet};
 
-/// How much of a packet its headers take.
-const HEADER_LINES: usize = 2;
+/// Lines of memory asked for of a packet: its headers, and what of its payload is looked at in most.
+const FETCHED_LINES: usize = 3;
 
 /// Packets of a capture file with their bytes, as they were read: filled by
 /// [`CaptureReader::next_block`](super::CaptureReader::next_block), which never copies a packet.
@@ -37,6 +37,20 @@ pub(crate) struct Head {
     pub(super) start: u32,
     pub(super) length: u32,
     pub(crate) link: LinkType,
+}
+
+/// Gets the packets of a block as they are found.
+pub(crate) trait TakeHead {
+    /// One packet, and its bytes. To be inlined always: a head is put together from small fields, and what looks at it
+    /// in memory a moment later, in larger parts, has to wait for them.
+    fn take(&mut self, head: Head, packet: &[u8]);
+}
+
+impl TakeHead for Vec<Head> {
+    #[inline]
+    fn take(&mut self, head: Head, _: &[u8]) {
+        self.push(head);
+    }
 }
 
 impl PacketBlock {
@@ -89,11 +103,11 @@ impl Head {
         Self { time, ..self }
     }
 
-    /// Asks for the memory of the packet's headers.
+    /// Asks for the memory of the packet's beginning.
     #[inline]
     pub(crate) fn fetch(&self, bytes: &[u8]) {
         if let Some(first) = bytes.get(self.start as usize) {
-            fetch(first, HEADER_LINES);
+            fetch(first, FETCHED_LINES);
         }
     }
 
@@ -104,17 +118,28 @@ impl Head {
         bytes.get(start..start + self.length as usize).unwrap_or_default()
     }
 
+    /// Where the packet's bytes begin in the buffer.
+    pub(crate) fn start(&self) -> u32 {
+        self.start
+    }
+
     /// The packet, when `bytes` are those of the buffer from `from` on.
     #[inline]
     pub(crate) fn of<'a>(&self, bytes: &'a [u8], from: usize) -> Packet<'a> {
         let start = (self.start as usize).saturating_sub(from);
+        self.packet(bytes.get(start..start + self.length as usize).unwrap_or_default())
+    }
+
+    /// The packet with these bytes.
+    #[inline]
+    pub(crate) fn packet<'a>(&self, data: &'a [u8]) -> Packet<'a> {
         Packet {
             time: self.time,
             interface: self.interface,
             link: self.link,
             stripped_vlan: None,
             wire_len: self.wire_len,
-            data: bytes.get(start..start + self.length as usize).unwrap_or_default(),
+            data,
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::io::{self, Read};
 
-use super::block::{Head, PacketBlock};
+use super::block::{Head, PacketBlock, TakeHead};
 use super::input::Input;
 use super::pcap::{FILE_HEADER_BYTES, FileHeader};
 use super::pcapng::{self, Block, Section};
@@ -162,40 +162,58 @@ impl<R: Read> CaptureReader<R> {
     ///
     /// If the file cannot be read. What was read before has been given. The call may be repeated.
     pub fn next_block(&mut self, block: &mut PacketBlock) -> Result<bool, CaptureError> {
-        block.heads.clear();
-        block.heads.extend(self.carried.take());
-        self.input.keep_bytes(std::mem::take(&mut block.bytes));
+        let PacketBlock { heads, bytes } = block;
+        heads.clear();
+        self.next_heads(bytes, heads)
+    }
+
+    /// The same; `taker` gets each packet, and its bytes, which will be in `bytes`.
+    #[inline]
+    pub(crate) fn next_heads(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        taker: &mut impl TakeHead,
+    ) -> Result<bool, CaptureError> {
+        self.input.keep_bytes(std::mem::take(bytes));
+        let mut any = false;
+        if let Some(head) = self.carried.take() {
+            taker.take(head, head.data(self.input.buffer()));
+            any = true;
+        }
         loop {
             while let Some(head) = self.find_at_hand() {
-                block.heads.push(head);
+                taker.take(head, head.data(self.input.buffer()));
+                any = true;
             }
             let found = self.find();
             let full = self.input.take_full();
             match (found, full) {
-                (Ok(Some(head)), None) => block.heads.push(head),
-                // Where nothing was found yet, the bytes are of no use.
-                (Ok(Some(head)), Some(bytes)) if block.heads.is_empty() => {
-                    self.input.keep_bytes(bytes);
-                    block.heads.push(head);
-                }
-                (Ok(Some(head)), Some(bytes)) => {
-                    (block.bytes, self.carried) = (bytes, Some(head));
+                (Ok(Some(head)), Some(full)) if any => {
+                    (*bytes, self.carried) = (full, Some(head));
                     return Ok(true);
+                }
+                (Ok(Some(head)), full) => {
+                    // Where nothing was found yet, the bytes are of no use.
+                    if let Some(full) = full {
+                        self.input.keep_bytes(full);
+                    }
+                    taker.take(head, head.data(self.input.buffer()));
+                    any = true;
                 }
                 (Ok(None), full) => {
-                    block.bytes = full.unwrap_or_else(|| self.input.take_last());
-                    return Ok(!block.heads.is_empty());
+                    *bytes = full.unwrap_or_else(|| self.input.take_last());
+                    return Ok(any);
                 }
-                (Err(error), Some(bytes)) if block.heads.is_empty() => {
-                    block.bytes = bytes;
+                (Err(error), full) => {
+                    if let Some(full) = full {
+                        *bytes = full;
+                        if any {
+                            // It is met again by the next call, if it is there to stay.
+                            return Ok(true);
+                        }
+                    }
                     return Err(error);
                 }
-                (Err(_), Some(bytes)) => {
-                    // It is met again by the next call, if it is there to stay.
-                    block.bytes = bytes;
-                    return Ok(true);
-                }
-                (Err(error), None) => return Err(error),
             }
         }
     }

@@ -20,14 +20,15 @@ pub(super) struct Input<R> {
 
 /// Bytes asked for at a time. They are still in the core's own cache when they are looked at.
 const READ_BYTES: usize = 128 << 10;
-/// Room for two of the largest records, so that most records are found whole.
-const BUFFER_BYTES: usize = 2 * (super::MAX_PACKET_BYTES + 4096);
+/// Buffers are so many bytes long, or a multiple: what is read at a time, with the beginning of a record before it. They
+/// grow where a record is larger.
+const STEP_BYTES: usize = 16 << 10;
 
 impl<R: Read> Input<R> {
     pub(super) fn new(reader: R) -> Self {
         Self {
             reader,
-            buffer: vec![0; BUFFER_BYTES],
+            buffer: Vec::new(),
             start: 0,
             end: 0,
             offset: 0,
@@ -39,11 +40,8 @@ impl<R: Read> Input<R> {
 
     /// Gives a buffer, of any length, to read into next. Until then the bytes at hand, and those before, stay where they
     /// are; when the buffer is taken into use, the one of before can be [taken](Self::take_full).
-    pub(super) fn keep_bytes(&mut self, mut spare: Vec<u8>) {
-        if self.spare.is_none() {
-            spare.resize(BUFFER_BYTES, 0);
-            self.spare = Some(spare);
-        }
+    pub(super) fn keep_bytes(&mut self, spare: Vec<u8>) {
+        self.spare.get_or_insert(spare);
     }
 
     /// The buffer that was in use before the one given last.
@@ -56,6 +54,12 @@ impl<R: Read> Input<R> {
     pub(super) fn take_last(&mut self) -> Vec<u8> {
         (self.start, self.end) = (0, 0);
         std::mem::take(&mut self.buffer)
+    }
+
+    /// The buffer in use.
+    #[inline]
+    pub(super) fn buffer(&self) -> &[u8] {
+        &self.buffer
     }
 
     /// Place in the buffer of the first byte not consumed.
@@ -76,8 +80,6 @@ impl<R: Read> Input<R> {
     }
 
     /// Reads until at least `bytes` are at hand or the stream ends; returns how many are at hand.
-    ///
-    /// `bytes` must not exceed half the buffer.
     #[inline]
     pub(super) fn fill(&mut self, bytes: usize) -> io::Result<usize> {
         if self.end - self.start < bytes && !self.ended {
@@ -104,16 +106,20 @@ impl<R: Read> Input<R> {
 
     #[cold]
     fn read_more(&mut self, bytes: usize) -> io::Result<()> {
-        debug_assert!(bytes <= self.buffer.len());
+        let at_hand = self.end - self.start;
+        let room = (at_hand + READ_BYTES).max(bytes).next_multiple_of(STEP_BYTES);
         match self.spare.take() {
             Some(mut next) => {
-                next[..self.end - self.start].copy_from_slice(&self.buffer[self.start..self.end]);
+                enlarge(&mut next, room);
+                next[..at_hand].copy_from_slice(&self.buffer[self.start..self.end]);
                 self.full = Some(std::mem::replace(&mut self.buffer, next));
             }
-            None => self.buffer.copy_within(self.start..self.end, 0),
+            None => {
+                self.buffer.copy_within(self.start..self.end, 0);
+                enlarge(&mut self.buffer, room);
+            }
         }
-        self.end -= self.start;
-        self.start = 0;
+        (self.start, self.end) = (0, at_hand);
         while self.end < bytes && !self.ended {
             let most = self.buffer.len().min(self.end + READ_BYTES);
             match self.reader.read(&mut self.buffer[self.end..most]) {
@@ -124,6 +130,15 @@ impl<R: Read> Input<R> {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes a buffer at least so long. It is filled once, and never again: what it is given anew is zero already.
+fn enlarge(buffer: &mut Vec<u8>, bytes: usize) {
+    if buffer.is_empty() {
+        *buffer = vec![0; bytes];
+    } else if buffer.len() < bytes {
+        buffer.resize(bytes, 0);
     }
 }
 

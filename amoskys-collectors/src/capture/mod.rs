@@ -15,8 +15,8 @@ mod ring;
 
 use amoskys_core::Timestamp;
 
-pub(crate) use self::block::Head;
 pub use self::block::PacketBlock;
+pub(crate) use self::block::{Head, TakeHead};
 pub use self::damage::{Damage, DamageKind};
 pub(crate) use self::fetch::fetch;
 pub use self::file::{CaptureError, CaptureReader, Format};

@@ -5,9 +5,9 @@ use super::clock::Observed;
 use super::divide::Stamped;
 use super::meter::{FlowHandler, FlowMeter};
 use super::prepared::{AHEAD, Prepared};
-use crate::capture::PacketBlock;
+use crate::capture::{Head, PacketBlock};
 
-/// The headers of packets are asked for when so many others come before them.
+/// The bytes of a packet are asked for when so many others come before it.
 const BYTES_AHEAD: usize = 8;
 
 impl FlowMeter {
@@ -67,19 +67,18 @@ impl FlowMeter {
         }
     }
 
-    /// Meters the packets at these places of a block. Another clock has observed their times, and each is the latest.
-    pub(super) fn push_listed(&mut self, list: &[u32], block: &PacketBlock, handler: &mut impl FlowHandler) {
-        let (heads, bytes) = (block.heads(), block.bytes());
+    /// Meters packets of a block with these bytes. Another clock has observed their times, and each is the latest.
+    pub(super) fn push_listed(&mut self, heads: &[Head], bytes: &[u8], handler: &mut impl FlowHandler) {
         // They may have been read by another core.
-        let fetch = |n: usize| {
-            if let Some(head) = list.get(n).and_then(|place| heads.get(*place as usize)) {
+        let ask = |n: usize| {
+            if let Some(head) = heads.get(n + BYTES_AHEAD) {
                 head.fetch(bytes);
             }
         };
         if !self.table.is_large() {
-            for (n, place) in list.iter().enumerate() {
-                fetch(n + BYTES_AHEAD);
-                let packet = heads[*place as usize].of(bytes, 0);
+            for (n, head) in heads.iter().enumerate() {
+                ask(n);
+                let packet = head.of(bytes, 0);
                 let time = packet.time.nanos();
                 self.stats.packets += 1;
                 self.clock.follow(time);
@@ -88,12 +87,12 @@ impl FlowMeter {
             return;
         }
         let mut batch = [Prepared::NONE; AHEAD];
-        for (round, places) in list.chunks(AHEAD).enumerate() {
-            for (n, (prepared, place)) in batch.iter_mut().zip(places).enumerate() {
-                fetch(round * AHEAD + n + BYTES_AHEAD);
-                prepared.prepare(heads[*place as usize].of(bytes, 0), &self.table);
+        for (round, heads) in heads.chunks(AHEAD).enumerate() {
+            for (n, (prepared, head)) in batch.iter_mut().zip(heads).enumerate() {
+                ask(round * AHEAD + n);
+                prepared.prepare(head.of(bytes, 0), &self.table);
             }
-            let batch = &mut batch[..places.len()];
+            let batch = &mut batch[..heads.len()];
             batch.iter().for_each(|prepared| prepared.fetch(&self.table));
             for prepared in batch {
                 let time = prepared.packet.time.nanos();

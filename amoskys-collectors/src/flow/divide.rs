@@ -11,7 +11,7 @@ use super::clock::{Clock, Observed};
 use super::fragments::Fragments;
 use super::share::{Shares, Whole};
 use super::{FlowConfig, TunnelMode};
-use crate::capture::{CaptureError, CaptureReader, Head, PacketBlock};
+use crate::capture::{CaptureError, CaptureReader, Head, TakeHead};
 
 /// A packet on the list of a meter.
 pub(super) struct Stamped {
@@ -30,7 +30,10 @@ pub(super) struct Stamped {
 /// Packets with a list for each meter.
 #[derive(Default)]
 pub(super) struct Divided {
-    pub(super) packets: PacketBlock,
+    /// The thread that reads into it.
+    pub(super) reader: usize,
+    /// What was read.
+    pub(super) bytes: Vec<u8>,
     pub(super) lists: Vec<List>,
     /// The clock at the end.
     pub(super) now: i64,
@@ -39,8 +42,8 @@ pub(super) struct Divided {
 /// The packets of a meter.
 #[derive(Default)]
 pub(super) struct List {
-    /// Of a block in which nothing is out of the ordinary: their places in it. Each packet's time is its own, and the clock's.
-    pub(super) plain: Vec<u32>,
+    /// Of a block in which nothing is out of the ordinary: each packet's time is its own, and the clock's.
+    pub(super) plain: Vec<Head>,
     /// Of all other blocks.
     pub(super) stamped: Vec<Stamped>,
 }
@@ -57,6 +60,8 @@ pub(super) struct Divider<'a, R> {
     ended: bool,
     /// Blocks that are whole.
     ready: VecDeque<Divided>,
+    /// The packets of a block that is out of the ordinary; kept for its memory.
+    odd: Vec<Head>,
 }
 
 /// Knows the meter of each packet.
@@ -81,6 +86,7 @@ impl<'a, R: Read> Divider<'a, R> {
             waiting: None,
             ended: false,
             ready: VecDeque::new(),
+            odd: Vec::new(),
         }
     }
 
@@ -96,9 +102,14 @@ impl<'a, R: Read> Divider<'a, R> {
                 list.plain.clear();
                 list.stamped.clear();
             }
-            let read = self.capture.next_block(&mut block.packets);
+            let read = self.read(&mut block);
             self.ended = !matches!(read, Ok(true));
-            self.divide(block);
+            if !self.odd.is_empty() || self.held.is_some() {
+                self.divide(block);
+            } else if !block.is_empty() {
+                block.now = self.clock.now();
+                self.ready.push_back(block);
+            }
             // What was read before is good.
             read?;
         }
@@ -110,32 +121,51 @@ impl<'a, R: Read> Divider<'a, R> {
         (self.clock.corrected, self.clock.set_back)
     }
 
-    fn divide(&mut self, mut block: Divided) {
-        if self.divide_plainly(&mut block) {
-            block.now = self.clock.now();
-            self.ready.push_back(block);
-            return;
+    /// Reads a block, and divides it. Where something in it is out of the ordinary, that is left to do, and its packets are the
+    /// odd ones.
+    fn read(&mut self, block: &mut Divided) -> Result<bool, CaptureError> {
+        let Divided { bytes, lists, .. } = block;
+        self.odd.clear();
+        let plainly = self.sorter.is_plain && self.held.is_none();
+        let mut taker = Taker {
+            now: self.clock.plain().filter(|_| plainly),
+            shares: self.sorter.shares,
+            lists,
+            odd: &mut self.odd,
+        };
+        let read = self.capture.next_heads(bytes, &mut taker);
+        let Taker { now, lists, odd, .. } = taker;
+        match now {
+            Some(now) => self.clock.follow(now),
+            None => {
+                odd.extend(lists.iter_mut().flat_map(|list| list.plain.drain(..)));
+                // Some lists one after another, each in order.
+                odd.sort_by_key(Head::start);
+            }
         }
-        let Divided { packets, lists, .. } = &mut block;
-        lists.iter_mut().for_each(|list| list.plain.clear());
-        for head in packets.heads() {
+        read
+    }
+
+    /// Divides the odd packets.
+    fn divide(&mut self, mut block: Divided) {
+        let Divided { bytes, lists, .. } = &mut block;
+        for head in &self.odd {
             if let Some(held) = self.held.take() {
                 let time = settle(&mut self.clock, held, head.time.nanos());
                 let now = self.clock.now();
                 match self.waiting.take() {
                     Some(mut before) => {
-                        let Divided { packets, lists, .. } = &mut before;
-                        self.sorter.put(packets.bytes(), lists, held, time, now);
+                        let Divided { bytes, lists, .. } = &mut before;
+                        self.sorter.put(bytes, lists, held, time, now);
                         before.now = now;
                         self.ready.push_back(before);
                     }
-                    None => self.sorter.put(packets.bytes(), lists, held, time, now),
+                    None => self.sorter.put(bytes, lists, held, time, now),
                 }
             }
             match self.clock.observe(head.time.nanos()) {
                 Observed::At(time) => {
-                    self.sorter
-                        .put(packets.bytes(), lists, *head, time, self.clock.now());
+                    self.sorter.put(bytes, lists, *head, time, self.clock.now());
                 }
                 Observed::FarAhead => self.held = Some(*head),
             }
@@ -145,9 +175,8 @@ impl<'a, R: Read> Divider<'a, R> {
         {
             let time = settle(&mut self.clock, held, i64::MAX);
             let before = self.waiting.as_mut().unwrap_or(&mut block);
-            let Divided { packets, lists, .. } = before;
-            self.sorter
-                .put(packets.bytes(), lists, held, time, self.clock.now());
+            let Divided { bytes, lists, .. } = before;
+            self.sorter.put(bytes, lists, held, time, self.clock.now());
         }
         let now = self.clock.now();
         self.ready
@@ -155,37 +184,48 @@ impl<'a, R: Read> Divider<'a, R> {
         block.now = now;
         if self.held.is_some() {
             self.waiting = Some(block);
-        } else if !block.packets.is_empty() {
+        } else if !block.is_empty() {
             self.ready.push_back(block);
         }
     }
 }
 
-impl<R> Divider<'_, R> {
-    /// Divides a block in which nothing is out of the ordinary. False, with the clock as it was, if there is something.
-    fn divide_plainly(&mut self, block: &mut Divided) -> bool {
-        let Some(mut now) = self.clock.plain() else {
-            return false;
-        };
-        if self.held.is_some() || self.ended || !self.sorter.is_plain {
-            return false;
+impl Divided {
+    /// For a thread that will read into it.
+    pub(super) fn by(reader: usize) -> Self {
+        Self {
+            reader,
+            ..Self::default()
         }
-        let Divided { packets, lists, .. } = block;
-        let bytes = packets.bytes();
-        for (n, head) in (0..).zip(packets.heads()) {
-            let own = head.time.nanos();
-            if !Clock::is_next(now, own) {
-                return false;
-            }
-            now = own;
-            let share = match self.sorter.shares.plain(head.link, head.data(bytes)) {
-                Some(share) => share,
-                None => self.sorter.shares.outer(&head.of(bytes, 0)),
-            };
-            lists[share].plain.push(n);
+    }
+
+    fn is_empty(&self) -> bool {
+        let is_empty = |list: &List| list.plain.is_empty() && list.stamped.is_empty();
+        self.lists.iter().all(is_empty)
+    }
+}
+
+/// Puts packets on the lists of their meters as they are found, as long as nothing is out of the ordinary.
+struct Taker<'a> {
+    /// The clock; none from the first packet on that is out of the ordinary.
+    now: Option<i64>,
+    shares: Shares,
+    lists: &'a mut [List],
+    odd: &'a mut Vec<Head>,
+}
+
+impl TakeHead for Taker<'_> {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "measured; see the trait")]
+    fn take(&mut self, head: Head, packet: &[u8]) {
+        let own = head.time.nanos();
+        if self.now.is_some_and(|now| Clock::is_next(now, own)) {
+            self.now = Some(own);
+            self.lists[self.shares.of(head, packet)].plain.push(head);
+        } else {
+            self.now = None;
+            self.odd.push(head);
         }
-        self.clock.follow(now);
-        true
     }
 }
 

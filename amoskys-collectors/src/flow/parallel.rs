@@ -14,7 +14,7 @@ use super::{FlowConfig, FlowConfigError, MeterStats};
 use crate::capture::{CaptureError, CaptureReader};
 
 /// Blocks that should wait for each meter, so that none runs out while another one reads.
-const ENOUGH: usize = 3;
+const ENOUGH: usize = 4;
 /// Blocks that may wait for the slowest meter.
 const MOST: usize = 12;
 
@@ -107,10 +107,19 @@ struct Work<'a, R> {
 struct Waiting {
     /// For each meter, in order; none for one whose thread is gone.
     queues: Vec<Option<VecDeque<Arc<Divided>>>>,
-    /// Blocks to be filled again.
-    free: Vec<Divided>,
+    /// Blocks to be filled again, each by the thread that filled it before: half of it is still in that one's own cache.
+    free: Vec<Vec<Divided>>,
+    /// Threads that wait for `changed`: telling nobody costs a system call too.
+    asleep: usize,
     ended: bool,
     failed: Option<CaptureError>,
+}
+
+impl Waiting {
+    /// Whether no blocks wait for a meter.
+    fn has_none(&self, number: usize) -> bool {
+        self.queues[number].as_ref().is_none_or(VecDeque::is_empty)
+    }
 }
 
 /// What a thread does next.
@@ -129,7 +138,8 @@ impl<'a, R: Read> Work<'a, R> {
             divider: Mutex::new(divider),
             waiting: Mutex::new(Waiting {
                 queues: (0..count).map(|_| Some(VecDeque::new())).collect(),
-                free: Vec::new(),
+                free: (0..count).map(|_| Vec::new()).collect(),
+                asleep: 0,
                 ended: false,
                 failed: None,
             }),
@@ -141,17 +151,18 @@ impl<'a, R: Read> Work<'a, R> {
     fn run<H: FlowHandler>(&self, number: usize, mut meter: FlowMeter, mut handler: H) -> (H, MeterStats) {
         // A thread that panics must not let the others wait for it.
         let _leave = Leave(self, number);
+        self.wait_for_first(number);
         let mut read = true;
         loop {
             match self.step(number, read) {
                 Step::Meter(block) => {
                     let list = &block.lists[number];
-                    meter.push_listed(&list.plain, &block.packets, &mut handler);
-                    meter.push_stamped(&list.stamped, block.packets.bytes(), &mut handler);
+                    meter.push_listed(&list.plain, &block.bytes, &mut handler);
+                    meter.push_stamped(&list.stamped, &block.bytes, &mut handler);
                     // Others' packets let the time pass here too.
                     meter.follow(block.now, &mut handler);
                     if let Some(block) = Arc::into_inner(block) {
-                        lock(&self.waiting).free.push(block);
+                        lock(&self.waiting).free[block.reader].push(block);
                     }
                     read = true;
                 }
@@ -161,6 +172,15 @@ impl<'a, R: Read> Work<'a, R> {
         }
         meter.finish(&mut handler);
         (handler, meter.stats())
+    }
+
+    /// Waits until the first thread has read something. Who is woken is given a core on which nothing runs; who begins may be
+    /// left for long on that of the thread which it was begun by.
+    fn wait_for_first(&self, number: usize) {
+        let mut waiting = lock(&self.waiting);
+        while number > 0 && !waiting.ended && waiting.has_none(number) && waiting.queues[0].is_some() {
+            waiting = self.sleep(waiting);
+        }
     }
 
     /// What to do next. If `read` is false, somebody else is reading.
@@ -176,15 +196,14 @@ impl<'a, R: Read> Work<'a, R> {
             let ended = waiting.ended;
             match waiting.queues[number].as_mut().and_then(VecDeque::pop_front) {
                 Some(block) => {
-                    drop(waiting);
                     // There may be room for more.
-                    self.changed.notify_all();
+                    self.tell(waiting);
                     return Step::Meter(block);
                 }
                 None if ended => return Step::End,
                 None if may_read => return Step::Read { wait: true },
                 None => {
-                    waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                    waiting = self.sleep(waiting);
                 }
             }
         }
@@ -199,18 +218,19 @@ impl<'a, R: Read> Work<'a, R> {
             Err(TryLockError::WouldBlock) => {
                 let divider = lock(&self.divider);
                 // Whoever was reading has probably left something.
-                let mut waiting = lock(&self.waiting);
-                let has_some = waiting.queues[number]
-                    .as_mut()
-                    .is_some_and(|queue| !queue.is_empty());
-                if has_some || waiting.ended {
+                let waiting = lock(&self.waiting);
+                if !waiting.has_none(number) || waiting.ended {
                     return true;
                 }
                 drop(waiting);
                 divider
             }
         };
-        let block = divider.next(|| lock(&self.waiting).free.pop().unwrap_or_default());
+        let block = divider.next(|| {
+            lock(&self.waiting).free[number]
+                .pop()
+                .unwrap_or_else(|| Divided::by(number))
+        });
         let mut waiting = lock(&self.waiting);
         match block {
             Ok(Some(block)) => {
@@ -225,9 +245,27 @@ impl<'a, R: Read> Work<'a, R> {
                 waiting.failed = Some(error);
             }
         }
-        drop(waiting);
-        self.changed.notify_all();
+        self.tell(waiting);
         true
+    }
+}
+
+impl<R> Work<'_, R> {
+    /// Waits for a change of this.
+    fn sleep<'w>(&'w self, mut waiting: MutexGuard<'w, Waiting>) -> MutexGuard<'w, Waiting> {
+        waiting.asleep += 1;
+        let mut waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        waiting.asleep -= 1;
+        waiting
+    }
+
+    /// Wakes whoever waits for a change of this.
+    fn tell(&self, waiting: MutexGuard<'_, Waiting>) {
+        let anybody = waiting.asleep > 0;
+        drop(waiting);
+        if anybody {
+            self.changed.notify_all();
+        }
     }
 }
 
@@ -236,8 +274,9 @@ struct Leave<'w, 'a, R>(&'w Work<'a, R>, usize);
 
 impl<R> Drop for Leave<'_, '_, R> {
     fn drop(&mut self) {
-        lock(&self.0.waiting).queues[self.1] = None;
-        self.0.changed.notify_all();
+        let mut waiting = lock(&self.0.waiting);
+        waiting.queues[self.1] = None;
+        self.0.tell(waiting);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which of several meters a packet belongs to: all packets of a flow to the same one, in both directions.
 
 use super::config::{FlowConfig, TunnelMode};
-use crate::capture::{LinkType, Packet};
+use crate::capture::{Head, LinkType, Packet};
 use crate::packet::tunnel::innermost;
 use crate::packet::{Decoded, IpPacket, decode};
 
@@ -50,9 +50,17 @@ impl Shares {
         Some(self.place(hash(source, destination, ports)))
     }
 
-    /// The number of the meter for the outer packet, whatever it carries.
+    /// The number of the meter for a packet with these bytes, whatever it carries.
+    #[inline]
+    pub(super) fn of(&self, head: Head, data: &[u8]) -> usize {
+        match plain(head.link, data) {
+            Some((source, destination, ports)) => self.place(hash(source, destination, ports)),
+            None => self.outer(&head.packet(data)),
+        }
+    }
+
     #[cold]
-    pub(super) fn outer(&self, packet: &Packet<'_>) -> usize {
+    fn outer(&self, packet: &Packet<'_>) -> usize {
         match decode(packet) {
             Decoded::Ip(ip) => self.place(hash(fold(ip.source), fold(ip.destination), ip.ports)),
             // What belongs to no flow.
@@ -91,20 +99,20 @@ impl Shares {
         clippy::cast_possible_truncation,
         reason = "below the count, which was a usize"
     )]
-    fn place(&self, hash: u64) -> usize {
-        ((u128::from(hash) * u128::from(self.count)) >> 64) as usize
+    fn place(&self, hash: u32) -> usize {
+        (u64::from(hash) * self.count >> 32) as usize
     }
 }
 
-/// The same in both directions: sums and differences of bits do not know which end is which.
+/// The same in both directions: sums and differences of bits do not know which end is which. One multiplication: this is
+/// done for all packets, by whoever reads, and flows need only come to about the same share for each meter.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the halves of a number")]
-fn hash(source: u64, destination: u64, [from, to]: [u16; 2]) -> u64 {
+fn hash(source: u64, destination: u64, [from, to]: [u16; 2]) -> u32 {
     let sums = source.wrapping_add(destination) ^ (u64::from(from) + u64::from(to)) << 40;
-    let differences = source ^ destination ^ u64::from(from ^ to) << 44;
-    let product = u128::from(sums ^ 0x9e37_79b9_7f4a_7c15) * u128::from(differences ^ 0xd6e8_feb8_6659_fd93);
-    // Both halves, so that every bit counts, and once more, for the highest bits choose.
-    ((product >> 64) as u64 ^ product as u64).wrapping_mul(0xd6e8_feb8_6659_fd93)
+    let differences = source ^ destination ^ u64::from(from ^ to) << 20;
+    let mixed = sums ^ differences.rotate_left(27);
+    // The highest bits depend on all others.
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
 /// Addresses and ports of an ordinary packet: TCP or UDP, over IPv4 without options or fragments, or over IPv6 without
@@ -123,22 +131,19 @@ fn plain(link: LinkType, data: &[u8]) -> Option<(u64, u64, [u16; 2])> {
 }
 
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the halves of a number")]
 fn plain_v4(head: &[u8; 38]) -> Option<(u64, u64, [u16; 2])> {
-    let ordinary = head[14] == 0x45
-        && [head[20] & 0x3f, head[21]] == [0, 0]
-        && matches!(head[23], 6 | 17)
-        // The packet does not end before its ports.
-        && u16::from_be_bytes([head[16], head[17]]) >= 24;
-    let address = |at: usize| {
-        u64::from(u32::from_be_bytes([
-            head[at],
-            head[at + 1],
-            head[at + 2],
-            head[at + 3],
-        ]))
-    };
-    let port = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-    ordinary.then(|| (address(26), address(30), [port(34), port(36)]))
+    let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    // No options, no fragment, and the packet does not end before its ports. Flags and offset, time to live, protocol.
+    let ordinary = head[14] == 0x45 && matches!(word(20) & 0x3fff_00ff, 6 | 17) && word(16) >> 16 >= 24;
+    let ports = word(34);
+    ordinary.then(|| {
+        (
+            u64::from(word(26)),
+            u64::from(word(30)),
+            [(ports >> 16) as u16, ports as u16],
+        )
+    })
 }
 
 #[inline]
