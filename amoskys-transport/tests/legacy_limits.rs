@@ -15,7 +15,7 @@ use amoskys_transport::bus::{
 };
 use amoskys_transport::health::Health;
 use amoskys_transport::identity::{Credentials, Identity, Reloader, Role, TlsFiles, pki};
-use amoskys_transport::legacy::{LegacyAgent, LegacyAnswer};
+use amoskys_transport::legacy::{LegacyAgent, LegacyAnswer, LegacyOptions};
 use amoskys_transport::verify::Verifier;
 use amoskys_transport::{FileSigner, LogOptions, Opener, WalOptions};
 use fleet::Fleet;
@@ -177,6 +177,54 @@ async fn one_that_sends_too_much_at_a_time_is_told_to_wait_and_others_are_not() 
     let report = bus.stop().await;
     let account = &report.ledger.accounts["bus/bus-gateway"];
     assert_eq!(account.delivered, 105 - waited);
+}
+
+/// Sends so many envelopes of so many bytes at a time on one connection; how many were told to come again. All others are stored.
+async fn asked_to_wait(legacy: impl Fn(LegacyOptions) -> LegacyOptions, envelopes: u64, bytes: usize) -> u64 {
+    let fleet = Fleet::new(&["flowagent-1"], &[]);
+    let bus = Running::start(fleet.bus_options(legacy(fleet.legacy())));
+    let agent = connect(&fleet, &bus, "flowagent-1", 1).await;
+    // With the first answer the client knows how many calls at a time it may make.
+    let first = agent.publish(agent.envelope("first", 0)).await.unwrap();
+    assert_eq!(first, LegacyAnswer::Ok);
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 1..=envelopes {
+        let (agent, envelope) = (
+            agent.clone(),
+            agent.envelope(&format!("{number:0>bytes$}"), number),
+        );
+        calls.spawn(async move { agent.publish(envelope).await.unwrap() });
+    }
+    let mut waited = 0;
+    while let Some(answer) = calls.join_next().await {
+        match answer.unwrap() {
+            LegacyAnswer::Ok => {}
+            LegacyAnswer::Retry { after, .. } if !after.is_zero() => waited += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    let report = bus.stop().await;
+    let account = &report.ledger.accounts["bus/bus-gateway"];
+    assert_eq!(account.delivered, 1 + envelopes - waited);
+    waited
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_at_a_time_on_a_connection_are_bounded() {
+    // A quarter of 64 may wait to become durable: with 8 calls at a time none is one too many.
+    let few = asked_to_wait(|legacy| legacy.max_in_flight(64).max_streams(8), 300, 10).await;
+    let many = asked_to_wait(|legacy| legacy.max_in_flight(64).max_streams(128), 300, 10).await;
+    assert_eq!(few, 0);
+    assert!(many > 0, "128 at a time are more than a quarter of 64");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_wait_to_become_durable_are_bounded() {
+    // 128 KiB is the least that can be set: room for two of these.
+    let tight = asked_to_wait(|legacy| legacy.max_in_flight_bytes(128 << 10), 40, 60_000).await;
+    let wide = asked_to_wait(|legacy| legacy, 40, 60_000).await;
+    assert!(tight > 0);
+    assert_eq!(wide, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
