@@ -2,9 +2,11 @@
 
 use std::error::Error;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use amoskys_collectors::flow::Progress;
 use amoskys_collectors::netflow::{NetflowCollector, NetflowConfig};
 use amoskys_collectors::sflow::{SflowCollector, SflowConfig};
 use amoskys_core::error::Chain;
@@ -19,13 +21,17 @@ use serde_json::json;
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Listen on this UDP address; all versions come to one port.
-    #[arg(long, value_name = "ADDRESS", default_value = "[::]:2055")]
-    listen: String,
+    /// Listen on this UDP address; all versions come to one port. Port 0 is any free one. [default: [::]:2055, with --sflow
+    /// [::]:6343]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
     /// Read these capture files instead.
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "listen")]
     read: Vec<PathBuf>,
-    /// Take sFlow instead, whose usual port is 6343. Counts are those of the samples.
+    /// UDP ports to which exports go in the files. [default: 2055 4739 9995 9996, with --sflow 6343]
+    #[arg(long, value_name = "PORT", num_args = 1.., requires = "read")]
+    port: Vec<u16>,
+    /// Take sFlow instead. Counts are those of the samples; ARP messages and the counters of interfaces are not printed.
     #[arg(long)]
     sflow: bool,
     /// Leave out what has no place in a flow record: routing, address translation, vendors' fields.
@@ -52,22 +58,46 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             on_signal.trigger();
         }
     });
-    let mut exports = if args.sflow {
+    // Lets that task begin: Ctrl-C is heard from now on.
+    tokio::task::yield_now().await;
+    let (mut exports, progress) = if args.sflow {
         samples(args, stop)?
     } else {
         flows(args, stop)?
     };
-    let mut output = std::io::stdout().lock();
     let mut tally = Tally::default();
+    let printed = print(&mut exports, &mut tally).await;
+    // However it ended, what there was is said.
+    eprintln!(
+        "netflow: {} datagrams, {} records used",
+        progress.packets(),
+        tally.used
+    );
+    for (reason, count) in &tally.dropped {
+        eprintln!("netflow: {count} {reason}");
+    }
+    match printed {
+        // Whoever read the lines has had enough of them.
+        Err(error) if is_closed(&*error) => Ok(()),
+        printed => printed,
+    }
+}
+
+async fn print(exports: &mut BoxCollector, tally: &mut Tally) -> Result<(), Box<dyn Error>> {
+    let mut output = std::io::stdout().lock();
     while let Some(batch) = exports.next_batch().await? {
         tally.add(&batch.tally);
         for event in &batch.events {
             match &event.payload {
                 Payload::Flow(flow) => writeln!(output, "{}", row(event, flow))?,
                 Payload::Loss(loss) => {
+                    let about = match event.device.as_str() {
+                        "" => "here",
+                        exporter => exporter,
+                    };
                     eprintln!(
-                        "netflow: {}: {} {} {}",
-                        event.device, loss.count, loss.unit, loss.reason
+                        "netflow: {about}: lost {} {}: {}",
+                        loss.count, loss.unit, loss.reason
                     );
                 }
                 _ => {}
@@ -75,37 +105,54 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         }
         output.flush()?;
     }
-    eprintln!("netflow: {} records used", tally.used);
-    for (reason, count) in &tally.dropped {
-        eprintln!("netflow: {count} {reason}");
-    }
     Ok(())
 }
 
-fn flows(args: &Args, stop: Shutdown) -> Result<BoxCollector, Box<dyn Error>> {
-    let config = NetflowConfig {
+fn is_closed(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn flows(args: &Args, stop: Shutdown) -> Result<(BoxCollector, Progress), Box<dyn Error>> {
+    let mut config = NetflowConfig {
         attributes: !args.no_attributes,
         ..NetflowConfig::default()
     };
+    if !args.port.is_empty() {
+        config.capture_ports.clone_from(&args.port);
+    }
     let exports = if args.read.is_empty() {
-        NetflowCollector::bind(args.listen.as_str(), config)?
+        NetflowCollector::bind(args.listen.as_deref().unwrap_or("[::]:2055"), config)?
     } else {
         NetflowCollector::from_files(&args.read, config)?
     };
-    Ok(BoxCollector::new(exports.with_stop(stop)))
+    say_where(exports.local_addr());
+    let progress = exports.progress();
+    Ok((BoxCollector::new(exports.with_stop(stop)), progress))
 }
 
-fn samples(args: &Args, stop: Shutdown) -> Result<BoxCollector, Box<dyn Error>> {
-    let config = SflowConfig {
+fn samples(args: &Args, stop: Shutdown) -> Result<(BoxCollector, Progress), Box<dyn Error>> {
+    let mut config = SflowConfig {
         attributes: !args.no_attributes,
         ..SflowConfig::default()
     };
+    if !args.port.is_empty() {
+        config.capture_ports.clone_from(&args.port);
+    }
     let exports = if args.read.is_empty() {
-        SflowCollector::bind(args.listen.as_str(), config)?
+        SflowCollector::bind(args.listen.as_deref().unwrap_or("[::]:6343"), config)?
     } else {
         SflowCollector::from_files(&args.read, config)?
     };
-    Ok(BoxCollector::new(exports.with_stop(stop)))
+    say_where(exports.local_addr());
+    let progress = exports.progress();
+    Ok((BoxCollector::new(exports.with_stop(stop)), progress))
+}
+
+fn say_where(address: Option<SocketAddr>) {
+    if let Some(address) = address {
+        eprintln!("netflow: listening on {address}");
+    }
 }
 
 fn row(event: &Event, flow: &FlowRecord) -> serde_json::Value {
@@ -116,6 +163,7 @@ fn row(event: &Event, flow: &FlowRecord) -> serde_json::Value {
         "protocol": flow.key.protocol,
         "first_ns": flow.first.nanos(), "last_ns": flow.last.nanos(),
         "packets": flow.forward.packets, "bytes": flow.forward.bytes(),
+        "sampling_rate": flow.sampling_rate.max(1),
         "reverse_packets": flow.backward.packets, "reverse_bytes": flow.backward.bytes(),
         "attributes": event.attributes,
     })
