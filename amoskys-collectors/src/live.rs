@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 
 #[cfg(any(feature = "ebpf", feature = "fim"))]
 use amoskys_core::event::LossReport;
@@ -41,6 +42,23 @@ impl<E> LiveBatcher<E> {
             stated: Timestamp::MIN,
             unwanted: false,
         }
+    }
+
+    /// Gives what fills batches a thread of its own; the batches.
+    pub(crate) fn on_thread(
+        name: &str,
+        device: &Name,
+        source: &Name,
+        fill: impl FnOnce(Self) + Send + 'static,
+    ) -> io::Result<mpsc::Receiver<Result<Batch, E>>>
+    where
+        E: Send + 'static,
+    {
+        let (output, batches) = mpsc::channel(QUEUE_BATCHES);
+        let batcher = Self::new(output, device.clone(), source.clone());
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(move || fill(batcher))?;
+        Ok(batches)
     }
 
     /// An event. One earlier than the clock stated last is put at that, so that none is late.

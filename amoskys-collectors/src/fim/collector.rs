@@ -1,10 +1,9 @@
 use amoskys_core::{Batch, Collector, Name, Remedy, Shutdown};
-use tokio::sync::mpsc;
 
 use super::watch::Watches;
 use super::worker::Worker;
 use super::{Baseline, FimConfig, FimError};
-use crate::live::{LiveBatcher, QUEUE_BATCHES};
+use crate::live::LiveBatcher;
 use crate::threaded::Threaded;
 
 /// Changes of watched files.
@@ -95,17 +94,6 @@ impl FimCollector {
         self.stop = stop;
         self
     }
-
-    fn start(&self, worker: Worker) -> Result<mpsc::Receiver<Result<Batch, FimError>>, FimError> {
-        let (output, batches) = mpsc::channel(QUEUE_BATCHES);
-        let batcher = LiveBatcher::new(output, self.device.clone(), self.source.clone());
-        let stop = self.stop.clone();
-        let thread = std::thread::Builder::new().name("amoskys-fim".to_owned());
-        thread
-            .spawn(move || worker.run(batcher, &stop))
-            .map_err(FimError::Thread)?;
-        Ok(batches)
-    }
 }
 
 impl Collector for FimCollector {
@@ -117,7 +105,11 @@ impl Collector for FimCollector {
 
     async fn next_batch(&mut self) -> Result<Option<Batch>, FimError> {
         if let Some(worker) = self.state.begin() {
-            self.state = Threaded::Running(self.start(worker)?);
+            let stop = self.stop.clone();
+            let batches = LiveBatcher::on_thread("amoskys-fim", &self.device, &self.source, move |batcher| {
+                worker.run(batcher, &stop);
+            });
+            self.state = Threaded::Running(batches.map_err(FimError::Thread)?);
         }
         self.state.next_batch().await
     }

@@ -60,6 +60,15 @@ impl Worker {
 
 impl Watching<'_> {
     fn run(&mut self, baseline: Option<Baseline>) -> io::Result<()> {
+        for path in &self.config.paths {
+            if path
+                .symlink_metadata()
+                .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            {
+                // It may come later, and it may be a mistake.
+                tracing::warn!(path = %path.display(), "there is nothing to watch here before a rescan finds it");
+            }
+        }
         let has_baseline = baseline.is_some();
         self.known = baseline.map(|baseline| baseline.files).unwrap_or_default();
         self.scan_all(has_baseline, has_baseline);

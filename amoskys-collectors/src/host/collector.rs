@@ -1,9 +1,8 @@
 use amoskys_core::{Batch, Collector, Name, Remedy, Shutdown};
-use tokio::sync::mpsc;
 
 use super::worker::Worker;
 use super::{HostConfig, HostError};
-use crate::live::{LiveBatcher, QUEUE_BATCHES};
+use crate::live::LiveBatcher;
 use crate::threaded::Threaded;
 
 /// Processes and the load of this machine, on any system.
@@ -70,17 +69,6 @@ impl HostCollector {
         self.stop = stop;
         self
     }
-
-    fn start(&self, worker: Worker) -> Result<mpsc::Receiver<Result<Batch, HostError>>, HostError> {
-        let (output, batches) = mpsc::channel(QUEUE_BATCHES);
-        let batcher = LiveBatcher::new(output, self.device.clone(), self.source.clone());
-        let stop = self.stop.clone();
-        let thread = std::thread::Builder::new().name("amoskys-host".to_owned());
-        thread
-            .spawn(move || worker.run(batcher, &stop))
-            .map_err(HostError::Thread)?;
-        Ok(batches)
-    }
 }
 
 impl Collector for HostCollector {
@@ -92,7 +80,12 @@ impl Collector for HostCollector {
 
     async fn next_batch(&mut self) -> Result<Option<Batch>, HostError> {
         if let Some(worker) = self.state.begin() {
-            self.state = Threaded::Running(self.start(worker)?);
+            let stop = self.stop.clone();
+            let batches =
+                LiveBatcher::on_thread("amoskys-host", &self.device, &self.source, move |batcher| {
+                    worker.run(batcher, &stop);
+                });
+            self.state = Threaded::Running(batches.map_err(HostError::Thread)?);
         }
         self.state.next_batch().await
     }

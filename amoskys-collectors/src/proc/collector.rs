@@ -1,11 +1,10 @@
 use std::path::Path;
 
 use amoskys_core::{Batch, Collector, Name, Remedy, Shutdown};
-use tokio::sync::mpsc;
 
 use super::worker::Worker;
 use super::{ProcConfig, ProcError};
-use crate::live::{LiveBatcher, QUEUE_BATCHES};
+use crate::live::LiveBatcher;
 use crate::threaded::Threaded;
 
 /// Processes and the state of this machine, sampled from `/proc`.
@@ -107,17 +106,6 @@ impl ProcCollector {
     pub fn root(&self) -> &Path {
         &self.config.root
     }
-
-    fn start(&self, worker: Worker) -> Result<mpsc::Receiver<Result<Batch, ProcError>>, ProcError> {
-        let (output, batches) = mpsc::channel(QUEUE_BATCHES);
-        let batcher = LiveBatcher::new(output, self.device.clone(), self.source.clone());
-        let stop = self.stop.clone();
-        let thread = std::thread::Builder::new().name("amoskys-proc".to_owned());
-        thread
-            .spawn(move || worker.run(batcher, &stop))
-            .map_err(ProcError::Thread)?;
-        Ok(batches)
-    }
 }
 
 impl Collector for ProcCollector {
@@ -129,7 +117,12 @@ impl Collector for ProcCollector {
 
     async fn next_batch(&mut self) -> Result<Option<Batch>, ProcError> {
         if let Some(worker) = self.state.begin() {
-            self.state = Threaded::Running(self.start(worker)?);
+            let stop = self.stop.clone();
+            let batches =
+                LiveBatcher::on_thread("amoskys-proc", &self.device, &self.source, move |batcher| {
+                    worker.run(batcher, &stop);
+                });
+            self.state = Threaded::Running(batches.map_err(ProcError::Thread)?);
         }
         self.state.next_batch().await
     }
