@@ -209,6 +209,26 @@ fn every_error_is_reported_at_once_with_value_range_and_origin() {
     assert_eq!(errors, expected);
 }
 
+/// Found by thinking on from a fuzz target: a file of brackets took minutes.
+#[test]
+fn what_lies_too_deep_is_refused_at_once() {
+    let begun = std::time::Instant::now();
+    for piece in ["[", "{a: ", "- ", "? ", "{[", "a: ["] {
+        let text = piece.repeat(200_000 / piece.len());
+        for text in [
+            text.clone(),
+            format!("log:\n  path: {text}"),
+            format!("log: {text}"),
+        ] {
+            let errors = errors(file(&text));
+            assert!(!errors.is_empty() && errors.len() < 100, "{errors:?}");
+        }
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let loaded = file(&format!("log: {}", "[".repeat(10) + &"]".repeat(10)));
+    assert_eq!(errors(loaded).len(), 1);
+}
+
 #[test]
 fn the_edges_of_the_ranges_are_allowed_and_what_is_beyond_is_not() {
     let allowed = |key: &str, value: &str| Config::loader().set(key, value).load().is_ok();

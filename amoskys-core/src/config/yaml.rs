@@ -13,6 +13,10 @@ use super::keys::{find, keys, nearest};
 /// The largest file that is read, in bytes. Ours have a few hundred.
 const MAX_BYTES: usize = 1 << 20;
 
+/// Lists and mappings in one another beyond this are read no further: the time that the parser takes for them grows with the
+/// square of how many are open.
+const MAX_DEPTH: usize = 64;
+
 /// A setting in a file.
 pub(super) struct Entry {
     /// Its place in the table of settings.
@@ -78,6 +82,9 @@ impl Reader<'_> {
                 }
             };
             match event {
+                Event::MappingStart(..) | Event::SequenceStart(..) if refused >= MAX_DEPTH => {
+                    return self.wrong(line, "lists or mappings lie in one another too deep");
+                }
                 Event::MappingStart(..) | Event::SequenceStart(..) if refused > 0 => refused += 1,
                 Event::MappingEnd | Event::SequenceEnd if refused > 0 => refused -= 1,
                 _ if refused > 0 => {}
