@@ -83,11 +83,12 @@ fn main() -> ExitCode {
         Protocol::Nab(protocol) => nab::run(protocol, options.format, &mut page),
         Protocol::Pcap(protocol) => pcap::run(protocol, options.format, &mut page),
     };
-    let run = run.and_then(|()| {
+    // What was measured before something went wrong is kept.
+    let saved = options.report.as_ref().map_or(Ok(()), |path| {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let save = |path: &PathBuf| page.save(path, &format!("evaluate {}", arguments.join(" ")));
-        options.report.as_ref().map_or(Ok(()), save)
+        page.save(path, &format!("evaluate {}", arguments.join(" ")))
     });
+    let run = run.and(saved);
     match run {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

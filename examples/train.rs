@@ -15,6 +15,8 @@
 mod describe;
 #[path = "train/fit.rs"]
 mod fit;
+#[path = "train/left_out.rs"]
+mod left_out;
 #[path = "train/log.rs"]
 mod log;
 #[path = "train/score.rs"]

@@ -12,15 +12,16 @@ use amoskys_analysis::detectors::{
 };
 use amoskys_analysis::eval::{auroc, average_precision};
 use amoskys_analysis::iforest::{IsolationForest, Rows};
+use amoskys_analysis::model::Filling;
 use ndarray::{Array2, ArrayView2};
 
 use crate::output::{Format, Metric, Outcome, mean};
 use crate::report::{Drawn, Report, Results};
-use crate::table::{Csv, folder};
+use crate::table::{Csv, Failures, Lines, NO_LABEL, folder, label, number, table_name, tables};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The folder with `adbench/`, or that folder.
+    /// The folder with `adbench/`, that folder, or one set: CSV whose column `label` is 1 for anomalies, all others numbers.
     #[arg(long)]
     data: PathBuf,
     /// Only these detectors.
@@ -45,6 +46,8 @@ struct Entry {
     seeds: u64,
     /// Larger sets are left out.
     most_rows: usize,
+    /// Whether it compares every row with every other where a tree does not help.
+    all_pairs: bool,
     run: Run,
 }
 
@@ -71,12 +74,18 @@ const ENTRIES: &[Entry] = &[
     entry("LODA", 5, |rows, threads, seed| {
         scores(&Loda::params().threads(threads).seed(seed), rows)
     }),
-    entry("KNN", 1, |rows, threads, _| {
-        scores(&Knn::params().threads(threads), rows)
-    }),
-    entry("LOF", 1, |rows, threads, _| {
-        scores(&Lof::params().threads(threads), rows)
-    }),
+    Entry {
+        all_pairs: true,
+        ..entry("KNN", 1, |rows, threads, _| {
+            scores(&Knn::params().threads(threads), rows)
+        })
+    },
+    Entry {
+        all_pairs: true,
+        ..entry("LOF", 1, |rows, threads, _| {
+            scores(&Lof::params().threads(threads), rows)
+        })
+    },
     entry("PCA", 1, |rows, threads, _| {
         scores(&Pca::params().threads(threads), rows)
     }),
@@ -109,6 +118,7 @@ const fn entry(name: &'static str, seeds: u64, run: Run) -> Entry {
         name,
         seeds,
         most_rows: usize::MAX,
+        all_pairs: false,
         run,
     }
 }
@@ -130,18 +140,29 @@ pub(crate) fn run(options: &Options, format: Format, report: &mut Report) -> Res
     let reference = reference(&folder)?;
     let mut results = Results::new(format, report);
     let mut outcomes = Vec::new();
+    let mut failures = Failures::default();
     for path in sets(&folder, &options.sets)? {
-        let (name, rows, labels) = read(&path)?;
-        for entry in ENTRIES
-            .iter()
-            .filter(chosen)
-            .filter(|entry| rows.nrows() <= entry.most_rows)
-        {
-            let known = reference.get(&(name.clone(), entry.name.to_owned()));
-            let (outcome, scores) = measure(entry, &name, &rows, &labels, options.threads, known)?;
+        let Some(set) = failures.note(Set::read(&path)) else {
+            continue;
+        };
+        for entry in ENTRIES.iter().filter(chosen) {
+            let known = reference.get(&(set.name.clone(), entry.name.to_owned()));
+            let (outcome, scores) = match entry.suits(&set.rows) {
+                Ok(()) => match measure(entry, &set, options.threads, known) {
+                    Ok(measured) => measured,
+                    Err(error) => {
+                        say_left_out(&set.name, entry, &*error);
+                        continue;
+                    }
+                },
+                Err(why) => {
+                    say_left_out(&set.name, entry, &*why);
+                    continue;
+                }
+            };
             let drawn = Drawn {
                 scores: &scores,
-                labels: &labels,
+                labels: &set.labels,
                 probabilities: None,
             };
             results.add(&outcome, Some(&drawn));
@@ -153,7 +174,39 @@ pub(crate) fn run(options: &Options, format: Format, report: &mut Report) -> Res
             print_means(entry, &outcomes, &mut results);
         }
     }
-    Ok(())
+    failures.finish()
+}
+
+/// A result that is missing is said to be, with its reason, as in the reference.
+fn say_left_out(set: &str, entry: &Entry, why: &dyn Error) {
+    let mut because = why.to_string();
+    let mut cause = why.source();
+    while let Some(error) = cause {
+        because.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    eprintln!("{set}: {} is left out: {because}", entry.name);
+}
+
+/// Distances, times columns, that are not worth waiting for: about ten minutes.
+const MOST_WORK: f64 = 5e12;
+/// With so many columns a tree still helps.
+const TREE_COLUMNS: usize = 15;
+
+impl Entry {
+    /// Whether a set is not too large.
+    fn suits(&self, rows: &Array2<f64>) -> Result<(), Box<dyn Error>> {
+        let (count, columns) = rows.dim();
+        if count > self.most_rows {
+            return Err(format!("{count} rows, and it is measured on {} at most", self.most_rows).into());
+        }
+        let work = count as f64 * count as f64 * columns as f64;
+        if self.all_pairs && columns > TREE_COLUMNS && work > MOST_WORK {
+            let what = format!("all distances of {count} rows in {columns} columns would take too long");
+            return Err(what.into());
+        }
+        Ok(())
+    }
 }
 
 fn print_means(entry: &Entry, outcomes: &[Outcome], results: &mut Results<'_>) {
@@ -191,9 +244,7 @@ fn print_means(entry: &Entry, outcomes: &[Outcome], results: &mut Results<'_>) {
 
 fn measure(
     entry: &Entry,
-    set: &str,
-    rows: &Array2<f64>,
-    labels: &[bool],
+    set: &Set,
     threads: NonZeroUsize,
     reference: Option<&(f64, f64)>,
 ) -> Result<(Outcome, Vec<f64>), Box<dyn Error>> {
@@ -201,12 +252,12 @@ fn measure(
     let start = Instant::now();
     let mut runs = Vec::new();
     for seed in 0..entry.seeds {
-        runs.push((entry.run)(rows.view(), threads, seed)?);
+        runs.push((entry.run)(set.rows.view(), threads, seed)?);
     }
     let seconds = start.elapsed().as_secs_f64() / n;
     for scores in &runs {
-        area += auroc(scores, labels).ok_or("both labels must occur")? / n;
-        precision += average_precision(scores, labels).ok_or("anomalies must occur")? / n;
+        area += auroc(scores, &set.labels).ok_or("both labels must occur")? / n;
+        precision += average_precision(scores, &set.labels).ok_or("anomalies must occur")? / n;
     }
     let metric = |name, value, reference| Metric {
         name,
@@ -215,7 +266,7 @@ fn measure(
     };
     let outcome = Outcome {
         detector: entry.name.to_owned(),
-        set: set.to_owned(),
+        set: set.name.clone(),
         metrics: vec![
             metric("auroc", area, reference.map(|reference| reference.0)),
             metric("ap", precision, reference.map(|reference| reference.1)),
@@ -228,49 +279,99 @@ fn measure(
 
 /// The sets of the folder in order of their names.
 fn sets(folder: &Path, wanted: &[String]) -> Result<Vec<PathBuf>, Box<dyn Error>> {
-    let fail = |error| format!("{}: {error}", folder.display());
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        let is_set = path.to_str().is_some_and(|path| path.ends_with(".csv.gz"));
-        if is_set && (wanted.is_empty() || wanted.contains(&set_name(&path))) {
-            paths.push(path);
+    let mut paths = tables(folder)?;
+    for name in wanted {
+        if !paths.iter().any(|path| table_name(path) == *name) {
+            return Err(format!("{}: there is no set {name}", folder.display()).into());
         }
     }
-    paths.sort();
-    if paths.is_empty() {
-        return Err(format!("{}: there is no such set", folder.display()).into());
-    }
+    paths.retain(|path| wanted.is_empty() || wanted.contains(&table_name(path)));
     Ok(paths)
 }
 
-fn set_name(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.trim_end_matches(".csv.gz").to_owned()
+/// Rows with each column brought to 0..1, and their labels.
+struct Set {
+    name: String,
+    rows: Array2<f64>,
+    labels: Vec<bool>,
 }
 
-/// Name, rows with each column brought to 0..1, labels.
-type Set = (String, Array2<f64>, Vec<bool>);
+impl Set {
+    /// Reads line by line: a large set is held once, as numbers.
+    fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
+        let mut lines = Lines::open(path)?;
+        let answer = lines.column("label")?;
+        let columns = lines.header.len() - 1;
+        if columns == 0 {
+            return Err(format!("{}: line 1: there is no column but label", path.display()).into());
+        }
+        let (mut values, mut labels) = (Vec::new(), Vec::new());
+        loop {
+            let Some(line) = lines.next()? else { break };
+            let mut bad = None;
+            for (column, field) in line.iter().enumerate() {
+                if column == answer {
+                    labels.extend(label(field));
+                    if label(field).is_none() {
+                        bad = Some((column, NO_LABEL));
+                    }
+                } else {
+                    values.extend(number(field));
+                    if number(field).is_none() {
+                        bad = Some((column, "not a number"));
+                    }
+                }
+                if bad.is_some() {
+                    break;
+                }
+            }
+            if let Some((column, what)) = bad {
+                return Err(lines.wrong(column, what));
+            }
+        }
+        if !labels.contains(&true) || !labels.contains(&false) {
+            let what = format!("{} rows, and not both labels among them", labels.len());
+            return Err(format!("{}: {what}", path.display()).into());
+        }
+        let mut rows = Array2::from_shape_vec((labels.len(), columns), values)?;
+        fill(path, &mut rows);
+        for mut column in rows.columns_mut() {
+            let low = column.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            if high - low < f64::INFINITY {
+                let width = if high > low { high - low } else { 1.0 };
+                column.mapv_inplace(|value| (value - low) / width);
+            } else {
+                // The difference of the two ends is beyond what a number holds.
+                let width = high / 2.0 - low / 2.0;
+                column.mapv_inplace(|value| (value / 2.0 - low / 2.0) / width);
+            }
+        }
+        Ok(Self {
+            name: table_name(path),
+            rows,
+            labels,
+        })
+    }
+}
 
-fn read(path: &Path) -> Result<Set, Box<dyn Error>> {
-    let csv = Csv::read(path)?;
-    let labels = csv.labels()?;
-    let label = csv.column("label")?;
-    let mut values = Vec::with_capacity(csv.lines.len() * (csv.header.len() - 1));
-    for (number, line) in csv.lines.iter().enumerate() {
-        for (_, field) in line.iter().enumerate().filter(|(column, _)| *column != label) {
-            let fail = |error| format!("{}: line {}: {field}: {error}", path.display(), number + 2);
-            values.push(field.parse::<f64>().map_err(fail)?);
+/// Where a value is missing, the middle one of its column stands; where it is infinite, the last finite one. Detectors need numbers.
+fn fill(path: &Path, rows: &mut Array2<f64>) {
+    let absent = rows.iter().filter(|value| !value.is_finite()).count();
+    if absent == 0 {
+        return;
+    }
+    let filling = Filling::fit(rows.view());
+    for mut row in rows.rows_mut() {
+        if let Some(row) = row.as_slice_mut() {
+            filling.apply(row);
         }
     }
-    let mut rows = Array2::from_shape_vec((csv.lines.len(), csv.header.len() - 1), values)?;
-    for mut column in rows.columns_mut() {
-        let low = column.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = column.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let width = if high > low { high - low } else { 1.0 };
-        column.mapv_inplace(|value| (value - low) / width);
-    }
-    Ok((set_name(path), rows, labels))
+    eprintln!(
+        "{}: {absent} of {} values are missing or infinite; the median or the last finite value of their column stands for them",
+        path.display(),
+        rows.len()
+    );
 }
 
 /// AUROC and average precision of the reference, by set and detector.
@@ -284,7 +385,8 @@ fn reference(folder: &Path) -> Result<Reference, Box<dyn Error>> {
     }
     let csv = Csv::read(&path)?;
     let [set, detector, area, precision] =
-        ["dataset", "detector", "auroc", "ap"].map(|name| csv.column(name).unwrap_or(usize::MAX));
+        ["dataset", "detector", "auroc", "ap"].map(|name| csv.column(name));
+    let [set, detector, area, precision] = [set?, detector?, area?, precision?];
     let known = csv.lines.iter().filter_map(|line| {
         let number = |at: usize| {
             line.get(at)?
@@ -292,7 +394,7 @@ fn reference(folder: &Path) -> Result<Reference, Box<dyn Error>> {
                 .ok()
                 .filter(|value| value.is_finite())
         };
-        let key = (line.get(set)?.clone(), line.get(detector)?.clone());
+        let key = (line.get(set)?.to_owned(), line.get(detector)?.to_owned());
         Some((key, (number(area)?, number(precision)?)))
     });
     Ok(known.collect())

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,7 +12,7 @@ use amoskys_analysis::sequence::{Threshold, TraceModel, TraceParams};
 
 use crate::output::{Format, Metric, Outcome};
 use crate::report::{Drawn, Report, Results};
-use crate::table::{Csv, folder, open};
+use crate::table::{Csv, Lines, folder};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -22,7 +21,8 @@ pub(crate) struct Options {
     #[arg(long)]
     data: PathBuf,
     /// Another file to take the normal training traces from: those whose `split` is `train`, or all whose `label` is
-    /// `normal` if there are none.
+    /// `normal` if there are none. The normal traces that are scored are then all of the data's that its own `split` does not
+    /// call `train`.
     #[arg(long, value_name = "FILE")]
     train: Option<PathBuf>,
     /// Random halves on which thresholds are set, to be tried on the other half.
@@ -50,23 +50,52 @@ pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Resul
     };
     let traces = read(&file)?;
     let own;
-    let source = match &options.train {
+    let (source, from) = match &options.train {
         Some(path) => {
             own = read(path)?;
-            &own
+            (&own, path)
         }
-        None => &traces,
+        None => (&traces, &file),
     };
-    let mut training: Vec<&[u32]> = of_split(source, "train");
+    let is_training = |trace: &&Trace| trace.normal && trace.split == "train";
+    let mut training: Vec<&[u32]> = calls(source.iter().filter(is_training));
     if training.is_empty() && options.train.is_some() {
-        let normal = source.iter().filter(|trace| trace.normal);
-        training = normal.map(|trace| trace.calls.as_slice()).collect();
+        training = calls(source.iter().filter(|trace| trace.normal));
+    }
+    let mut validation: Vec<&[u32]> = of_split(&traces, "validation");
+    if validation.is_empty() {
+        validation = calls(traces.iter().filter(|trace| trace.normal && !is_training(trace)));
+    }
+    let attacks = traces.iter().filter(|trace| !trace.normal).count();
+    let (path, shown) = (from.display(), file.display());
+    for (count, path, what) in [
+        (
+            training.len(),
+            &path,
+            "normal traces to train on: `label` normal, `split` train",
+        ),
+        (
+            validation.len(),
+            &shown,
+            "normal traces to score: `label` normal, `split` validation",
+        ),
+        (attacks, &shown, "traces of attacks: `label` other than normal"),
+    ] {
+        if count == 0 {
+            return Err(format!("{path}: there are no {what}").into());
+        }
+    }
+    let used = validation.len() + attacks + traces.iter().filter(is_training).count();
+    if used < traces.len() {
+        let unused = traces.len() - used;
+        eprintln!("{shown}: {unused} normal traces of other splits than train and validation are left out");
     }
 
     let begun = Instant::now();
-    let model = TraceParams::default().fit(&training)?;
+    let model = TraceParams::default()
+        .fit(&training)
+        .map_err(|error| format!("{path}: {error}"))?;
     let fitted = begun.elapsed().as_secs_f64();
-    let validation = of_split(&traces, "validation");
     let begun = Instant::now();
     let normal = score(&model, &validation);
     let mut families: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
@@ -161,8 +190,11 @@ fn labelled(normal: &[f64], attacks: &[f64]) -> (Vec<f64>, Vec<bool>) {
 }
 
 fn of_split<'a>(traces: &'a [Trace], split: &str) -> Vec<&'a [u32]> {
-    let chosen = traces.iter().filter(|trace| trace.normal && trace.split == split);
-    chosen.map(|trace| trace.calls.as_slice()).collect()
+    calls(traces.iter().filter(|trace| trace.normal && trace.split == split))
+}
+
+fn calls<'a>(traces: impl Iterator<Item = &'a Trace>) -> Vec<&'a [u32]> {
+    traces.map(|trace| trace.calls.as_slice()).collect()
 }
 
 fn score(model: &TraceModel, traces: &[&[u32]]) -> Vec<f64> {
@@ -313,28 +345,22 @@ impl Random {
 }
 
 fn read(path: &Path) -> Result<Vec<Trace>, Box<dyn Error>> {
-    let mut lines = open(path)?.lines();
-    let header = lines.next().transpose()?.unwrap_or_default();
-    let columns: Vec<&str> = header.trim_end().split(',').collect();
-    let place = |name: &str| columns.iter().position(|column| *column == name);
-    let calls =
-        place("syscalls").ok_or_else(|| format!("{}: there is no column syscalls", path.display()))?;
-    let (label, family, split) = (place("label"), place("family"), place("split"));
+    let mut lines = Lines::open(path)?;
+    let calls = lines.column("syscalls")?;
+    let [label, family, split] = ["label", "family", "split"].map(|name| lines.column(name).ok());
     let mut traces = Vec::new();
-    for (number, line) in (2_usize..).zip(lines) {
-        let line = line?;
-        let fields: Vec<&str> = line.trim_end().split(',').collect();
-        let text = |at: Option<usize>| at.and_then(|at| fields.get(at)).copied().unwrap_or_default();
-        let numbers: Result<Vec<u32>, _> = text(Some(calls))
-            .split_ascii_whitespace()
-            .map(str::parse)
-            .collect();
-        let calls = numbers.map_err(|_| format!("{}: line {number}: a call is no number", path.display()))?;
+    loop {
+        let Some(line) = lines.next()? else { break };
+        let text = |at: Option<usize>| at.and_then(|at| line.get(at)).unwrap_or_default();
+        let numbers: Result<Vec<u32>, _> = line[calls].split_ascii_whitespace().map(str::parse).collect();
+        let normal = label.is_none() || text(label).eq_ignore_ascii_case("normal");
+        let (family, split) = (text(family).to_owned(), text(split).to_ascii_lowercase());
+        let numbers = numbers.map_err(|_| lines.wrong(calls, "a call is no number"))?;
         traces.push(Trace {
-            normal: label.is_none() || text(label) == "normal",
-            family: text(family).to_owned(),
-            split: text(split).to_owned(),
-            calls,
+            normal,
+            family,
+            split,
+            calls: numbers,
         });
     }
     Ok(traces)
@@ -348,10 +374,10 @@ impl Reference {
     fn beside(file: &Path) -> Self {
         let mut values = BTreeMap::new();
         if let Ok(csv) = Csv::read(&file.with_file_name("reference.csv")) {
-            for line in csv.lines.iter().filter(|line| line[0] == REFERENCE) {
+            for line in csv.lines.iter().filter(|line| line[0] == *REFERENCE) {
                 for (name, value) in csv.header.iter().zip(line).skip(2) {
                     if let Ok(value) = value.parse() {
-                        values.insert((line[1].clone(), name.clone()), value);
+                        values.insert((line[1].to_owned(), name.clone()), value);
                     }
                 }
             }

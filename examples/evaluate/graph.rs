@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,12 +12,12 @@ use amoskys_analysis::graph::{EdgeParams, EdgeScorer, Nodes, Role};
 
 use crate::output::{Format, Metric, Outcome};
 use crate::report::{Drawn, Report, Results};
-use crate::table::{folder, open};
+use crate::table::{Failures, Lines, folder, table_name, tables};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The folder with `graph/`, that folder, or a file: CSV with columns `src`, `dst`, `minute` and `attack`, in order of time,
-    /// `attack` being `-` for honest edges.
+    /// `attack` being `-` for honest edges. Instead of `minute` there may be `second` or `timestamp`, in seconds.
     #[arg(long)]
     data: PathBuf,
     /// Which end of an edge is judged by its rarity.
@@ -38,7 +37,8 @@ const FEWEST: usize = 10;
 const DRAWN: usize = 100;
 /// Types that are most of the edges of the stream the reference is for.
 const VOLUME: [&str; 2] = ["neptune", "smurf"];
-const HONEST: &str = "-";
+/// What is said of honest edges.
+const HONEST: [&str; 5] = ["-", "", "0", "benign", "normal"];
 /// What the better of MIDAS-R and MIDAS-F reaches on `darpa98_june`; per type, MIDAS-F where it is known.
 const REFERENCE_SET: &str = "darpa98_june";
 const REFERENCE: [(&str, f64); 9] = [
@@ -55,10 +55,12 @@ const REFERENCE: [(&str, f64); 9] = [
 
 pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Result<(), Box<dyn Error>> {
     let mut results = Results::new(format, page);
-    for file in files(&options.data)? {
-        let set = file.file_name().unwrap_or_default().to_string_lossy();
-        let set = set.trim_end_matches(".gz").trim_end_matches(".csv").to_owned();
-        let stream = Stream::read(&file)?;
+    let mut failures = Failures::default();
+    for file in tables(&folder(&options.data, "graph"))? {
+        let Some(stream) = failures.note(Stream::read(&file)) else {
+            continue;
+        };
+        let set = table_name(&file);
         let begun = Instant::now();
         let scores = stream.score(options.role)?;
         let seconds = begun.elapsed().as_secs_f64();
@@ -71,28 +73,7 @@ pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Resul
         report(&stream, &scores, &set, seconds, &mut results);
         reliability(&stream, &scores, &set, &mut results);
     }
-    Ok(())
-}
-
-fn files(data: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
-    if data.is_file() {
-        return Ok(vec![data.to_owned()]);
-    }
-    let folder = folder(data, "graph");
-    let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        let name = path.to_string_lossy();
-        if name.ends_with(".csv") || name.ends_with(".csv.gz") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    if files.is_empty() {
-        return Err(format!("{}: there is no CSV file", folder.display()).into());
-    }
-    Ok(files)
+    failures.finish()
 }
 
 /// Edges, and for each the number of its type; type 0 is honest.
@@ -104,43 +85,64 @@ struct Stream {
 
 impl Stream {
     fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
-        let mut lines = open(path)?.lines();
-        let header = lines.next().transpose()?.unwrap_or_default();
-        let columns: Vec<&str> = header.trim_end().split(',').collect();
-        let place = |name: &str| {
-            let place = columns.iter().position(|column| *column == name);
-            place.ok_or_else(|| format!("{}: there is no column {name}", path.display()))
-        };
-        let places = [place("src")?, place("dst")?, place("minute")?, place("attack")?];
+        let mut lines = Lines::open(path)?;
+        let [src, dst, attack] = ["src", "dst", "attack"].map(|name| lines.column(name));
+        let (src, dst, attack) = (src?, dst?, attack?);
+        let (time, per_minute) = time_column(&lines)?;
         let mut stream = Self {
             edges: Vec::new(),
             types: Vec::new(),
-            names: vec![HONEST.to_owned()],
+            names: vec![HONEST[0].to_owned()],
         };
-        let mut numbers = BTreeMap::from([(HONEST.to_owned(), 0_u16)]);
-        for (number, line) in (2_usize..).zip(lines) {
-            let line = line?;
-            let fields: Vec<&str> = line.trim_end().split(',').collect();
-            let wrong = |what: &str| format!("{}: line {number}: {what}", path.display());
-            let field = |at: usize| {
-                fields
-                    .get(places[at])
-                    .copied()
-                    .ok_or_else(|| wrong("too few fields"))
+        let mut numbers: BTreeMap<String, u16> = BTreeMap::new();
+        let (mut latest, mut late) = (0, 0_usize);
+        loop {
+            let Some(line) = lines.next()? else { break };
+            let kind = &line[attack];
+            let known = if HONEST.iter().any(|honest| kind.eq_ignore_ascii_case(honest)) {
+                Some(0)
+            } else {
+                numbers.get(kind).copied()
             };
-            let minute: u64 = field(2)?.parse().map_err(|_| wrong("minute is no number"))?;
-            let kind = field(3)?;
-            let kind = match numbers.get(kind) {
-                Some(kind) => *kind,
+            let minute = minute(&line[time], per_minute);
+            let edge = (node(&line[src]), node(&line[dst]));
+            let kind = match known {
+                Some(kind) => kind,
                 None => {
-                    let next = u16::try_from(stream.names.len()).map_err(|_| wrong("too many types"))?;
-                    stream.names.push(kind.to_owned());
-                    numbers.insert(kind.to_owned(), next);
+                    let (name, next) = (kind.to_owned(), u16::try_from(stream.names.len()));
+                    let next = next.map_err(|_| lines.wrong(attack, "more than 65,535 types of attack"))?;
+                    stream.names.push(name.clone());
+                    numbers.insert(name, next);
                     next
                 }
             };
-            stream.edges.push((node(field(0)?), node(field(1)?), minute));
+            let minute = minute.ok_or_else(|| lines.wrong(time, "not a time from 0 on"))?;
+            late += usize::from(minute < latest);
+            latest = latest.max(minute);
+            stream.edges.push((edge.0, edge.1, minute));
             stream.types.push(kind);
+        }
+        let attacks = stream.types.iter().filter(|kind| **kind != 0).count();
+        if attacks == 0 || attacks == stream.types.len() {
+            let edges = stream.types.len();
+            let what = format!("{edges} edges, {attacks} of them attacks; both kinds are needed");
+            return Err(format!("{}: {what}", path.display()).into());
+        }
+        let first = stream.edges.iter().map(|edge| edge.2).min().unwrap_or_default();
+        if u32::try_from(latest - first).is_err() {
+            let what = "the times span more than 2^32 minutes; for seconds the column is called `second` or `timestamp`";
+            return Err(format!("{}: {what}", path.display()).into());
+        }
+        if late > 0 {
+            // Edges of a minute keep their order.
+            let mut order: Vec<usize> = (0..stream.edges.len()).collect();
+            order.sort_by_key(|&at| stream.edges[at].2);
+            stream.edges = order.iter().map(|&at| stream.edges[at]).collect();
+            stream.types = order.iter().map(|&at| stream.types[at]).collect();
+            eprintln!(
+                "{}: {late} edges are earlier than one before them; the edges were put in order of time",
+                path.display()
+            );
         }
         Ok(stream)
     }
@@ -160,6 +162,27 @@ impl Stream {
         };
         Ok(self.edges.iter().map(score).collect())
     }
+}
+
+/// The column with the time, and how many of its units are a minute.
+fn time_column(lines: &Lines) -> Result<(usize, f64), Box<dyn Error>> {
+    for (name, per_minute) in [("minute", 1.0), ("second", 60.0), ("timestamp", 60.0)] {
+        if let Ok(place) = lines.column(name) {
+            return Ok((place, per_minute));
+        }
+    }
+    Ok((lines.column("minute")?, 1.0))
+}
+
+/// The minute of a time.
+fn minute(text: &str, per_minute: f64) -> Option<u64> {
+    if per_minute == 1.0
+        && let Ok(minute) = text.parse()
+    {
+        return Some(minute);
+    }
+    let minute = (text.parse::<f64>().ok()? / per_minute).floor();
+    (0.0..1e18).contains(&minute).then_some(minute as u64)
 }
 
 /// Nodes are numbers as a rule; names will do.

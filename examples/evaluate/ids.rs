@@ -20,6 +20,7 @@ use amoskys_analysis::detectors::{Detector as _, Ensemble, FitScore, Novelty};
 use amoskys_analysis::eval::{Alarms, auroc, average_precision, false_positive_rate_at, stratified_split};
 use amoskys_analysis::iforest::{IsolationForest, Rows};
 use amoskys_analysis::odds::probability;
+use csv::StringRecord;
 use linfa::DatasetBase;
 use linfa::traits::Fit as _;
 use ndarray::{Array1, Array2};
@@ -27,11 +28,11 @@ use ndarray::{Array1, Array2};
 use self::encoding::Encoding;
 use crate::output::{Format, Metric, Outcome};
 use crate::report::{Drawn, Report, Results};
-use crate::table::{Csv, folder};
+use crate::table::{Csv, Failures, folder, table_name, tables};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The folder with `ids/`, or that folder: an internal split of each set.
+    /// The folder with `ids/`, that folder, or one set: an internal split of each.
     #[arg(long, required_unless_present = "train")]
     data: Option<PathBuf>,
     /// A file to train on. Its column `label` is 1 for attacks.
@@ -123,33 +124,81 @@ fn scores(params: &impl FitScore, honest: &Array2<f64>, test: &Array2<f64>, thre
 pub(crate) fn run(options: &Options, format: Format, report: &mut Report) -> Result<(), Box<dyn Error>> {
     let mut results = Results::new(format, report);
     if let Some(train) = &options.train {
-        let name = train
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let (train, test) = match &options.test {
-            Some(test) => (Csv::read(train)?, Some(Csv::read(test)?)),
-            None => (Csv::read(train)?, None),
-        };
-        return evaluate(
-            &name,
-            &train,
-            test.as_ref(),
-            &BTreeMap::new(),
-            options,
-            &mut results,
-        );
+        let name = table_name(train);
+        let (train, test) = (Csv::read(train)?, options.test.as_deref().map(Csv::read));
+        let test = test
+            .transpose()?
+            .map(|test| in_order_of(&train, test))
+            .transpose()?;
+        let none = BTreeMap::new();
+        return evaluate(&name, &train, test.as_ref(), &none, options, &mut results)
+            .map_err(|error| said_of(&train, &*error));
     }
     let data = options.data.as_deref().unwrap_or(Path::new("."));
     let folder = folder(data, "ids");
     let reference = reference(&folder)?;
-    for (file, task) in SETS {
-        let train = Csv::read(&folder.join(format!("{file}.csv.gz")))?;
-        let of_task = reference.get(task).cloned().unwrap_or_default();
-        evaluate(file, &train, None, &of_task, options, &mut results)?;
+    let task = |path: &PathBuf| SETS.iter().position(|(file, _)| *file == table_name(path));
+    let mut paths = tables(&folder)?;
+    // The known ones first, in the order of the reference.
+    paths.sort_by_key(|path| task(path).unwrap_or(SETS.len()));
+    let mut failures = Failures::default();
+    for path in paths {
+        let of_task = task(&path).and_then(|at| reference.get(SETS[at].1)).cloned();
+        let done = Csv::read(&path).and_then(|set| {
+            let of_task = of_task.unwrap_or_default();
+            evaluate(&table_name(&path), &set, None, &of_task, options, &mut results)
+                .map_err(|error| said_of(&set, &*error))
+        });
+        failures.note(done);
     }
-    Ok(())
+    failures.finish()
+}
+
+/// Names the file, if that was not done.
+fn said_of(set: &Csv, error: &dyn Error) -> Box<dyn Error> {
+    let (path, text) = (set.path.display().to_string(), error.to_string());
+    let cause = error
+        .source()
+        .map_or_else(String::new, |cause| format!(": {cause}"));
+    if text.starts_with(&path) {
+        text.into()
+    } else {
+        format!("{path}: {text}{cause}").into()
+    }
+}
+
+/// The test with the columns of the training file, found by their names. What is no feature may be absent, but for the label.
+fn in_order_of(train: &Csv, mut test: Csv) -> Result<Csv, Box<dyn Error>> {
+    if test.header == train.header {
+        return Ok(test);
+    }
+    let mut places = Vec::with_capacity(train.header.len());
+    for (at, name) in train.header.iter().enumerate() {
+        // Of several columns of one name, the first is the first.
+        let before = train.header[..at].iter().filter(|other| *other == name).count();
+        let alike = test
+            .header
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| other.eq_ignore_ascii_case(name));
+        match alike.map(|(place, _)| place).nth(before) {
+            None if encoding::is_feature(name) || name.eq_ignore_ascii_case("label") => {
+                let (test, train) = (test.path.display(), train.path.display());
+                return Err(format!("{test}: line 1: there is no column {name}, and {train} has one").into());
+            }
+            place => places.push(place),
+        }
+    }
+    for line in &mut test.lines {
+        let mut ordered: StringRecord = places
+            .iter()
+            .map(|place| place.map_or("", |place| &line[place]))
+            .collect();
+        ordered.set_position(line.position().cloned());
+        *line = ordered;
+    }
+    test.header.clone_from(&train.header);
+    Ok(test)
 }
 
 /// Metrics of the reference, by detector and name.
@@ -177,15 +226,16 @@ fn evaluate(
             (kept, held, held_labels)
         }
     };
-    if let Some(test) = test.filter(|test| test.header != train.header) {
-        return Err(format!("{}: other columns than in the training file", test.path.display()).into());
+    let of_test = test.unwrap_or(train);
+    for (what, csv, labels) in [("training", train, &labels), ("test", of_test, &test_labels)] {
+        if !labels.contains(&true) || !labels.contains(&false) {
+            let (path, rows) = (csv.path.display(), labels.len());
+            return Err(format!("{path}: {rows} {what} rows, and not both labels among them").into());
+        }
     }
-    let seen: Vec<&[String]> = train_lines.iter().map(|&at| train.lines[at].as_slice()).collect();
+    let seen: Vec<&StringRecord> = train_lines.iter().map(|&at| &train.lines[at]).collect();
     let seen_labels: Vec<bool> = train_lines.iter().map(|&at| labels[at]).collect();
-    let tested: Vec<&[String]> = test_lines
-        .iter()
-        .map(|&at| test.unwrap_or(train).lines[at].as_slice())
-        .collect();
+    let tested: Vec<&StringRecord> = test_lines.iter().map(|&at| &of_test.lines[at]).collect();
     if options.open_set || options.families {
         let family = open_set::family_column(&train.header).ok_or_else(|| {
             format!(
@@ -193,10 +243,10 @@ fn evaluate(
                 train.path.display()
             )
         })?;
-        let of = |lines: &[&'_ [String]], labels: &[bool]| {
-            let family = |line: &'_ [String], label: bool| {
+        let of = |lines: &[&StringRecord], labels: &[bool]| {
+            let family = |line: &StringRecord, label: bool| {
                 if label {
-                    line[family].clone()
+                    line[family].to_owned()
                 } else {
                     String::new()
                 }
@@ -244,13 +294,20 @@ fn evaluate(
         probabilities: Some(&probabilities),
     };
     results.add(&outcome, Some(&drawn));
-    let honest: Vec<&[String]> = seen
+    let honest: Vec<&StringRecord> = seen
         .iter()
         .zip(&seen_labels)
         .filter(|(_, label)| !**label)
         .map(|(line, _)| *line)
         .collect();
-    let encoding = Encoding::fit(&train.header, &honest);
+    let encoding = Encoding::fit(&train.header, &honest)?;
+    if let Some((count, row, column)) = encoding.words(&tested) {
+        let what = format!(
+            "not a number, as in the honest training rows; 0 stands for it and {} more",
+            count - 1
+        );
+        eprintln!("{}", of_test.wrong(test_lines[row], column, &what));
+    }
     let (honest, tested) = (encoding.apply(&honest)?, encoding.apply(&tested)?);
     for entry in &ENTRIES {
         let known = entry.reference.and_then(|name| reference.get(name));
@@ -311,12 +368,12 @@ fn print_open_set(
 fn supervised(
     set: &str,
     header: &[String],
-    (seen, seen_labels): (&[&[String]], &[bool]),
-    (tested, labels): (&[&[String]], &[bool]),
+    (seen, seen_labels): (&[&StringRecord], &[bool]),
+    (tested, labels): (&[&StringRecord], &[bool]),
     threads: NonZeroUsize,
     reference: Option<&BTreeMap<String, f64>>,
 ) -> Result<(Outcome, Vec<f64>), Box<dyn Error>> {
-    let encoding = Encoding::fit(header, seen);
+    let encoding = Encoding::fit(header, seen)?;
     let (seen, tested) = (encoding.apply(seen)?, encoding.apply(tested)?);
     let start = Instant::now();
     let dataset = DatasetBase::new(seen, Array1::from(seen_labels.to_vec()));
@@ -399,9 +456,9 @@ fn reference(folder: &Path) -> Result<BTreeMap<String, Reference>, Box<dyn Error
             .zip(line)
             .filter_map(|(name, field)| Some((name.clone(), field.parse().ok()?)));
         tasks
-            .entry(line[task].clone())
+            .entry(line[task].to_owned())
             .or_default()
-            .insert(line[detector].clone(), numbers.collect());
+            .insert(line[detector].to_owned(), numbers.collect());
     }
     Ok(tasks)
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
+use std::io::BufReader;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -21,11 +22,12 @@ use jiff::tz::TimeZone;
 
 use crate::output::{Format, Metric, Outcome};
 use crate::report::{Drawn, Report, Results};
-use crate::table::{Csv, folder};
+use crate::table::{Csv, Failures, folder, number};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The folder with `nab/`, or that folder: `windows.json`, and a CSV for each series below `data/`.
+    /// The folder with `nab/`, or that folder: `windows.json`, and a CSV for each series below `data/`; `profiles.json` if the
+    /// profiles weigh otherwise than in the benchmark.
     #[arg(long)]
     data: PathBuf,
     /// A horizon for all series, in rows, instead of the probation of each.
@@ -48,13 +50,24 @@ const TRIED: i32 = 245;
 pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Result<(), Box<dyn Error>> {
     let folder = folder(&options.data, "nab");
     let published = published(&folder)?;
+    let profiles = profiles(&folder)?;
     let mut printer = Results::new(format, page);
     printer.group("nab: series");
     let mut results = Vec::new();
-    for series in read_all(&folder)? {
+    let mut failures = Failures::default();
+    for (name, windows) in labelled(&folder)? {
+        let Some(series) = failures.note(read(&folder, name, &windows)) else {
+            continue;
+        };
         let result = detect(series, options)?;
-        printer.add(&result.outcome(published.get(&result.name).copied()), None);
+        printer.add(
+            &result.outcome(published.get(&result.name).copied(), &profiles),
+            None,
+        );
         results.push(result);
+    }
+    if results.is_empty() {
+        return Err(format!("{}: there is no series that can be read", folder.display()).into());
     }
     let reference = totals(&folder)?;
     let best: [Option<f64>; 3] = std::array::from_fn(|profile| {
@@ -62,7 +75,7 @@ pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Resul
         scores.max_by(f64::total_cmp)
     });
     let all: Vec<&Detected> = results.iter().collect();
-    let table = Table::new(&results);
+    let table = Table::new(&results, profiles);
     let seconds = results.iter().map(|result| result.seconds).sum();
     let total = |set: &str, scores: [Option<f64>; 3], counts: Option<(usize, usize)>| Outcome {
         detector: DETECTOR.to_owned(),
@@ -70,7 +83,7 @@ pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Resul
         metrics: metrics(scores.map(|score| score.unwrap_or(f64::NAN)), best, counts),
         seconds,
     };
-    let fixed = std::array::from_fn(|profile| score(&all, Profile::ALL[profile], |result| &result.alarms));
+    let fixed = std::array::from_fn(|profile| score(&all, profiles[profile], |result| &result.alarms));
     printer.group("nab: all");
     printer.add(
         &total("total at fixed threshold", fixed, Some(count(&results))),
@@ -105,7 +118,7 @@ pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Resul
         );
         println!("{:.1} µs a row, {rows} rows", seconds * 1e6 / rows as f64);
     }
-    Ok(())
+    failures.finish()
 }
 
 /// The curves of single rows: whether a row is in a window, by its surprise. The benchmark scores alarms and when they come, not
@@ -195,8 +208,8 @@ fn detect(series: Series, options: &Options) -> Result<Detected, Box<dyn Error>>
 }
 
 impl Detected {
-    fn outcome(&self, published: Option<f64>) -> Outcome {
-        let raw = Profile::ALL.map(|profile| self.labels.score(&self.alarms, profile));
+    fn outcome(&self, published: Option<f64>, profiles: &[Profile; 3]) -> Outcome {
+        let raw = profiles.map(|profile| self.labels.score(&self.alarms, profile));
         Outcome {
             detector: DETECTOR.to_owned(),
             set: self
@@ -265,14 +278,15 @@ fn threshold(number: usize) -> f64 {
 struct Table {
     scores: Vec<Vec<[f64; 3]>>,
     windows: Vec<usize>,
+    profiles: [Profile; 3],
 }
 
 impl Table {
-    fn new(results: &[Detected]) -> Self {
+    fn new(results: &[Detected], profiles: [Profile; 3]) -> Self {
         let at = |threshold: f64| {
             let scores = results.iter().map(|result| {
                 let alarms = alarms_at(&result.surprises, result.horizon, threshold);
-                Profile::ALL.map(|profile| result.labels.score(&alarms, profile))
+                profiles.map(|profile| result.labels.score(&alarms, profile))
             });
             scores.collect()
         };
@@ -282,6 +296,7 @@ impl Table {
                 .iter()
                 .map(|result| result.labels.windows().len())
                 .collect(),
+            profiles,
         }
     }
 
@@ -291,7 +306,7 @@ impl Table {
             .map(|&series| self.scores[threshold][series][profile])
             .sum();
         let windows = series.iter().map(|&series| self.windows[series]).sum();
-        normalized(total, windows, Profile::ALL[profile])
+        normalized(total, windows, self.profiles[profile])
     }
 
     /// The threshold with the highest score on these series.
@@ -339,14 +354,89 @@ fn split_mix(state: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-fn read_all(folder: &Path) -> Result<Vec<Series>, Box<dyn Error>> {
-    let path = folder.join("windows.json");
-    let file = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let windows: BTreeMap<String, Vec<[String; 2]>> = serde_json::from_reader(file)?;
-    windows
+/// A series, and the first and last moment of each of its windows.
+type Labelled = (String, Vec<[String; 2]>);
+
+/// The series that have labels and are there.
+fn labelled(folder: &Path) -> Result<Vec<Labelled>, Box<dyn Error>> {
+    let windows: BTreeMap<String, Vec<[String; 2]>> = json(&folder.join("windows.json"))?;
+    let all = windows.len();
+    let series: Vec<Labelled> = windows
         .into_iter()
-        .map(|(name, windows)| read(folder, name, &windows))
-        .collect()
+        .filter(|(name, _)| folder.join("data").join(name).exists())
+        .collect();
+    if series.len() < all {
+        let absent = all - series.len();
+        eprintln!(
+            "{}: {absent} of {all} series of windows.json are not below data/ and are left out",
+            folder.display()
+        );
+    }
+    let unknown = count_unknown(&folder.join("data"), Path::new(""), &series, 0);
+    if unknown > 0 {
+        eprintln!(
+            "{}: {unknown} series below data/ are not in windows.json and are left out",
+            folder.display()
+        );
+    }
+    Ok(series)
+}
+
+/// Series below a folder that have no labels. Folders are one or two deep.
+fn count_unknown(data: &Path, below: &Path, series: &[Labelled], depth: u32) -> usize {
+    let entries = std::fs::read_dir(data.join(below))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let count = |entry: std::fs::DirEntry| {
+        let path = below.join(entry.file_name());
+        if depth < 2 && entry.path().is_dir() {
+            return count_unknown(data, &path, series, depth + 1);
+        }
+        let is_series = path.extension().is_some_and(|extension| extension == "csv");
+        usize::from(is_series && !series.iter().any(|(name, _)| Path::new(name) == path))
+    };
+    entries.map(count).sum()
+}
+
+fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Box<dyn Error>> {
+    let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    // Its message has line and column.
+    let value = serde_json::from_reader(BufReader::new(file));
+    Ok(value.map_err(|error| format!("{}: {error}", path.display()))?)
+}
+
+/// The three profiles, with the weights of `profiles.json` if there is one.
+fn profiles(folder: &Path) -> Result<[Profile; 3], Box<dyn Error>> {
+    let mut profiles = Profile::ALL;
+    let path = folder.join("profiles.json");
+    if !path.exists() {
+        return Ok(profiles);
+    }
+    let given: BTreeMap<String, serde_json::Value> = json(&path)?;
+    for (name, weights) in &given {
+        let Some(profile) = profiles.iter_mut().find(|profile| profile.name == name) else {
+            let known = Profile::ALL.map(|profile| profile.name).join(", ");
+            eprintln!(
+                "{}: profile {name} is not used; there are {known}",
+                path.display()
+            );
+            continue;
+        };
+        let weights = weights.get("CostMatrix").unwrap_or(weights);
+        for (key, weight) in [
+            ("tpWeight", &mut profile.true_positive),
+            ("fnWeight", &mut profile.false_negative),
+            ("fpWeight", &mut profile.false_positive),
+        ] {
+            let Some(given) = weights.get(key) else { continue };
+            *weight = given
+                .as_f64()
+                .filter(|weight| (0.0..=1e9).contains(weight))
+                .ok_or_else(|| format!("{}: {name}: {key} is {given}, and no weight", path.display()))?;
+        }
+    }
+    Ok(profiles)
 }
 
 fn read(folder: &Path, name: String, windows: &[[String; 2]]) -> Result<Series, Box<dyn Error>> {
@@ -354,34 +444,51 @@ fn read(folder: &Path, name: String, windows: &[[String; 2]]) -> Result<Series, 
     let [time, value] = ["timestamp", "value"].map(|column| csv.column(column));
     let (time, value) = (time?, value?);
     let mut points = Vec::with_capacity(csv.lines.len());
-    for (number, line) in csv.lines.iter().enumerate() {
-        let fail = |error: Box<dyn Error>| format!("{name}: line {}: {error}", number + 2);
-        let moment = instant(&line[time]).map_err(fail)?;
-        let value = line[value].parse::<f64>().map_err(|error| fail(error.into()))?;
+    let mut missing = 0_usize;
+    for (row, line) in csv.lines.iter().enumerate() {
+        let moment = instant(&line[time]).map_err(|error| csv.wrong(row, time, &error.to_string()))?;
+        let value = number(&line[value]).ok_or_else(|| csv.wrong(row, value, "not a number"))?;
+        missing += usize::from(!value.is_finite());
         points.push((moment, value));
     }
-    let place = |moment: &str, last: bool| -> Result<usize, Box<dyn Error>> {
-        let moment = instant(moment)?;
-        let is_it = |point: &(Timestamp, f64)| point.0 == moment;
-        let place = if last {
-            points.iter().rposition(is_it)
-        } else {
-            points.iter().position(is_it)
-        };
-        place.ok_or_else(|| format!("{name}: there is no row at a window's edge").into())
-    };
-    let mut rows = Vec::with_capacity(windows.len());
-    for [first, last] in windows {
-        rows.push((place(first, false)?, place(last, true)?));
+    if missing > 0 {
+        eprintln!("{name}: {missing} of {} values are missing", points.len());
     }
-    let labels = Labels::new(points.len(), rows)?;
+    let mut rows = Vec::with_capacity(windows.len());
+    for edges in windows {
+        rows.push(place(&points, edges).map_err(|error| format!("windows.json: {name}: {error}"))?);
+    }
+    let labels = Labels::new(points.len(), rows).map_err(|error| format!("windows.json: {name}: {error}"))?;
     Ok(Series { name, points, labels })
 }
 
+/// First and last row of a window: those of its edges, or else the nearest within.
+fn place(points: &[(Timestamp, f64)], [first, last]: &[String; 2]) -> Result<(usize, usize), Box<dyn Error>> {
+    let (from, to) = (instant(first)?, instant(last)?);
+    let inside = |point: &(Timestamp, f64)| (from..=to).contains(&point.0);
+    let exact = |moment: Timestamp| move |point: &(Timestamp, f64)| point.0 == moment;
+    let begin = points.iter().position(exact(from));
+    let end = points.iter().rposition(exact(to));
+    match (
+        begin.or_else(|| points.iter().position(inside)),
+        end.or_else(|| points.iter().rposition(inside)),
+    ) {
+        (Some(begin), Some(end)) => Ok((begin, end)),
+        _ => Err(format!("there is no row from {first} to {last}").into()),
+    }
+}
+
+/// A moment in UTC if nothing else is said: a date with a time, or seconds since 1970.
 fn instant(text: &str) -> Result<Timestamp, Box<dyn Error>> {
-    let moment: DateTime = text.parse()?;
-    let moment = moment.to_zoned(TimeZone::UTC)?.timestamp();
-    Ok(Timestamp::from_nanos(i64::try_from(moment.as_nanosecond())?))
+    let nanos = match (text.parse::<DateTime>(), text.parse::<jiff::Timestamp>()) {
+        (Ok(moment), _) => moment.to_zoned(TimeZone::UTC)?.timestamp().as_nanosecond(),
+        (_, Ok(moment)) => moment.as_nanosecond(),
+        (Err(error), _) => match text.parse::<f64>() {
+            Ok(seconds) if seconds.abs() < 1e10 => (seconds * 1e9).round() as i128,
+            _ => return Err(error.into()),
+        },
+    };
+    Ok(Timestamp::from_nanos(i64::try_from(nanos)?))
 }
 
 /// Published raw scores in the standard profile, by series. Empty if there is no such file.
@@ -393,8 +500,8 @@ fn published(folder: &Path) -> Result<BTreeMap<String, f64>, Box<dyn Error>> {
     let csv = Csv::read(&path)?;
     let (detector, series) = (csv.column("detector")?, csv.column("series")?);
     let score = csv.column("published_raw_score")?;
-    let of_it = csv.lines.iter().filter(|line| line[detector] == BESIDE);
-    let scores = of_it.filter_map(|line| Some((line[series].clone(), line[score].parse().ok()?)));
+    let of_it = csv.lines.iter().filter(|line| line[detector] == *BESIDE);
+    let scores = of_it.filter_map(|line| Some((line[series].to_owned(), line[score].parse().ok()?)));
     Ok(scores.collect())
 }
 
@@ -412,9 +519,9 @@ fn totals(folder: &Path) -> Result<Vec<Total>, Box<dyn Error>> {
     let score = csv.column("score_this_split_best_threshold")?;
     let mut totals: BTreeMap<String, [f64; 3]> = BTreeMap::new();
     for line in &csv.lines {
-        let place = Profile::ALL.iter().position(|known| known.name == line[profile]);
+        let place = Profile::ALL.iter().position(|known| known.name == &line[profile]);
         if let (Some(place), Ok(score)) = (place, line[score].parse()) {
-            totals.entry(line[detector].clone()).or_insert([f64::NAN; 3])[place] = score;
+            totals.entry(line[detector].to_owned()).or_insert([f64::NAN; 3])[place] = score;
         }
     }
     let mut totals: Vec<Total> = totals.into_iter().collect();

@@ -1,8 +1,10 @@
 //! `pcap`: captures of attacks and of honest traffic. The detection sees each by itself, without a baseline and with its defaults.
 //! An attack is found if an alert accuses the right host of a technique that fits; an alert on honest traffic is false.
 //!
-//! `attack_labels.csv` says what a capture shows and who does it. Where it names no host, any will do.
+//! `attack_labels.csv` says what a capture shows and who does it. Where it names no host, any will do; an attack that it does not
+//! name counts as found with an alert on any host, of any technique. What cannot be read as a capture is said to be so, and left out.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,17 +13,18 @@ use std::time::Instant;
 use amoskys_analysis::eval::{auroc, average_precision};
 use amoskys_analysis::{Detection, DetectionConfig};
 use amoskys_collectors::flow::FlowCollector;
+use amoskys_core::error::Chain;
 use amoskys_core::event::{Technique, Verdict, VerdictId};
 use amoskys_core::{Analyzer, Class, Collector as _, Epoch, Observation, Recorded, Seq, StreamId};
 use serde_json::json;
 
 use crate::output::{Format, Metric, Outcome};
 use crate::report::{Drawn, Report, Results};
-use crate::table::folder;
+use crate::table::{Lines, folder};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The folder with `pcap/`, or that folder: `attack/`, `benign/` and `attack_labels.csv`.
+    /// The folder with `pcap/`, or that folder: `attack/`, `benign/` or both, and `attack_labels.csv`.
     #[arg(long)]
     data: PathBuf,
 }
@@ -51,8 +54,10 @@ struct Capture {
     label: Option<Label>,
 }
 
+#[derive(Default)]
 struct Label {
-    category: String,
+    /// `None`: nobody says, and any will do.
+    category: Option<String>,
     /// Empty: any.
     hosts: Vec<String>,
 }
@@ -75,12 +80,30 @@ pub(crate) fn run(options: &Options, format: Format, report: &mut Report) -> Res
     let folder = folder(&options.data, "pcap");
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut findings = Vec::new();
+    let mut unreadable = 0;
     for capture in captures(&folder)? {
-        let finding = runtime
-            .block_on(detect(&capture))
-            .map_err(|error| format!("{}: {error}", capture.path.display()))?;
-        print(&finding, format);
-        findings.push(finding);
+        match runtime.block_on(detect(&capture)) {
+            Ok(finding) => {
+                if finding.events == 0 {
+                    eprintln!(
+                        "{}: there is no packet that could be metered",
+                        capture.path.display()
+                    );
+                }
+                print(&finding, format);
+                findings.push(finding);
+            }
+            Err(error) => {
+                unreadable += 1;
+                eprintln!("{}: left out: {}", capture.path.display(), Chain(&*error));
+            }
+        }
+    }
+    if findings.is_empty() {
+        return Err(format!("{}: there is no capture that can be read", folder.display()).into());
+    }
+    if unreadable > 0 {
+        eprintln!("{unreadable} files could not be read as captures and are left out");
     }
     let mut results = Results::new(format, report);
     results.group("pcap");
@@ -90,30 +113,27 @@ pub(crate) fn run(options: &Options, format: Format, report: &mut Report) -> Res
 
 /// The captures of both folders, in order of their names.
 fn captures(folder: &Path) -> Result<Vec<Capture>, Box<dyn Error>> {
-    let mut labels = csv::Reader::from_path(folder.join("attack_labels.csv"))
-        .map_err(|error| format!("{}: attack_labels.csv: {error}", folder.display()))?;
-    let mut known = Vec::new();
-    for record in labels.records() {
-        let record = record?;
-        let field = |at: usize| record.get(at).unwrap_or_default().to_owned();
-        let named = field(2);
-        let hosts = named.split(';').map(str::trim).map(str::to_owned);
-        let hosts = hosts.filter(|host| host.parse::<std::net::IpAddr>().is_ok());
-        known.push((
-            field(0),
-            Label {
-                category: field(1),
-                hosts: hosts.collect(),
-            },
-        ));
-    }
+    let mut labels = labels(&folder.join("attack_labels.csv"))?;
     let mut captures = Vec::new();
+    let mut unknown = 0;
+    let below = |kind: &str| folder.join(kind);
+    if !["attack", "benign"].iter().any(|kind| below(kind).is_dir()) {
+        let folder = folder.display();
+        return Err(format!("{folder}: there is neither a folder attack/ nor a folder benign/").into());
+    }
     for kind in ["attack", "benign"] {
-        let below = folder.join(kind);
-        let entries = std::fs::read_dir(&below).map_err(|error| format!("{}: {error}", below.display()))?;
+        let below = below(kind);
+        if !below.is_dir() {
+            eprintln!("{}: there is no folder {kind}/", folder.display());
+            continue;
+        }
+        let fail = |error| format!("{}: {error}", below.display());
         let mut paths = Vec::new();
-        for entry in entries {
-            paths.push(entry?.path());
+        for entry in std::fs::read_dir(&below).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            if path.is_file() {
+                paths.push(path);
+            }
         }
         paths.sort();
         for path in paths {
@@ -123,15 +143,51 @@ fn captures(folder: &Path) -> Result<Vec<Capture>, Box<dyn Error>> {
                 .to_string_lossy()
                 .into_owned();
             let name = format!("{kind}/{file}");
-            let label = known.iter().position(|(known, _)| *known == name);
-            let label = label.map(|at| known.swap_remove(at).1);
-            if (kind == "attack") != label.is_some() {
-                return Err(format!("{name}: attack_labels.csv does not say what it is").into());
-            }
+            let label = labels.remove(&name);
+            let label = match kind {
+                "attack" => {
+                    unknown += usize::from(label.is_none());
+                    Some(label.unwrap_or_default())
+                }
+                _ if label.is_some() => {
+                    return Err(format!("{name}: attack_labels.csv says that it is an attack").into());
+                }
+                _ => None,
+            };
             captures.push(Capture { path, name, label });
         }
     }
+    if unknown > 0 {
+        eprintln!(
+            "{}: attack_labels.csv does not say what {unknown} captures of attack/ show: any alert on them counts as right",
+            folder.display()
+        );
+    }
+    for name in labels.keys() {
+        eprintln!("attack_labels.csv: there is no capture {name}");
+    }
     Ok(captures)
+}
+
+/// What the captures show, by their names; nothing if there is no such file.
+fn labels(path: &Path) -> Result<BTreeMap<String, Label>, Box<dyn Error>> {
+    let mut labels = BTreeMap::new();
+    if !path.exists() {
+        return Ok(labels);
+    }
+    let mut lines = Lines::open(path)?;
+    let [file, category, host] = ["file", "category", "suspicious_host"].map(|name| lines.column(name));
+    let (file, category, host) = (file?, category?, host?);
+    while let Some(line) = lines.next()? {
+        let hosts = line[host].split(';').map(str::trim);
+        let hosts = hosts.filter(|host| host.parse::<std::net::IpAddr>().is_ok());
+        let label = Label {
+            category: Some(line[category].to_owned()).filter(|category| !category.is_empty()),
+            hosts: hosts.map(str::to_owned).collect(),
+        };
+        labels.insert(line[file].to_owned(), label);
+    }
+    Ok(labels)
 }
 
 /// What judges each capture.
@@ -201,7 +257,10 @@ impl Label {
     fn fits(&self, verdict: &Verdict) -> bool {
         let host = verdict.entity.host().map(|host| host.to_string());
         let host = self.hosts.is_empty() || host.is_some_and(|host| self.hosts.contains(&host));
-        let fitting = FITTING.iter().find(|(category, _)| *category == self.category);
+        let Some(category) = &self.category else {
+            return host;
+        };
+        let fitting = FITTING.iter().find(|(known, _)| known == category);
         let fitting = fitting.map_or(EXPLOITS, |(_, techniques)| techniques);
         host && verdict.technique.as_ref().is_some_and(|technique| {
             let id = technique.as_str();

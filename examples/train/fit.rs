@@ -1,4 +1,5 @@
-//! Fits a model to rows: a part is for fitting, a part for calibration and threshold, and the last for measuring.
+//! Fits a model to rows: a part is for fitting, a part for calibration and threshold, and the last for measuring. Where rows depend on
+//! each other there is no part for calibration: parts of those for fitting are left out in turn, and scored by what the others teach.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -12,7 +13,7 @@ use amoskys_analysis::eval::{
 };
 use amoskys_analysis::explain::Explainer;
 use amoskys_analysis::model::{
-    DetectorKind, Filling, ModelFile, Origin, StoredTransform, TableModel, TableParts,
+    AnyDetector, DetectorKind, Filling, ModelFile, Origin, StoredTransform, TableModel, TableParts,
 };
 use amoskys_analysis::sequence::Threshold;
 use amoskys_core::{Digest, FeatureSchema, FeatureVector};
@@ -22,6 +23,7 @@ use amoskys_features::normalize::Normalizer;
 use ndarray::Array2;
 
 use crate::Settings;
+use crate::left_out::Division;
 use crate::table::{CATEGORY, Table};
 
 /// The part with the parameters, and the one with the names of categories.
@@ -41,6 +43,8 @@ pub(crate) struct Split {
     pub(crate) fit: Vec<usize>,
     pub(crate) calibrate: Vec<usize>,
     pub(crate) test: Vec<usize>,
+    /// How rows to fit on are left out in turn for calibration, in place of rows to calibrate on.
+    pub(crate) divisions: Vec<Division>,
 }
 
 /// What is fitted.
@@ -117,6 +121,7 @@ fn random_split(labels: &[bool], seed: u64) -> Split {
         fit,
         calibrate: of(calibrate),
         test: of(test),
+        divisions: Vec::new(),
     }
 }
 
@@ -137,24 +142,24 @@ pub(crate) fn fit(task: &Task<'_>, settings: &Settings) -> Result<ModelFile, Box
         .copied()
         .filter(|&at| kind.needs_labels() || !is_attack(at))
         .collect();
-    let prepared = Prepared::fit(schema, vectors, &fitted, *kind)?;
-    let rows = prepared.rows(vectors, &fitted)?;
-    let labels: Vec<bool> = fitted.iter().map(|&at| is_attack(at)).collect();
-    let labels = kind.needs_labels().then_some(labels.as_slice());
-    let detector = kind.fit(rows.view(), labels, settings.seed, settings.threads)?;
+    let (prepared, detector) = learn(task, &fitted, settings)?;
 
-    let scores = |places: &[usize]| -> Result<Vec<f64>, Box<dyn Error>> {
-        let rows = prepared.rows(vectors, places)?;
-        Ok(detector.score_parallel(rows.view(), settings.threads)?.to_vec())
-    };
+    let scores = |places: &[usize]| judge(&prepared, &detector, vectors, places, settings);
     let (calibrate, test) = (&task.split.calibrate, &task.split.test);
-    let known = scores(calibrate)?;
-    let honest: Vec<f64> = known
+    let mut known = scores(calibrate)?;
+    let mut honest: Vec<f64> = known
         .iter()
         .zip(calibrate)
         .filter(|(_, at)| !is_attack(**at))
         .map(|(score, _)| *score)
         .collect();
+    let mut calibrated_on = None;
+    if !task.split.divisions.is_empty() {
+        let (name, scores) = left_out(task, settings)?;
+        calibrated_on = Some(name);
+        honest.clone_from(&scores);
+        known = scores;
+    }
     let threshold = Threshold::conformal(&honest, settings.false_alarms).map_err(|_| {
         format!(
             "{} honest rows to set the threshold on are too few for --false-alarms {}: it takes {} at least",
@@ -198,13 +203,74 @@ pub(crate) fn fit(task: &Task<'_>, settings: &Settings) -> Result<ModelFile, Box
         detector: &detector,
         calibration: &calibration,
         threshold,
-        explainer: &Explainer::fit(rows.view())?,
+        explainer: &Explainer::fit(prepared.rows(vectors, &fitted)?.view())?,
         filling: &prepared.filling,
         sources: &prepared.sources,
     };
     TableModel::store(&mut file, &parts)?;
-    file.put(SETTINGS, &parameters(task, settings, fitted.len(), &calibration))?;
+    let mut parameters = parameters(task, settings, fitted.len(), &calibration);
+    if let Some(name) = calibrated_on {
+        parameters.insert("calibrated_on", format!("{name} left out in turn"));
+        parameters.insert("rows_calibrated", known.len().to_string());
+    }
+    file.put(SETTINGS, &parameters)?;
     Ok(file)
+}
+
+/// Fits a detector, and what brings rows into its form, on some of the rows.
+fn learn(
+    task: &Task<'_>,
+    places: &[usize],
+    settings: &Settings,
+) -> Result<(Prepared, AnyDetector), Box<dyn Error>> {
+    let prepared = Prepared::fit(task.schema, task.vectors, places, task.kind)?;
+    let rows = prepared.rows(task.vectors, places)?;
+    let labels: Option<Vec<bool>> = task
+        .labels
+        .filter(|_| task.kind.needs_labels())
+        .map(|labels| places.iter().map(|&at| labels[at]).collect());
+    let detector = task
+        .kind
+        .fit(rows.view(), labels.as_deref(), settings.seed, settings.threads)?;
+    Ok((prepared, detector))
+}
+
+fn judge(
+    prepared: &Prepared,
+    detector: &AnyDetector,
+    vectors: &[FeatureVector],
+    places: &[usize],
+    settings: &Settings,
+) -> Result<Vec<f64>, Box<dyn Error>> {
+    let rows = prepared.rows(vectors, places)?;
+    Ok(detector.score_parallel(rows.view(), settings.threads)?.to_vec())
+}
+
+/// The scores of rows to detectors that were fitted without the part they are in, by the division that makes alarms rarest: which
+/// of them is what tomorrow is like, nobody knows.
+fn left_out(task: &Task<'_>, settings: &Settings) -> Result<(&'static str, Vec<f64>), Box<dyn Error>> {
+    let mut strictest: Option<(&'static str, Vec<f64>)> = None;
+    let mut highest = f64::NEG_INFINITY;
+    for division in &task.split.divisions {
+        let mut scores = Vec::new();
+        for part in &division.parts {
+            let (prepared, detector) = learn(task, &part.rest, settings)?;
+            scores.extend(judge(
+                &prepared,
+                &detector,
+                task.vectors,
+                &part.left_out,
+                settings,
+            )?);
+        }
+        let threshold = Threshold::conformal(&scores, settings.false_alarms).map(|threshold| threshold.0);
+        let threshold = threshold.unwrap_or(f64::NEG_INFINITY);
+        if strictest.is_none() || threshold > highest {
+            highest = threshold;
+            strictest = Some((division.name, scores));
+        }
+    }
+    strictest.ok_or_else(|| "there is nothing to calibrate on".into())
 }
 
 fn parameters(

@@ -21,6 +21,7 @@ use bytes::Bytes;
 
 use crate::Settings;
 use crate::fit::{SETTINGS, Split, Task, fit};
+use crate::left_out::divisions;
 
 /// Windows of a kind that are kept. When there are more, every second is left out, and from then on every second new one.
 const MOST_WINDOWS: usize = 40_000;
@@ -208,10 +209,18 @@ impl Windows {
         }
     }
 
-    /// Windows overlap, so that neighbours are no independent witnesses: the parts are stretches of time.
+    /// The last fifth is for measuring. Windows overlap, and those of one service resemble each other: what the threshold is set on
+    /// are scores of entities, or of stretches of time, that were left out.
     fn fit(self, data: Digest, settings: &Settings) -> Result<ModelFile, Box<dyn Error>> {
         let rows = self.rows.len();
-        let (first, second) = (rows * 6 / 10, rows * 8 / 10);
+        let known = rows * 8 / 10;
+        let divisions = divisions(&self.rows, known);
+        // One entity in one stretch of time: there is nothing to leave out but its end.
+        let fitted = if divisions.is_empty() {
+            rows * 6 / 10
+        } else {
+            known
+        };
         let schema = self
             .rows
             .first()
@@ -229,16 +238,18 @@ impl Windows {
             labels: None,
             kind,
             split: Split {
-                fit: (0..first).collect(),
-                calibrate: (first..second).collect(),
-                test: (second..rows).collect(),
+                fit: (0..fitted).collect(),
+                calibrate: (fitted..known).collect(),
+                test: (known..rows).collect(),
+                divisions,
             },
             data,
         };
         let mut settings = settings.clone();
         settings.name = Some(format!("windows {}", schema.name()));
         // The rate is one of the calibration's choosing where it holds too few windows for the one asked for.
-        settings.false_alarms = settings.false_alarms.max(1.5 / (second - first) as f64);
+        let calibrated = if fitted < known { known - fitted } else { known };
+        settings.false_alarms = settings.false_alarms.max(1.5 / calibrated as f64);
         fit(&task, &settings)
     }
 }

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use amoskys_analysis::boost::BoostedTrees;
+use csv::StringRecord;
 use linfa::DatasetBase;
 use linfa::traits::Fit as _;
 use ndarray::{Array1, ArrayView1};
@@ -14,7 +15,7 @@ use super::encoding::Encoding;
 use crate::output::{Metric, Outcome};
 
 /// Lines, and the family of each; empty for honest ones.
-pub(crate) type Labelled<'a> = [(&'a [String], &'a str)];
+pub(crate) type Labelled<'a> = [(&'a StringRecord, &'a str)];
 
 /// Fits on the families of the training part, and measures on the test part. What is of a family that training lacks is
 /// counted as wrong.
@@ -33,11 +34,11 @@ pub(crate) fn run(
         .into_iter()
         .collect();
     let class = |family: &str| families.binary_search(&family).unwrap_or(families.len());
-    fn lines<'a>(part: &Labelled<'a>) -> Vec<&'a [String]> {
+    fn lines<'a>(part: &Labelled<'a>) -> Vec<&'a StringRecord> {
         part.iter().map(|(line, _)| *line).collect()
     }
     let (train_lines, test_lines) = (lines(train), lines(test));
-    let encoding = Encoding::fit(header, &train_lines);
+    let encoding = Encoding::fit(header, &train_lines)?;
     let (seen, tested) = (encoding.apply(&train_lines)?, encoding.apply(&test_lines)?);
     let classes: Array1<usize> = train.iter().map(|(_, family)| class(family)).collect();
     let start = Instant::now();

@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 
 use amoskys_analysis::boost::BoostedTrees;
 use amoskys_analysis::detectors::{Detector as _, FitScore as _, Novelty, Stacking};
+use csv::StringRecord;
 use linfa::DatasetBase;
 use linfa::traits::Fit as _;
 use ndarray::{Array1, Array2, ArrayView1, Axis, stack};
@@ -19,8 +20,8 @@ const PARTS: usize = 5;
 /// Training and test part of a set, with the family of each row; empty for honest ones.
 pub(crate) struct Parts<'a> {
     pub(crate) header: &'a [String],
-    pub(crate) train: Vec<(&'a [String], &'a str)>,
-    pub(crate) test: Vec<(&'a [String], &'a str)>,
+    pub(crate) train: Vec<(&'a StringRecord, &'a str)>,
+    pub(crate) test: Vec<(&'a StringRecord, &'a str)>,
     pub(crate) threads: NonZeroUsize,
 }
 
@@ -37,20 +38,20 @@ pub(crate) struct Found {
 pub(crate) fn family_column(header: &[String]) -> Option<usize> {
     ["family", "attack_cat", "attack"]
         .iter()
-        .find_map(|name| header.iter().position(|column| column == name))
+        .find_map(|name| header.iter().position(|column| column.eq_ignore_ascii_case(name)))
 }
 
 /// Leaves each family out in turn.
 pub(crate) fn run(parts: &Parts<'_>) -> Result<Vec<Found>, Box<dyn Error>> {
-    let train_lines: Vec<&[String]> = parts.train.iter().map(|row| row.0).collect();
-    let test_lines: Vec<&[String]> = parts.test.iter().map(|row| row.0).collect();
+    let train_lines: Vec<&StringRecord> = parts.train.iter().map(|row| row.0).collect();
+    let test_lines: Vec<&StringRecord> = parts.test.iter().map(|row| row.0).collect();
     let honest: Vec<usize> = (0..parts.train.len())
         .filter(|&at| parts.train[at].1.is_empty())
         .collect();
-    let honest_lines: Vec<&[String]> = honest.iter().map(|&at| train_lines[at]).collect();
+    let honest_lines: Vec<&StringRecord> = honest.iter().map(|&at| train_lines[at]).collect();
 
     // What needs no labels is the same for all families.
-    let encoding = Encoding::fit(parts.header, &honest_lines);
+    let encoding = Encoding::fit(parts.header, &honest_lines)?;
     let (novelty, of_honest) = Novelty::params()
         .threads(parts.threads)
         .fit_score(encoding.apply(&honest_lines)?.view())?;
@@ -62,7 +63,7 @@ pub(crate) fn run(parts: &Parts<'_>) -> Result<Vec<Found>, Box<dyn Error>> {
     }
     let test_novelty = novelty.score_parallel(encoding.apply(&test_lines)?.view(), parts.threads)?;
 
-    let encoding = Encoding::fit(parts.header, &train_lines);
+    let encoding = Encoding::fit(parts.header, &train_lines)?;
     let task = Task {
         parts,
         train: encoding.apply(&train_lines)?,
