@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use amoskys_collectors::ebpf::{CallStreams, EbpfCollector, EbpfConfig, EbpfHandle};
 use amoskys_core::error::Chain;
-use amoskys_core::event::{ActivityEvent, Payload, ProcessEvent};
+use amoskys_core::event::{ActivityAction, ActivityEvent, Payload, ProcessEvent};
 use amoskys_core::{Collector, Event};
 use clap::Parser;
 
@@ -57,6 +57,10 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
 
 #[tokio::main(flavor = "current_thread")]
 async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let limit = args
+        .seconds
+        .map_or(Ok(Duration::MAX), Duration::try_from_secs_f64)
+        .map_err(|error| format!("--seconds: {error}"))?;
     let mut config = EbpfConfig::default();
     config.report_present = args.present;
     config.streams = match (args.sequences, args.histograms || args.probe) {
@@ -73,7 +77,6 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let mut status = Status::new(collector.handle());
-    let limit = args.seconds.map_or(Duration::MAX, Duration::from_secs_f64);
     let end = tokio::time::sleep(limit.min(Duration::from_secs(86_400 * 365)));
     tokio::pin!(end);
     let mut running = true;
@@ -188,12 +191,12 @@ fn describe_process(process: &ProcessEvent) -> String {
     if let Some(before) = process.previous {
         line += &format!(" uid {} -> {}", before.effective_uid, process.uid);
     }
-    let chain: Vec<&str> = process
-        .ancestors
-        .iter()
-        .map(|one| one.executable.as_str())
-        .collect();
-    line + &format!(" < {}", chain.join(" < "))
+    // The first process of all runs no file.
+    let chain = process.ancestors.iter().map(|one| one.executable.as_str());
+    for ancestor in chain.filter(|executable| !executable.is_empty()) {
+        line += &format!(" < {ancestor}");
+    }
+    line
 }
 
 fn describe_activity(activity: &ActivityEvent) -> String {
@@ -202,6 +205,12 @@ fn describe_activity(activity: &ActivityEvent) -> String {
         if !text.is_empty() {
             line += &format!(" {text}");
         }
+    }
+    match activity.action {
+        ActivityAction::CapabilityUse => line += &format!(" capability {}", activity.number),
+        ActivityAction::FileMode => line += &format!(" mode {:o}", activity.number),
+        ActivityAction::Signal => line += &format!(" signal {}", activity.number),
+        _ => {}
     }
     if let Some(address) = activity.remote_address {
         line += &format!(" {address} port {}", activity.remote_port);
