@@ -28,6 +28,10 @@ pub(super) const STAGE: &str = "analysis";
 /// How long a record source is waited for before it is looked whether a checkpoint is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How often the last checkpoint is tried, after which none follows, and the pause in between.
+const LAST_TRIES: u32 = 3;
+const LAST_PAUSE: Duration = Duration::from_millis(100);
+
 /// Shows a log to the analyzers, and sends their verdicts to the writer.
 pub(super) struct Analysis {
     pub(super) reader: usize,
@@ -289,7 +293,12 @@ impl Analysis {
     }
 
     /// Keeps the analyzers' state, once every verdict drawn so far is durable. Gives the first record that is still
-    /// needed, and where the own log ends; `None` if nothing could be kept.
+    /// needed, and where the own log ends; `None` if nothing could be kept, which is told and counted: the analysis goes
+    /// on, the log keeps what a restart would need, and the next checkpoint is another try.
+    ///
+    /// # Errors
+    ///
+    /// If the log itself has failed.
     fn checkpoint(
         &mut self,
         runtime: &Handle,
@@ -323,22 +332,35 @@ impl Analysis {
             offset: self.place.merge.resume_at(),
             account,
         };
-        match encode(&self.analyzers, &self.place.merge, &bookmark, end) {
-            Ok(state) => {
-                self.shared.log.wal.store(STAGE, &state)?;
-                // Before anything is forgotten that only an older checkpoint needs.
-                self.shared.log.wal.sync()?;
-                let to = bookmark.offset;
-                if input_ended {
-                    self.shared.delivery.advance(&self.shared.log, self.reader, to)?;
+        let tries = if input_ended { LAST_TRIES } else { 1 };
+        for left in (0..tries).rev() {
+            match self.keep(&bookmark, end) {
+                Ok(()) => {
+                    let to = bookmark.offset;
+                    if input_ended {
+                        self.shared.delivery.advance(&self.shared.log, self.reader, to)?;
+                    }
+                    return Ok(Some((to, end)));
                 }
-                Ok(Some((to, end)))
+                Err(error) => {
+                    metrics::counter!("amoskys_checkpoint_failures_total", "pipeline" => self.shared.name.clone())
+                        .increment(1);
+                    tracing::warn!(error = %Chain(&*error), "the analyzers' state cannot be kept; a restart would read the log again from the checkpoint before");
+                }
             }
-            Err(error) => {
-                tracing::warn!(error = %Chain(&error), "the analyzers' state cannot be kept; after a restart the log is read again");
-                Ok(None)
+            if left > 0 {
+                runtime.block_on(tokio::time::sleep(LAST_PAUSE));
             }
         }
+        Ok(None)
+    }
+
+    fn keep(&self, bookmark: &Bookmark, end: Offset) -> Result<(), BoxError> {
+        let state = encode(&self.analyzers, &self.place.merge, bookmark, end)?;
+        let wal = &self.shared.log.wal;
+        wal.store(STAGE, &state)?;
+        // Before anything is forgotten that only an older checkpoint needs.
+        Ok(wal.sync()?)
     }
 }
 

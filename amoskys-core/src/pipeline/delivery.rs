@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::error::Chain;
 use crate::id::Offset;
 use crate::record::RecordFeed;
 use crate::wal::WalError;
@@ -133,8 +134,12 @@ impl Delivery {
     /// Notes that `reader` has dealt with everything below `to`, and lets the log forget what all have.
     pub(super) fn advance(&self, log: &LogReader, reader: usize, to: Offset) -> Result<(), WalError> {
         self.lock().readers[reader] = to;
-        if let Some(from) = self.dealt_with() {
-            note_from(log, from)?;
+        if let Some(from) = self.dealt_with()
+            && let Err(error) = note_from(log, from)
+        {
+            // A restart reads more than it needs to, so that must stay. The next time is another try.
+            tracing::warn!(error = %Chain(&error), "how far the log was dealt with cannot be noted");
+            return Ok(());
         }
         match self.retention {
             Retention::Consumed => self.trim(log),
