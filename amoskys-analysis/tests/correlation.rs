@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use amoskys_analysis::correlation::correlation_schema;
 use amoskys_analysis::graph::{GraphAnalyzer, GraphAnalyzerParams};
+use amoskys_analysis::series::MetricDetection;
 use amoskys_analysis::{Correlation, Detection, DetectionConfig};
 use amoskys_core::event::{
     Entity, EventRange, Evidence, Layer, ModelRef, Payload, Technique, Verdict, VerdictId,
@@ -322,6 +323,72 @@ fn an_attack_does_not_begin_with_the_metric_that_stood_out_before() {
     ]);
     assert_eq!(found.len(), 2);
     assert_eq!((found[1].time, found[1].score), (at(30), 0.9));
+}
+
+/// A metric of the machine that stands out.
+fn metric(second: i64, name: &str, score: f64) -> (u64, Verdict) {
+    let mut said = says(second, Layer::Temporal, Entity::Named(name.into()), "", score);
+    said.1.schema = MetricDetection::evidence_schema().digest();
+    said
+}
+
+fn odds(score: f64) -> f64 {
+    score / (1.0 - score)
+}
+
+#[test]
+fn a_metric_doubles_the_odds_of_an_attack_at_most_however_many_there_are() {
+    let attack = |second| {
+        let shell = Entity::Named("web//usr/bin/bash".into());
+        says(second, Layer::Rule, shell, "T1059.004", 0.6)
+    };
+    let (alone, _) = joined(vec![attack(1)]);
+    for count in [1, 5] {
+        let mut said = vec![attack(1)];
+        said.extend((0..count).map(|n| metric(5 + n, &format!("web/metric{n}"), 0.9999)));
+        let (found, _) = joined(said);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        let ratio = odds(found[0].score) / odds(alone[0].score);
+        assert!((ratio - 2.0).abs() < 1e-6, "{count} metrics: {ratio}");
+        assert_eq!(found[0].title, alone[0].title);
+        let sum: f64 = found[0].evidence.iter().map(|e| e.contribution).sum();
+        assert!((sum - odds(found[0].score).ln()).abs() < 1e-6);
+    }
+    // One that hardly stands out says little.
+    let (found, _) = joined(vec![attack(1), metric(5, "web/load", 0.31)]);
+    assert_eq!(found[0].score, alone[0].score);
+    // Alone, and of another host, it is what it was.
+    let (found, _) = joined(vec![attack(1), metric(5, "db/load", 0.9999)]);
+    assert_eq!((found.len(), found[0].score), (2, alone[0].score));
+    // Metrics that stand out one after the other do not carry an attack along.
+    let mut said = vec![attack(1)];
+    said.extend((0..20).map(|n| metric(60 + 100 * n, &format!("web/metric{n}"), 0.9999)));
+    let (found, _) = joined(said);
+    let shell = found.iter().find(|verdict| verdict.technique.is_some()).unwrap();
+    assert!(shell.updated <= at(121), "{:?}", shell.updated);
+}
+
+#[test]
+fn on_a_host_whose_metrics_always_stand_out_one_more_says_nothing() {
+    let attack = says(
+        20_000,
+        Layer::Rule,
+        Entity::Named("web//usr/bin/bash".into()),
+        "T1059.004",
+        0.6,
+    );
+    let ratio = |every: usize| {
+        let mut said: Vec<(u64, Verdict)> = (0..20_000)
+            .step_by(every)
+            .map(|second| metric(second, "web/noisy", 0.5))
+            .collect();
+        said.extend([attack.clone(), metric(20_010, "web/load", 0.9999)]);
+        let (found, _) = joined(said);
+        let found = found.iter().find(|verdict| verdict.technique.is_some()).unwrap();
+        odds(found.score) / odds(0.6)
+    };
+    assert!((ratio(15_000) - 2.0).abs() < 1e-6, "{}", ratio(15_000));
+    assert!((ratio(50) - 1.0).abs() < 1e-6, "{}", ratio(50));
 }
 
 #[test]

@@ -114,6 +114,8 @@ fn it_covers_the_host_the_kind_and_the_peers_that_it_names_and_nothing_far_stron
     );
     assert_eq!(found(&|word| word.peers = vec!["10.0.0.99".into()]), 2);
     assert_eq!(found(&|word| word.peers.clear()), 0);
+    // A scan is about more than some services.
+    assert_eq!(found(&|word| word.services = vec!["tcp/22".into()]), 2);
 
     // A scan of a few ports was called normal, one of hundreds was not.
     let events = two_scans(12, 600);
@@ -122,6 +124,47 @@ fn it_covers_the_host_the_kind_and_the_peers_that_it_names_and_nothing_far_stron
     assert!(log_odds(alerts[1].score) > log_odds(alerts[0].score) + MARGIN);
     let found = feed(&mut analyzer(&Suppressions::new(vec![word(&alerts[0])])), &events);
     assert_eq!((found[0].is_alert(), found[1].is_alert()), (false, true));
+}
+
+/// Guesses of passwords at these ports, one after the other.
+fn guesses(ports: &[u16]) -> Vec<Recorded> {
+    let mut traffic = Traffic::default();
+    for (turn, port) in ports.iter().enumerate() {
+        for n in 0..40_u32 {
+            let at = turn as f64 * 4_000.0 + f64::from(n) * 3.0;
+            let ending = Ending::Data(1_200 + u64::from(n % 5), 1_600, 1.5);
+            traffic.tcp(at, inside(9), inside(20), *port, ending);
+        }
+    }
+    traffic.record()
+}
+
+#[test]
+fn it_covers_the_services_that_it_names_and_no_others() {
+    let ssh = feed(&mut analyzer(&Suppressions::default()), &guesses(&[22]));
+    assert!(ssh[0].is_alert(), "{ssh:?}");
+    let word = word(&ssh[0]);
+    assert_eq!(
+        (&word.services[..], &word.peers[..]),
+        (&["tcp/22".to_owned()][..], &["10.0.0.20".to_owned()][..])
+    );
+    let alerts = |word: &Suppression, ports: &[u16]| {
+        let found = feed(
+            &mut analyzer(&Suppressions::new(vec![word.clone()])),
+            &guesses(ports),
+        );
+        found.iter().filter(|verdict| verdict.is_alert()).count()
+    };
+    assert_eq!(alerts(&word, &[22]), 0);
+    assert_eq!(alerts(&word, &[3389]), 1, "another service of the same host");
+    assert_eq!(alerts(&word, &[22, 3389]), 1);
+    let mut both = word.clone();
+    both.services.push("tcp/3389".into());
+    assert_eq!(alerts(&both, &[22, 3389]), 0);
+    // A list of an older version names no services: it covers all.
+    let mut any = word;
+    any.services.clear();
+    assert_eq!(alerts(&any, &[22, 3389]), 0);
 }
 
 #[test]
@@ -185,6 +228,7 @@ fn words(count: usize) -> Vec<Suppression> {
         host: "10.0.0.5".into(),
         technique: None,
         peers: Vec::new(),
+        services: Vec::new(),
         up_to: 0.9,
         until_ns: None,
         reason: "it does".into(),

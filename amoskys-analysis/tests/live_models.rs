@@ -122,13 +122,21 @@ fn under_load_every_event_is_judged_once_by_one_model() {
         .filter(|pair| pair[0].0 != pair[1].0)
         .map(|pair| pair[1].1)
         .collect();
-    let told: Vec<u64> = verdicts.iter().map(|verdict| verdict.events.first.0).collect();
+    let (swaps, count) = handle.swaps_from(0);
+    assert_eq!((swaps.len(), count), (64, handle.count()));
+    let told: Vec<u64> = swaps.iter().map(|swap| swap.events.first.0).collect();
     // An offer may be taken before the very first event.
     let told: Vec<u64> = told.into_iter().filter(|seq| *seq > 0).collect();
-    assert_eq!(changes, told);
-    for verdict in &verdicts {
-        assert!(!verdict.is_alert() && verdict.title.contains("replaces"));
-    }
+    assert!(changes.ends_with(&told), "{told:?}");
+    assert!(verdicts.is_empty(), "a swap says nothing about a host");
+    assert!(handle.swaps_from(count).0.is_empty(), "each is told once");
+    assert_eq!(handle.swaps_from(count - 1).0[0], swaps[63]);
+    let entry = swaps[63].audit_entry("alice");
+    assert_eq!(
+        (entry.actor.as_str(), entry.action.as_str()),
+        ("alice", "model.replace")
+    );
+    assert!(entry.object.contains(&swaps[63].to.digest.to_string()) && entry.reason.contains("replaces"));
     let last = handle.swaps().pop().unwrap();
     assert_eq!(
         (last.to, last.state),
@@ -262,6 +270,21 @@ fn a_shadow_that_sees_less_or_more_is_told_of() {
     assert_eq!(alerts(&mut both, &events), [], "the shadow raises nothing");
     let told = handle.disagreement();
     assert_eq!((told.only_active, told.only_shadow), (0, 1), "{told}");
+
+    // Another shadow in its place is compared for itself.
+    let (slot, replace) = ModelSlot::new(cold());
+    let (mut three, compared) = Shadow::new(deaf(), slot);
+    alerts(&mut three, &events);
+    assert_eq!(compared.disagreement().only_shadow, 1);
+    replace.offer(deaf());
+    compared.begin_again();
+    alerts(&mut three, &events);
+    let since = compared.disagreement();
+    assert_eq!(
+        (since.observations, since.only_shadow),
+        (events.len() as u64, 0),
+        "{since}"
+    );
 
     // The comparison goes on after a restart with the same two, and begins anew with another shadow.
     let state = both.snapshot().unwrap();

@@ -195,7 +195,7 @@ fn a_metric_that_stops_is_told_while_the_others_go_on() {
 #[test]
 fn metrics_without_end_are_forgotten_and_counted() {
     let mut config = config();
-    (config.metrics, config.hosts, config.group_size) = (20, 3, 4);
+    (config.newcomers, config.hosts, config.group_size) = (20, 3, 4);
     let mut detection = MetricDetection::new(config).unwrap();
     let mut events = polls(40);
     for (n, event) in events.iter_mut().enumerate() {
@@ -207,11 +207,76 @@ fn metrics_without_end_are_forgotten_and_counted() {
     let count = events.len() as u64;
     observe(&mut detection, &recorded(events));
     assert!(detection.evicted() >= count - 20);
-    assert!(detection.snapshot().unwrap().len() < 20 * 120_000);
-    for (metrics, hosts, group_size) in [(0, 1, 4), (1, 0, 4), (1, 1, 65)] {
-        (config.metrics, config.hosts, config.group_size) = (metrics, hosts, group_size);
+    assert_eq!(detection.watched(), 20);
+    assert!(detection.snapshot().unwrap().len() < 20 * 3_000);
+    for (metrics, newcomers, hosts, group_size) in [(0, 1, 1, 4), (1, 0, 1, 4), (1, 1, 0, 4), (1, 1, 1, 65)] {
+        (config.metrics, config.newcomers) = (metrics, newcomers);
+        (config.hosts, config.group_size) = (hosts, group_size);
         assert!(MetricDetection::new(config).is_err());
     }
+}
+
+/// A value of a process of one machine, with the time of its second.
+fn of_process(second: i64, pid: u32, value: f64) -> Event {
+    let metric = Metric {
+        name: "process_threads".to_owned(),
+        kind: MetricKind::Gauge,
+        value,
+        unit: String::new(),
+        labels: vec![("pid".to_owned(), pid.to_string())],
+    };
+    Event {
+        time: Timestamp::from_secs(1_700_000_000 + second),
+        device: "web".into(),
+        source: "proc".into(),
+        payload: Payload::Metric(Box::new(metric)),
+        ..Event::default()
+    }
+}
+
+#[test]
+fn metrics_that_come_and_go_take_no_place_from_those_that_stay() {
+    let mut config = config();
+    (config.metrics, config.newcomers) = (4, 8);
+    let mut detection = MetricDetection::new(config).unwrap();
+    // Two that stay, and a new process every ten rounds.
+    let rounds = |range: std::ops::Range<i64>, stay: &[u32]| -> Vec<Recorded> {
+        let mut events = Vec::new();
+        for n in range {
+            let pids = stay.iter().copied().chain([1_000 + n as u32 / 10]);
+            events.extend(pids.map(|pid| of_process(10 * n, pid, f64::from(pid))));
+        }
+        recorded(events)
+    };
+    observe(&mut detection, &rounds(0..1_000, &[1, 2]));
+    assert_eq!(detection.watched(), 2 + 8, "the two, and the latest eight");
+    assert_eq!((detection.evicted(), detection.passed_over()), (100 - 8, 0));
+
+    // Six that stay have four places; the others wait, and those that have one keep it.
+    observe(&mut detection, &rounds(1_000..1_400, &[1, 2, 3, 4, 5, 6]));
+    let waited = detection.passed_over();
+    assert_eq!(waited, 2 * (400 - 75));
+    // An hour after two of them have stopped, the next two have their places.
+    let evicted = detection.evicted();
+    observe(&mut detection, &rounds(1_400..1_800, &[3, 4, 5, 6]));
+    assert!(detection.passed_over() > waited && detection.passed_over() <= waited + 2 * 362);
+    assert_eq!(detection.evicted() - evicted, 2 + 38);
+    let last = detection.passed_over();
+    observe(&mut detection, &rounds(1_800..1_900, &[3, 4, 5, 6]));
+    assert_eq!(detection.passed_over(), last);
+}
+
+#[test]
+fn what_an_older_version_stored_is_refused_by_name() {
+    let mut detection = MetricDetection::new(config()).unwrap();
+    let mut stored = detection.snapshot().unwrap();
+    let (content, _) = stored.split_at(stored.len() - 32);
+    let mut content = content.to_vec();
+    content[4..6].copy_from_slice(&1_u16.to_le_bytes());
+    stored.clone_from(&content);
+    stored.extend(amoskys_core::Digest::of(&content).0);
+    let error = detection.restore(&stored).unwrap_err();
+    assert!(error.to_string().contains("version 1"), "{error}");
 }
 
 #[test]

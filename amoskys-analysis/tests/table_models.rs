@@ -19,10 +19,11 @@ use amoskys_analysis::model::{
     StoredTransform, TableModel, TableParts,
 };
 use amoskys_analysis::sequence::Threshold;
+use amoskys_analysis::{Correlation, DetectionConfig};
 use amoskys_core::event::{Entity, EventRange, Verdict};
 use amoskys_core::{
-    Analyzer, BoxError, BoxExtractor, Extractor as _, FeatureDef, FeatureSchema, FeatureVector, Observation,
-    Recorded, Seq, StreamId, Timestamp, Transform,
+    Analyzer, BoxError, BoxExtractor, Digest, Extractor as _, FeatureDef, FeatureSchema, FeatureVector,
+    Observation, Recorded, Seq, StreamId, Timestamp, Transform,
 };
 use amoskys_features::FittedTransform as _;
 use amoskys_features::extract::{ExtractConfig, Hosts, NetworkExtractor};
@@ -251,6 +252,51 @@ fn windows_unlike_those_of_training_are_one_verdict_that_grows() {
     assert!(of_scanner.iter().all(|verdict| verdict.id == of_scanner[0].id));
     assert!(of_scanner.iter().all(|verdict| !verdict.evidence.is_empty()));
     amoskys_core::conformance::analyzer(|| analyzer(&site), &loud);
+}
+
+#[test]
+fn windows_that_others_make_are_judged_as_its_own() {
+    let site = site();
+    let loud = office(900, |traffic| {
+        for n in 0..400_u16 {
+            traffic.tcp(
+                300.0 + f64::from(n) / 4.0,
+                inside(12),
+                inside(20),
+                1 + n,
+                Ending::Refused,
+            );
+        }
+    });
+    let join = || Correlation::new(&DetectionConfig::default()).unwrap();
+    let own = || join().with(analyzer(&site));
+    let shared = || {
+        let extractor = extractor();
+        let schemas: Vec<Arc<FeatureSchema>> = extractor.schemas().cloned().collect();
+        let models = site.window_models(&schemas, &loader).unwrap();
+        let read: Vec<Digest> = models.iter().map(|model| model.schema().digest()).collect();
+        let windows = WindowAnalyzer::of_vectors(models, WindowParams::default()).unwrap();
+        join().with(windows).with_extractor(Box::new(extractor), &read)
+    };
+    let run = |mut analyzer: Correlation| {
+        let mut verdicts = Vec::new();
+        for event in &loud {
+            analyzer
+                .observe(Observation::Event(event), &mut verdicts)
+                .unwrap();
+        }
+        verdicts
+    };
+    let expected = run(own());
+    assert!(!expected.is_empty());
+    assert_eq!(run(shared()), expected);
+    amoskys_core::conformance::analyzer(shared, &loud);
+    // Without anybody who makes windows there is nothing to judge.
+    let stored = own().snapshot().unwrap();
+    assert!(
+        shared().restore(&stored).is_err(),
+        "one makes windows, the other is shown them"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use amoskys_core::event::{Entity, Severity, Technique, Verdict, VerdictId};
+use amoskys_core::event::{Entity, ScoreInterval, Severity, Technique, Verdict, VerdictId};
 use amoskys_core::{Digest, Name, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// ```json
 /// {"id":"…","time_ns":1700000000000000000,"host":"10.0.0.5","peers":["10.0.0.9"],"technique":"T1046",
-///  "title":"…","severity":"critical","score":0.97,
+///  "title":"…","severity":"critical","score":0.97,"interval":{"low":0.91,"high":0.99},
 ///  "evidence":[{"feature":"failed_ports","value":412.0,"contribution":3.1}],
 ///  "model":"…","schema":"…","events":{"stream":"sensor-1/telemetry","first":17,"last":951},"story":"…"}
 /// ```
@@ -22,6 +22,9 @@ pub struct Alert {
     pub host: String,
     /// Whom it concerns besides, the most affected first; `OWN->PEER` for a connection that a process of the host made.
     pub peers: Vec<String>,
+    /// The services that it is about, as `tcp/22`, if it is about nothing but those; left out if not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<String>,
     /// MITRE ATT&CK technique, if one fits.
     pub technique: Option<Technique>,
     /// One line for people.
@@ -30,6 +33,9 @@ pub struct Alert {
     pub severity: Severity,
     /// Probability that it is an attack, above 0.7.
     pub score: f64,
+    /// Between which bounds the score lies with 90 % confidence; left out where nothing can be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<ScoreInterval>,
     /// What moved the score, strongest first.
     pub evidence: Vec<AlertEvidence>,
     /// Digest of the model that raised it.
@@ -80,18 +86,19 @@ impl From<&Verdict> for Alert {
             id: verdict.id,
             time_ns: verdict.time,
             host: shown(&verdict.entity),
-            peers: verdict
-                .peers
-                .iter()
-                .map(|peer| match peer {
-                    Entity::Pair(..) => peer.to_string(),
-                    other => shown(other),
-                })
-                .collect(),
+            peers: once(verdict.peers.iter().map(|peer| match peer {
+                Entity::Pair(..) => peer.to_string(),
+                other => shown(other),
+            })),
+            services: services(verdict),
             technique: verdict.technique.clone(),
             title: verdict.title.clone(),
             severity: verdict.severity(),
             score: verdict.score,
+            // Of a log that others have written, bounds may be anything.
+            interval: verdict
+                .interval
+                .and_then(|bounds| ScoreInterval::around(verdict.score, bounds.low, bounds.high)),
             evidence: verdict
                 .evidence
                 .iter()
@@ -112,6 +119,36 @@ impl From<&Verdict> for Alert {
             normal: false,
         }
     }
+}
+
+/// The services that a verdict is about, as `tcp/22`: of the accused's own use, or of its peers. None if it is about more than those.
+pub(crate) fn services(verdict: &Verdict) -> Vec<String> {
+    let service = |entity: &Entity| match entity {
+        Entity::Service(_, protocol, port) | Entity::Client(_, protocol, port) => Some(match *protocol {
+            6 => format!("tcp/{port}"),
+            17 => format!("udp/{port}"),
+            132 => format!("sctp/{port}"),
+            other => format!("{other}/{port}"),
+        }),
+        _ => None,
+    };
+    let own = service(&verdict.entity);
+    let of_peers: Vec<Option<String>> = verdict.peers.iter().map(service).collect();
+    if own.is_none() && of_peers.iter().any(Option::is_none) {
+        return Vec::new();
+    }
+    once(own.into_iter().chain(of_peers.into_iter().flatten()))
+}
+
+/// Without what was there already.
+fn once(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut once: Vec<String> = Vec::new();
+    for text in texts {
+        if !once.contains(&text) {
+            once.push(text);
+        }
+    }
+    once
 }
 
 /// An entity for people: its address, or its name where no address is meant.

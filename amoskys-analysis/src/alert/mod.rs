@@ -4,5 +4,5 @@ mod file;
 mod line;
 
 pub use self::file::{AlertFile, AlertFileError};
-pub(crate) use self::line::shown;
 pub use self::line::{Alert, AlertEvents, AlertEvidence};
+pub(crate) use self::line::{services, shown};

@@ -76,6 +76,11 @@ pub(crate) struct Behaviour {
 }
 
 impl Baseline {
+    /// The schemas of the windows that it can judge.
+    pub fn window_schemas(&self) -> impl Iterator<Item = Digest> {
+        self.windows.iter().map(|model| model.schema)
+    }
+
     /// Names the baseline: a digest of everything in it.
     #[must_use]
     pub fn digest(&self) -> Digest {

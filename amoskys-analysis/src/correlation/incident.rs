@@ -17,7 +17,11 @@ use crate::odds::{LIMIT, logit, probability};
 /// Seconds between two verdicts within which they may be about one attack.
 const NEAR: f64 = 3_600.0;
 /// The same where one of them names no technique, so that only time and place join them.
-const NEAR_UNNAMED: f64 = 120.0;
+pub(super) const NEAR_UNNAMED: f64 = 120.0;
+/// The most that a metric that stands out may add to what else is known of an attack, in log-odds: it doubles the odds.
+const CORROBORATION: f64 = std::f64::consts::LN_2;
+/// Of attacks, the share during which a metric of the host stands out.
+const MOVED: f64 = 0.3;
 /// Seconds between two revisions of a verdict whose severity has not changed.
 const PACE: f64 = 5.0;
 /// Rules of one incident that count.
@@ -51,6 +55,8 @@ pub(super) struct Incident {
     fused: Option<Voice>,
     layers: [Option<Voice>; 3],
     rules: Vec<Voice>,
+    /// A metric of the host that stood out at the same time, and the most that it may add.
+    metric: Option<(Voice, f64)>,
     /// The most probable intruder among the processes that led here.
     lineage: Option<f64>,
     peers: Vec<Entity>,
@@ -92,6 +98,7 @@ impl Incident {
             fused: None,
             layers: [None, None, None],
             rules: Vec::new(),
+            metric: None,
             lineage: None,
             peers: Vec::new(),
             events: verdict.events.clone(),
@@ -116,7 +123,8 @@ impl Incident {
         let own = self.leader().and_then(|voice| voice.verdict.technique.as_ref());
         let (own, other) = match (own, verdict.technique.as_ref()) {
             (Some(own), Some(other)) => (own, other),
-            // A metric that stands out beside an attack speaks for it; an attack beside a metric that stood out is the attack's own.
+            // A metric that stands out beside an attack speaks for it, a little; an attack beside a metric that stood out is the
+            // attack's own.
             (own, None) if apart <= NEAR_UNNAMED => {
                 return 1 + u8::from(own.is_none()) + u8::from(self.entity() == Some(&verdict.entity));
             }
@@ -149,22 +157,34 @@ impl Incident {
         self.updated
     }
 
-    /// Takes a verdict in. `lineage` is the probability that a process which led to it is an intruder's.
-    pub(super) fn add(&mut self, verdict: &Verdict, lineage: Option<f64>) {
-        self.updated = self.updated.max(verdict.updated);
+    /// Takes a verdict in. `lineage` is the probability that a process which led to it is an intruder's; `by_chance`, if it is about
+    /// a metric, the one that some metric of this host stands out at any time.
+    pub(super) fn add(&mut self, verdict: &Verdict, lineage: Option<f64>, by_chance: Option<f64>) {
+        // Metrics that go on to stand out do not make an attack last.
+        if by_chance.is_none() || self.is_metrics() {
+            self.updated = self.updated.max(verdict.updated);
+        }
         if verdict.events.stream == self.events.stream {
             self.events.first = self.events.first.min(verdict.events.first);
             self.events.last = self.events.last.max(verdict.events.last);
         }
         for peer in &verdict.peers {
-            if !self.peers.contains(peer) && self.peers.len() < PEERS {
-                self.peers.push(peer.clone());
-            }
+            self.add_peer(peer);
         }
         if let Some(found) = lineage {
             self.lineage = Some(self.lineage.map_or(found, |known| known.max(found)));
         }
         let voice = Voice::of(verdict.clone());
+        if let Some(by_chance) = by_chance {
+            let most = (MOVED / by_chance).ln().clamp(0.0, CORROBORATION);
+            let stronger = |known: &(Voice, f64)| {
+                voice.log_odds >= known.0.log_odds || voice.verdict.id == known.0.verdict.id
+            };
+            if self.metric.as_ref().is_none_or(stronger) {
+                self.metric = Some((voice, most));
+            }
+            return;
+        }
         match verdict.layer {
             Layer::Fused => self.fused = Some(voice),
             Layer::Rule => self.add_rule(voice),
@@ -176,6 +196,28 @@ impl Incident {
                     *place = Some(voice);
                 }
             }
+        }
+    }
+
+    /// A host's services, if one of the voices names them, else the host.
+    fn add_peer(&mut self, peer: &Entity) {
+        let service_of = |entity: &Entity| match entity {
+            Entity::Service(host, ..) => Some(*host),
+            _ => None,
+        };
+        let is_known = |known: &Entity| match peer {
+            Entity::Host(host) => known == peer || service_of(known) == Some(*host),
+            _ => known == peer,
+        };
+        if self.peers.iter().any(is_known) {
+            return;
+        }
+        if let Some(host) = service_of(peer)
+            && let Some(known) = self.peers.iter_mut().find(|known| **known == Entity::Host(host))
+        {
+            *known = peer.clone();
+        } else if self.peers.len() < PEERS {
+            self.peers.push(peer.clone());
         }
     }
 
@@ -236,11 +278,24 @@ impl Incident {
             };
             shares.push((voice, share));
         }
+        if let Some((voice, most)) = &self.metric {
+            let share = weights[index(Layer::Temporal)] * voice.log_odds;
+            // It says nothing of an attack by itself, only beside one.
+            shares.push((voice, if alone { share } else { share.clamp(0.0, *most) }));
+        }
         shares
     }
 
     fn voices(&self) -> usize {
-        usize::from(self.fused.is_some()) + self.layers.iter().flatten().count() + self.rules.len()
+        usize::from(self.fused.is_some())
+            + self.layers.iter().flatten().count()
+            + self.rules.len()
+            + usize::from(self.metric.is_some())
+    }
+
+    /// Whether there is nothing but a metric that stands out.
+    fn is_metrics(&self) -> bool {
+        self.voices() == usize::from(self.metric.is_some())
     }
 
     /// It is an attack for its own sake, or because the process that led to it is an intruder's.
@@ -265,6 +320,7 @@ impl Incident {
         fused
             .or(rule)
             .or_else(|| all.rev().max_by(|a, b| a.log_odds.total_cmp(&b.log_odds)))
+            .or_else(|| self.metric.as_ref().map(|(voice, _)| voice))
     }
 
     fn entity(&self) -> Option<&Entity> {

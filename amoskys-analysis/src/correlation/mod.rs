@@ -12,6 +12,10 @@
 //! - an analyzer that fuses layers itself counts fully;
 //! - a layer counts with its weight. One that found little does not speak against the others, and one that the fusing analyzer has
 //!   heard already adds only what goes beyond: two measurements of one thing are not two witnesses;
+//! - a metric that stands out (from [`MetricDetection`](crate::series::MetricDetection)) says nothing of an attack by itself. It
+//!   counts only beside an attack of the same host, no more than two minutes from what else is known of it, once, and at most
+//!   doubles the odds (0.69). Where metrics stand out so often that one does by chance in 15 of 100 such stretches it counts less,
+//!   and nothing at 30 of 100, which is how often attacks are taken to move a metric. It does not make an attack last, nor name it;
 //! - a written rule counts fully, each further one half, and never lowers a score;
 //! - what descends from a process that is accused already inherits its accusation: the probability that it is an attack is one minus
 //!   that of it being honest *and* the accused one being so.
@@ -26,7 +30,9 @@ mod schema;
 mod take_over;
 
 use amoskys_core::event::{Event, Layer, ModelRef, Payload, Verdict, VerdictId};
-use amoskys_core::{Analyzer, AnalyzerError, Digest, Name, Observation, Timestamp};
+use amoskys_core::{
+    Analyzer, AnalyzerError, BoxExtractor, Digest, Extractor, FeatureVector, Name, Observation, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::host::Host;
@@ -38,7 +44,7 @@ use crate::attack::{self, Tactic};
 use crate::config::{ConfigError, DetectionConfig};
 use crate::feedback::Suppressions;
 use crate::layer::Backlog;
-use crate::measure::BoundedMap;
+use crate::measure::{BoundedMap, Leaky};
 use crate::odds::probability;
 use crate::sequence::Actors;
 use crate::snapshot;
@@ -48,6 +54,8 @@ pub(crate) const LINEAGE: &str = "lineage";
 /// Evidence: somebody called this normal; the value is the score before.
 pub(crate) const NORMAL: &str = "called_normal";
 
+/// Seconds over which metrics that stood out are counted.
+const DAY: f64 = 86_400.0;
 /// Incidents of one host that are told apart.
 const OF_ONE_HOST: usize = 24;
 
@@ -73,6 +81,9 @@ const OF_ONE_HOST: usize = 24;
 /// ```
 pub struct Correlation {
     members: Vec<Box<dyn Analyzer>>,
+    /// What makes windows for all members.
+    extractors: Vec<BoxExtractor>,
+    vectors: Vec<FeatureVector>,
     settings: Settings,
     model: ModelRef,
     schema: Digest,
@@ -102,6 +113,8 @@ struct State {
     /// Processes that are accused: by which incident, and how probably.
     suspects: BoundedMap<u64, (u64, f64)>,
     late: Backlog<u64>,
+    /// How often metrics of a host stood out, of late.
+    moved: BoundedMap<Host, Leaky>,
     /// The second that event time has come to.
     second: i64,
 }
@@ -116,6 +129,7 @@ impl State {
             of_verdict: BoundedMap::new(settings.incidents.saturating_mul(4)),
             suspects: BoundedMap::new(settings.incidents.saturating_mul(4)),
             late: Backlog::default(),
+            moved: BoundedMap::new(settings.incidents),
             second: i64::MIN,
         }
     }
@@ -139,6 +153,8 @@ impl Correlation {
         };
         let mut correlation = Self {
             members: Vec::new(),
+            extractors: Vec::new(),
+            vectors: Vec::new(),
             state: State::new(&settings),
             settings,
             model: ModelRef::default(),
@@ -159,6 +175,18 @@ impl Correlation {
         self
     }
 
+    /// The same with an extractor whose windows are shown to all analyzers, each before the event that closed it: so that analyzers
+    /// that look at the same windows (a [`Detection`](crate::Detection) with a baseline, a
+    /// [`WindowAnalyzer`](crate::live::WindowAnalyzer)) need none of their own, and they are made once. `schemas` are those that any
+    /// of the analyzers looks at; others are not made where that can be [avoided](Extractor::restrict). To be added before the first
+    /// event.
+    #[must_use]
+    pub fn with_extractor(mut self, mut extractor: BoxExtractor, schemas: &[Digest]) -> Self {
+        extractor.restrict(schemas);
+        self.extractors.push(extractor);
+        self
+    }
+
     /// The same with a list of what is normal here. The list may be changed through another handle while events flow; it takes effect
     /// with the next verdict.
     #[must_use]
@@ -176,6 +204,7 @@ impl Correlation {
             + state.of_host.evicted()
             + state.of_verdict.evicted()
             + state.suspects.evicted()
+            + state.moved.evicted()
     }
 
     /// The model's name, and a digest of all that decides about verdicts.
@@ -192,6 +221,20 @@ impl Correlation {
         }
     }
 
+    /// Shows all analyzers an observation, and keeps the first refusal.
+    fn show(
+        &mut self,
+        observation: Observation<'_>,
+        drawn: &mut Vec<Verdict>,
+        refused: &mut Option<AnalyzerError>,
+    ) {
+        for member in &mut self.members {
+            if let Err(error) = member.observe(observation, drawn) {
+                refused.get_or_insert(error);
+            }
+        }
+    }
+
     fn take(&mut self, verdict: &Verdict, actors: &Actors, now: Timestamp, out: &mut Vec<Verdict>) {
         let Some(number) = self.state.place(verdict, actors) else {
             // About nobody: there is nothing to join it with.
@@ -199,10 +242,11 @@ impl Correlation {
             return;
         };
         let lineage = self.state.lineage(number, actors);
+        let by_chance = self.state.by_chance(verdict);
         let Some(incident) = self.state.incidents.get(&number) else {
             return;
         };
-        incident.add(verdict, lineage);
+        incident.add(verdict, lineage, by_chance);
         let log_odds = incident.log_odds(&self.settings.weights);
         // Whoever fuses keeps a pace of its own.
         if verdict.layer == Layer::Fused || incident.is_news(now, log_odds) {
@@ -323,6 +367,21 @@ impl State {
             .map(|(.., number)| number)
     }
 
+    /// If a verdict is about a metric that stands out: the probability that one of this host's does within the time in which it would
+    /// speak for an attack, by how often they did before.
+    fn by_chance(&mut self, verdict: &Verdict) -> Option<f64> {
+        if verdict.schema != crate::series::schema_digest() {
+            return None;
+        }
+        let host = Host::of(&verdict.entity)?;
+        let before = self.moved.entry(&host, Leaky::default);
+        let count = before.read(verdict.updated, DAY);
+        if verdict.revision == 0 {
+            before.add(verdict.updated, 1.0, DAY);
+        }
+        Some(1.0 - (-count / DAY * 2.0 * incident::NEAR_UNNAMED).exp())
+    }
+
     /// The probability that one of the processes behind a verdict is an intruder's, by what other incidents say.
     fn lineage(&self, number: u64, actors: &Actors) -> Option<f64> {
         let accused = actors
@@ -386,11 +445,17 @@ impl Analyzer for Correlation {
         };
         let mut drawn = std::mem::take(&mut self.drawn);
         let mut refused = None;
-        for member in &mut self.members {
-            if let Err(error) = member.observe(observation, &mut drawn) {
-                refused.get_or_insert(error);
+        if let Observation::Event(recorded) = observation {
+            let mut vectors = std::mem::take(&mut self.vectors);
+            for extractor in &mut self.extractors {
+                extractor.observe(recorded, &mut vectors);
             }
+            for vector in vectors.drain(..) {
+                self.show(Observation::Features(&vector), &mut drawn, &mut refused);
+            }
+            self.vectors = vectors;
         }
+        self.show(observation, &mut drawn, &mut refused);
         if !drawn.is_empty() {
             let actors = actors.map(Actors::of).unwrap_or_default();
             for verdict in drawn.drain(..) {
@@ -402,32 +467,48 @@ impl Analyzer for Correlation {
     }
 
     fn snapshot(&self) -> Result<Vec<u8>, AnalyzerError> {
-        let members: Result<Vec<Vec<u8>>, _> = self.members.iter().map(|member| member.snapshot()).collect();
-        snapshot::encode(self.model.digest, &(&self.state, members?))
+        snapshot::encode(self.model.digest, &(&self.state, self.parts()?))
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), AnalyzerError> {
-        let (state, members): (State, Vec<Vec<u8>>) = snapshot::decode(self.model.digest, bytes)?;
-        if members.len() != self.members.len() {
-            let reason = format!(
-                "it has {} analyzers, this one {}",
-                members.len(),
-                self.members.len()
-            );
-            return Err(AnalyzerError::Snapshot { reason, source: None });
-        }
-        // If one of them refuses, those before it go back to what they were.
-        let before: Result<Vec<Vec<u8>>, _> = self.members.iter().map(|member| member.snapshot()).collect();
-        let before = before?;
-        for (at, bytes) in members.iter().enumerate() {
-            if let Err(error) = self.members[at].restore(bytes) {
-                for (member, bytes) in self.members.iter_mut().zip(&before).take(at) {
-                    member.restore(bytes)?;
-                }
-                return Err(error);
+        let (state, parts): (State, Parts) = snapshot::decode(self.model.digest, bytes)?;
+        for (what, found, own) in [
+            ("analyzers", parts.0.len(), self.members.len()),
+            ("extractors", parts.1.len(), self.extractors.len()),
+        ] {
+            if found != own {
+                let reason = format!("it has {found} {what}, this one {own}");
+                return Err(AnalyzerError::Snapshot { reason, source: None });
             }
         }
+        // If one of them refuses, those before it go back to what they were.
+        let before = self.parts()?;
+        if let Err(error) = self.restore_parts(&parts) {
+            self.restore_parts(&before)?;
+            return Err(error);
+        }
         self.state = state;
+        Ok(())
+    }
+}
+
+/// The states of the analyzers, and of the extractors.
+type Parts = (Vec<Vec<u8>>, Vec<Vec<u8>>);
+
+impl Correlation {
+    fn parts(&self) -> Result<Parts, AnalyzerError> {
+        let members: Result<_, _> = self.members.iter().map(|member| member.snapshot()).collect();
+        let extractors: Result<_, _> = self.extractors.iter().map(Extractor::snapshot).collect();
+        Ok((members?, extractors?))
+    }
+
+    fn restore_parts(&mut self, (members, extractors): &Parts) -> Result<(), AnalyzerError> {
+        for (member, state) in self.members.iter_mut().zip(members) {
+            member.restore(state)?;
+        }
+        for (extractor, state) in self.extractors.iter_mut().zip(extractors) {
+            extractor.restore(state)?;
+        }
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
-use amoskys_core::Analyzer as _;
+use amoskys_core::{Analyzer as _, Extractor as _};
 
-use super::{Correlation, State};
+use super::{Correlation, Parts, State};
 use crate::live::take_over;
 use crate::snapshot;
 
@@ -13,14 +13,20 @@ impl Correlation {
             .snapshot()
             .ok()
             .and_then(|state| snapshot::for_model(state, self.model.digest))
-            .and_then(|state| snapshot::decode::<(State, Vec<Vec<u8>>)>(self.model.digest, &state).ok());
-        let Some((state, _)) = state else {
+            .and_then(|state| snapshot::decode::<(State, Parts)>(self.model.digest, &state).ok());
+        let Some((state, (_, extractors))) = state else {
             return false;
         };
         for member in &mut self.members {
             let name = member.model().name;
             if let Some(old) = before.members.iter().find(|old| old.model().name == name) {
                 take_over(&**old, &mut **member);
+            }
+        }
+        // Windows that are open go on where the extractor makes the same ones, else they begin afresh.
+        for (extractor, state) in self.extractors.iter_mut().zip(&extractors) {
+            if let Err(error) = extractor.restore(state) {
+                tracing::info!(%error, "windows begin afresh with another model");
             }
         }
         self.state = state;

@@ -4,7 +4,7 @@ use amoskys_core::Timestamp;
 use amoskys_core::event::{Entity, Evidence, Technique, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::alert::{Alert, shown};
+use crate::alert::{Alert, services, shown};
 use crate::attack;
 use crate::correlation::NORMAL;
 use crate::odds::{logit, probability};
@@ -29,6 +29,10 @@ pub struct Suppression {
     /// With whom, as alerts give it: all peers of a verdict must be among these. Anybody, if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<String>,
+    /// By which services, as `tcp/22`: all services of a verdict must be among these, and one that is about more than some services is
+    /// not covered. Any, if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<String>,
     /// Up to which score, above 0 to 1.
     pub up_to: f64,
     /// Until when, in event time, in nanoseconds since the Unix epoch. For good, if there is none.
@@ -41,7 +45,7 @@ pub struct Suppression {
 }
 
 impl Suppression {
-    /// What covers this alert, and what is like it: the same host, kind and peers, up to [`MARGIN`] stronger.
+    /// What covers this alert, and what is like it: the same host, kind, peers and services, up to [`MARGIN`] stronger.
     #[must_use]
     pub fn of_alert(alert: &Alert, reason: &str, by: &str) -> Self {
         Self {
@@ -49,6 +53,7 @@ impl Suppression {
             host: alert.host.clone(),
             technique: alert.technique.clone(),
             peers: alert.peers.clone(),
+            services: alert.services.clone(),
             up_to: probability(logit(alert.score) + MARGIN),
             until_ns: None,
             reason: reason.to_owned(),
@@ -78,6 +83,11 @@ impl Suppression {
                     .is_some_and(|other| technique == other || technique.as_str() == attack::parent(other))
             })
             && (self.peers.is_empty() || verdict.peers.iter().all(|peer| self.names(peer)))
+            && (self.services.is_empty() || self.allows(&services(verdict)))
+    }
+
+    fn allows(&self, services: &[String]) -> bool {
+        !services.is_empty() && services.iter().all(|service| self.services.contains(service))
     }
 
     fn names(&self, peer: &Entity) -> bool {
@@ -92,12 +102,21 @@ impl Suppression {
             Some("it names no id or no host")
         } else if says_nothing(&self.by) || says_nothing(&self.reason) {
             Some("it does not say who calls this normal, or why")
+        } else if !self.services.iter().all(|service| is_service(service)) {
+            Some("a service is written as tcp/22, udp/53 or by the number of its protocol, as 132/36412")
         } else if !(self.up_to > 0.0 && self.up_to <= 1.0) {
             Some("up_to must be above 0 and at most 1")
         } else {
             None
         }
     }
+}
+
+fn is_service(text: &str) -> bool {
+    text.split_once('/').is_some_and(|(protocol, port)| {
+        let known = matches!(protocol, "tcp" | "udp" | "sctp") || protocol.parse::<u8>().is_ok();
+        known && port.parse::<u16>().is_ok()
+    })
 }
 
 /// The suppressions in effect: a handle that is shared between the one who analyzes and the one who changes the list.

@@ -37,6 +37,8 @@ pub(crate) struct Incidents {
 struct Incident {
     family: Family,
     targets: Vec<Target>,
+    /// Whether all of it is about those.
+    exact: bool,
     /// The strongest that each layer has found.
     layers: [Option<Card>; 3],
     /// What each layer says about what the others have found.
@@ -156,6 +158,7 @@ impl Incident {
         Self {
             family: finding.detector.family(),
             targets: Vec::new(),
+            exact: true,
             layers: [None; 3],
             opinions: [None; 3],
             peers: Vec::new(),
@@ -212,6 +215,7 @@ impl Incident {
         if target.is_exact() && !self.targets.contains(&target) && self.targets.len() < TARGETS {
             self.targets.push(target);
         }
+        self.exact &= self.targets.contains(&target);
         for peer in peers {
             if !self.peers.contains(&peer) && self.peers.len() < PEERS {
                 self.peers.push(peer);
@@ -290,7 +294,7 @@ impl Incident {
             updated: self.span.latest.max(first),
             layer: signature.layer,
             entity,
-            peers: self.peers.iter().copied().map(Entity::Host).collect(),
+            peers: self.named_peers(),
             technique: Some(technique),
             title: self.title.clone(),
             score,
@@ -300,6 +304,25 @@ impl Incident {
             schema: signature.schema,
             events,
         })
+    }
+
+    /// Whom it concerns: the services, if it is about nothing but some services, else the hosts.
+    fn named_peers(&self) -> Vec<Entity> {
+        let mut peers = Vec::new();
+        for host in &self.peers {
+            let of_host = |target: &&Target| self.exact && target.host == Some(*host);
+            let services = self.targets.iter().filter(of_host).filter_map(|target| {
+                let (protocol, port) = target.service?;
+                Some(Entity::Service(*host, protocol, port))
+            });
+            let before = peers.len();
+            peers.extend(services);
+            if peers.len() == before {
+                peers.push(Entity::Host(*host));
+            }
+        }
+        peers.truncate(PEERS);
+        peers
     }
 
     /// What counts leave open of the score; `None` if nothing was counted for the finding that names the incident.

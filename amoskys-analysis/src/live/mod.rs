@@ -34,14 +34,18 @@
 //! slot.observe(Observation::Event(&event()), &mut verdicts)?;
 //! assert_ne!(slot.model(), old);
 //! assert_eq!(handle.swaps()[0].state, Taken::Over);
-//! // The boundary is a verdict of its own, in its place among the others.
-//! assert!(verdicts[0].title.contains("replaces") && verdicts[0].score == 0.0);
+//! // The boundary is no verdict: it is written down as what was decided, and by whom.
+//! assert!(verdicts.is_empty());
+//! let (swaps, _) = handle.swaps_from(0);
+//! assert_eq!(swaps[0].audit_entry("alice").action, "model.replace");
 //! # Ok(())
 //! # }
 //! ```
 
 mod carry;
 mod compare;
+#[cfg(feature = "linfa")]
+mod level;
 mod shadow;
 mod slot;
 #[cfg(feature = "linfa")]

@@ -131,6 +131,15 @@ impl<A: Analyzer, S: Analyzer> Analyzer for Shadow<A, S> {
 }
 
 impl ShadowHandle {
+    /// Compares from here on only: what was said before counts no more, for example because the shadow's model was replaced.
+    /// Whether it has failed stays known.
+    pub fn begin_again(&self) {
+        let mut comparison = lock(&self.0);
+        let failed = comparison.failed;
+        *comparison = Comparison::default();
+        comparison.failed = failed;
+    }
+
     /// Where the two differ, so far.
     #[must_use]
     pub fn disagreement(&self) -> Disagreement {

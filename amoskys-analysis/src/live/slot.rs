@@ -3,12 +3,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use amoskys_core::event::{Entity, EventRange, Layer, ModelRef, Verdict, VerdictId};
+use amoskys_core::event::{AuditEntry, AuditOutcome, EventRange, ModelRef, Verdict};
 use amoskys_core::{Analyzer, AnalyzerError, Digest, Observation, Seq, Timestamp};
 
 use super::carry::take_over;
 
-/// Swaps that are remembered for [`SlotHandle::swaps`].
+/// Swaps that are remembered for [`SlotHandle::swaps`] and [`SlotHandle::swaps_from`].
 const MOST_SWAPS: usize = 64;
 
 /// An analyzer whose model can be replaced while events flow. See the [module](super).
@@ -18,8 +18,8 @@ const MOST_SWAPS: usize = 64;
 /// - Each observation is shown to exactly one analyzer, in order. No observation waits for a model to be loaded.
 /// - A swap happens between two observations, at the first one after the offer. The verdicts before it name the old model,
 ///   those after it the new one.
-/// - The first verdict of a new model says so itself: a verdict of layer [`Rule`](Layer::Rule), about the entity that is named as
-///   the model, with score 0. So the log holds the boundary in its place among the events.
+/// - A swap is no verdict: it raises nothing, and says nothing about a host. It is kept for the one who [asks](SlotHandle::swaps_from),
+///   with the first event that the new model judged, and is to be written down as an [audit event](Swap::audit_entry).
 /// - State is taken over where the new analyzer can go on from it, else it begins afresh; [`Swap::state`] says which.
 ///   A detection that begins afresh needs minutes to know its hosts again.
 ///
@@ -103,7 +103,7 @@ impl<A: Analyzer> ModelSlot<A> {
     }
 
     /// Puts the offered analyzer to work.
-    fn swap(&mut self, observation: Observation<'_>, verdicts: &mut Vec<Verdict>) {
+    fn swap(&mut self, observation: Observation<'_>) {
         let mut state = self.shared.lock();
         self.shared.waiting.store(false, Ordering::Release);
         let Some(mut next) = state.offer.take() else {
@@ -128,7 +128,6 @@ impl<A: Analyzer> ModelSlot<A> {
             state: taken,
         };
         tracing::info!(from = %swap.from.digest, to = %swap.to.digest, state = ?taken, "another model is at work");
-        verdicts.push(boundary(&swap));
         let mut state = self.shared.lock();
         state.count += 1;
         if state.swaps.len() >= MOST_SWAPS {
@@ -149,7 +148,7 @@ impl<A: Analyzer> Analyzer for ModelSlot<A> {
         verdicts: &mut Vec<Verdict>,
     ) -> Result<(), AnalyzerError> {
         if self.shared.waiting.load(Ordering::Acquire) {
-            self.swap(observation, verdicts);
+            self.swap(observation);
         }
         self.current.observe(observation, verdicts)
     }
@@ -189,6 +188,31 @@ impl<A: Analyzer> SlotHandle<A> {
     #[must_use]
     pub fn swaps(&self) -> Vec<Swap> {
         self.0.lock().swaps.iter().cloned().collect()
+    }
+
+    /// The swaps from this number on, counted from 0, and the number to ask from next: so that each is told once. Of those that
+    /// were not asked for in time only the latest 64 are known.
+    #[must_use]
+    pub fn swaps_from(&self, number: u64) -> (Vec<Swap>, u64) {
+        let state = self.0.lock();
+        let first = state.count - state.swaps.len() as u64;
+        let skip = usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
+        (state.swaps.iter().skip(skip).cloned().collect(), state.count)
+    }
+}
+
+impl Swap {
+    /// What an audit log says of it: `actor` has put the model `to` in the place of `from`, from this event of this stream on.
+    #[must_use]
+    pub fn audit_entry(&self, actor: impl Into<String>) -> AuditEntry {
+        let EventRange { stream, first, .. } = &self.events;
+        AuditEntry {
+            actor: actor.into(),
+            action: "model.replace".to_owned(),
+            object: format!("{} {} -> {}", self.to.name, self.from.digest, self.to.digest),
+            outcome: AuditOutcome::Success,
+            reason: format!("{self}, from event {first} of {stream} on"),
+        }
     }
 }
 
@@ -243,35 +267,6 @@ fn place(observation: Observation<'_>) -> Option<(EventRange, Timestamp)> {
         }
         Observation::Features(vector) => Some((vector.events.clone(), vector.end)),
         _ => None,
-    }
-}
-
-/// The verdict that says where a new model begins.
-fn boundary(swap: &Swap) -> Verdict {
-    let entity = Entity::Named(swap.to.name.clone());
-    Verdict {
-        id: VerdictId::derive(
-            &swap.to.digest,
-            &entity,
-            None,
-            &swap.events.stream,
-            swap.events.first,
-            swap.time,
-        ),
-        revision: 0,
-        time: swap.time,
-        updated: swap.time,
-        layer: Layer::Rule,
-        entity,
-        peers: Vec::new(),
-        technique: None,
-        title: swap.to_string(),
-        score: 0.0,
-        interval: None,
-        evidence: Vec::new(),
-        model: swap.to.clone(),
-        schema: Digest::default(),
-        events: swap.events.clone(),
     }
 }
 

@@ -40,6 +40,11 @@ impl<K: Hash + Eq + Clone, V> BoundedMap<K, V> {
         self.entries.peek_mut(key)
     }
 
+    /// The entry unused for longest, without using it.
+    pub(crate) fn oldest(&self) -> Option<&V> {
+        self.entries.peek_lru().map(|(_, value)| value)
+    }
+
     /// The entry, made if it is not there, as the last one used.
     pub(crate) fn entry(&mut self, key: &K, make: impl FnOnce() -> V) -> &mut V {
         if self.entries.len() >= self.limit && !self.entries.contains(key) {

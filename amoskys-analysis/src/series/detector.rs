@@ -31,6 +31,9 @@ const TAIL_WINDOW: usize = 1_000;
 const LARGEST: f64 = 1e100;
 /// Points between false alarms about the level, in horizons.
 const CHANGE_HORIZONS: f64 = 20.0;
+/// Changes whenever the form of a stored state does. What was stored before there was such a number began with the horizon, which
+/// is 16 or more.
+const LAYOUT: u8 = 2;
 
 /// Finds what is unlike anything before in one series of numbers, as they come.
 ///
@@ -68,6 +71,8 @@ pub struct SeriesDetector {
 /// Everything, in the form in which it is stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct State {
+    /// [`LAYOUT`], so that a state of another form is not taken for one.
+    layout: u8,
     config: SeriesConfig,
     scales: Vec<Novelty>,
     long: Novelty,
@@ -172,6 +177,7 @@ impl SeriesDetector {
         let points = |scale: u32| (horizon / scale).max(1) as usize;
         let novelty = |&scale: &u32| Novelty::new(points(scale), &SHAPES);
         let state = State {
+            layout: LAYOUT,
             config,
             scales: SCALES.iter().map(novelty).collect(),
             long: Novelty::new(points(LONG_SCALE), &[LONG_SHAPE]),
@@ -341,12 +347,17 @@ enum StateError {
     Config(#[from] SeriesConfigError),
     #[error("its parts do not fit its settings")]
     Shape,
+    #[error("it was stored by another version")]
+    Layout,
 }
 
 impl TryFrom<State> for SeriesDetector {
     type Error = StateError;
 
     fn try_from(state: State) -> Result<Self, Self::Error> {
+        if state.layout != LAYOUT {
+            return Err(StateError::Layout);
+        }
         let fresh = Self::new(state.config)?.state;
         let fits = state.scales.len() == fresh.scales.len()
             && state

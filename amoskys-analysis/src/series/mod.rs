@@ -34,8 +34,10 @@ mod group;
 mod interval;
 mod metrics;
 mod novelty;
+mod packed;
 mod precision;
 mod presence;
+mod ranked;
 mod rate;
 mod season;
 mod sorted;
@@ -50,3 +52,8 @@ pub use self::interval::PredictionInterval;
 pub use self::metrics::{MetricDetection, MetricsConfig, MetricsConfigError};
 pub use self::season::Seasonality;
 pub use self::tail::TailProbability;
+
+/// Of the evidence in verdicts about metrics.
+pub(crate) fn schema_digest() -> amoskys_core::Digest {
+    self::verdict::schema().digest()
+}

@@ -1,42 +1,50 @@
 //! How unlike anything before the recent past of a series is: the distance of its last blocks to their nearest neighbour among
 //! all stretches of the same length before, compared with what that distance usually is. This is the discord of a time series
-//! (Keogh, Lin and Fu, 2005) as each block comes, with distances carried on along diagonals as in STOMP (Zhu and others, 2016).
+//! (Keogh, Lin and Fu, 2005) as each block comes.
+//!
+//! Distances are computed afresh for each block. To carry them on from block to block, as STOMP does (Zhu and others, 2016), would
+//! take as long, because the windows are short and share their sums, and five times the memory.
 
 use serde::{Deserialize, Serialize};
 
-use super::sorted::SortedWindow;
+use super::ranked::{RankedWindow, single};
 
 /// Blocks that are remembered.
 pub(crate) const HISTORY: usize = 1_000;
+/// The longest window there may be, and so the blocks that are kept to compare it with.
+const LONGEST: usize = 16;
+const KEPT: usize = HISTORY + 1 + LONGEST;
 /// Added to the usual distance, so that a series that repeats itself exactly is allowed to deviate by a trace.
 const TRACE: f64 = 0.005;
 /// Distances that must be known before one is called unusual.
 const WARM_UP: u32 = 9;
 /// The least scale, as a share of the whole range.
 const LEAST_SCALE: f64 = 0.15;
-/// A range that shrinks by this factor has left rounding errors behind that matter.
-const SHRUNK: f64 = 1e6;
+/// Blocks between two looks at where they lie, and how far off zero, in their own spread, single precision still tells them well
+/// apart: to about a millionth of the spread.
+const LOOK: u32 = 64;
+const FAR: f64 = 16.0;
 
 /// A series in blocks of one length, and how new its end is by windows of several lengths.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Novelty {
     blocks: Blocks,
-    past: Vec<f64>,
-    spread: SortedWindow,
-    /// The widest range since distances were last computed afresh.
-    widest: f64,
+    /// What is taken from a block before it is remembered; none before the first.
+    origin: Option<f64>,
+    past: RankedWindow,
+    /// Blocks since it was looked where they lie.
+    since: u32,
     windows: Vec<Window>,
 }
 
 impl Novelty {
-    /// Blocks of so many points, and windows of so many blocks each.
+    /// Blocks of so many points, and windows of so many blocks each: rising, 16 at most.
     pub(crate) fn new(points: usize, windows: &[usize]) -> Self {
         Self {
             blocks: Blocks::new(points),
-            past: Vec::new(),
-            // All that a window is compared with, so that what leaves it leaves the sums too.
-            spread: SortedWindow::new(HISTORY + 1 + windows.iter().copied().max().unwrap_or(0)),
-            widest: 0.0,
+            origin: None,
+            past: RankedWindow::new(KEPT),
+            since: 0,
             windows: windows.iter().map(|&length| Window::new(length)).collect(),
         }
     }
@@ -46,17 +54,24 @@ impl Novelty {
         let Some(block) = self.blocks.push(value) else {
             return false;
         };
-        self.remember(block);
+        let origin = *self.origin.get_or_insert(block);
+        self.past.push_single(single(block - origin));
+        self.recentre();
         let scale = self.scale();
-        if self.widest > SHRUNK * self.range() {
-            self.widest = self.range();
-            for window in &mut self.windows {
-                window.recompute(&self.past);
+        let mut buffer = [0.0; KEPT];
+        let mut length = 0;
+        for part in self.past.parts() {
+            if let Some(room) = buffer.get_mut(length..length + part.len()) {
+                room.copy_from_slice(part);
+                length += part.len();
             }
         }
-        self.widest = self.widest.max(self.range());
+        let past = buffer.get(..length).unwrap_or_default();
+        let mut distances = Distances::new(past);
         for window in &mut self.windows {
-            window.step(&self.past, scale);
+            if let Some(nearest) = distances.nearest(window.length) {
+                window.step(nearest, scale);
+            }
         }
         true
     }
@@ -69,37 +84,45 @@ impl Novelty {
 
     /// Whether a stored state is one of the same blocks and windows.
     pub(crate) fn fits(&self, fresh: &Self) -> bool {
-        let window = |(stored, fresh): (&Window, &Window)| {
-            stored.length == fresh.length && stored.sums.len() == fresh.sums.len()
+        let lengths = |novelty: &Self| -> Vec<usize> {
+            let windows = novelty.windows.iter();
+            windows.map(|window| window.length).collect()
         };
         self.blocks.points == fresh.blocks.points
-            && self.windows.len() == fresh.windows.len()
-            && self.windows.iter().zip(&fresh.windows).all(window)
+            && self.past.capacity() == fresh.past.capacity()
+            && self.origin.is_none_or(f64::is_finite)
+            && lengths(self) == lengths(fresh)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.windows.len()
     }
 
-    fn remember(&mut self, block: f64) {
-        let longest = self.windows.iter().map(|window| window.length).max();
-        let keep = HISTORY + longest.unwrap_or(0) + 1;
-        if self.past.len() >= 2 * keep {
-            self.past.drain(..self.past.len() - keep);
+    /// Keeps the blocks near zero, where single precision is fine.
+    fn recentre(&mut self) {
+        self.since += 1;
+        if self.since < LOOK {
+            return;
         }
-        self.past.push(block);
-        self.spread.push(block);
+        self.since = 0;
+        let middle = self.past.quantile(0.5).unwrap_or(0.0);
+        if middle.abs() > FAR * self.spread() {
+            self.past.shift(middle);
+            self.origin = self.origin.map(|origin| origin + middle);
+        }
     }
 
-    fn range(&self) -> f64 {
-        self.spread.max().unwrap_or(0.0) - self.spread.min().unwrap_or(0.0)
+    /// The range of the middle four fifths.
+    fn spread(&self) -> f64 {
+        let quantile = |share| self.past.quantile(share).unwrap_or(0.0);
+        quantile(0.9) - quantile(0.1)
     }
 
     /// Twice the range of the middle four fifths: a few extremes do not make all else look alike. But no less than a share of
     /// the whole range, or a series that mostly rests would find each movement new.
     fn scale(&self) -> f64 {
-        let quantile = |share| self.spread.quantile(share).unwrap_or(0.0);
-        (2.0 * (quantile(0.9) - quantile(0.1))).max(LEAST_SCALE * self.range())
+        let range = self.past.max().unwrap_or(0.0) - self.past.min().unwrap_or(0.0);
+        (2.0 * self.spread()).max(LEAST_SCALE * range)
     }
 }
 
@@ -150,12 +173,10 @@ impl Blocks {
     }
 }
 
-/// The last blocks of one length, and how far they are from each stretch before.
+/// How far the last blocks of one length usually are from all before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Window {
     length: usize,
-    /// Sum of absolute differences to the stretch so many blocks before, from a lag of [`HISTORY`] down to 1.
-    sums: Vec<f64>,
     /// Mean of the distances to the nearest neighbour so far, and their number.
     usual: f64,
     count: u32,
@@ -165,46 +186,17 @@ struct Window {
 impl Window {
     fn new(length: usize) -> Self {
         Self {
-            length: length.max(1),
-            sums: vec![0.0; HISTORY],
+            length: length.clamp(1, LONGEST),
             usual: 0.0,
             count: 0,
             ratio: 0.0,
         }
     }
 
-    /// `past` has got one more block.
-    fn step(&mut self, past: &[f64], scale: f64) {
-        let length = self.length;
-        let newest = past.len() - 1;
-        // Each lag gains the difference at the newest block, and loses the one that falls out of the window.
-        let reach = newest.min(HISTORY);
-        if reach < length {
-            return;
-        }
-        let lags = HISTORY - reach..HISTORY - length + 1;
-        let block = past[newest];
-        for (sum, other) in self.sums[lags].iter_mut().zip(&past[newest - reach..]) {
-            *sum += (block - other).abs();
-        }
-        if let Some(leaving) = newest.checked_sub(length)
-            && leaving >= length
-        {
-            let reach = leaving.min(HISTORY);
-            let lags = HISTORY - reach..HISTORY - length + 1;
-            let block = past[leaving];
-            for (sum, other) in self.sums[lags].iter_mut().zip(&past[leaving - reach..]) {
-                *sum -= (block - other).abs();
-            }
-        }
-        // Stretches that lie wholly within the past, and do not overlap the window.
-        let reach = (past.len() - length).min(HISTORY);
-        if reach < length {
-            return;
-        }
-        let nearest = least(&self.sums[HISTORY - reach..HISTORY - length + 1]).max(0.0);
+    /// Takes the distance to the nearest neighbour.
+    fn step(&mut self, nearest: f64, scale: f64) {
         let distance = if scale > 0.0 {
-            nearest / length as f64 / scale
+            nearest / self.length as f64 / scale
         } else {
             0.0
         };
@@ -217,30 +209,52 @@ impl Window {
         self.count = (self.count + 1).min(HISTORY as u32);
         self.usual += (distance - self.usual) / f64::from(self.count);
     }
+}
 
-    /// Distances as of the block before the newest, free of what rounding has left in them.
-    fn recompute(&mut self, past: &[f64]) {
-        let Some((_, past)) = past.split_last() else {
-            return;
-        };
-        for (at, sum) in self.sums.iter_mut().enumerate() {
-            let lag = HISTORY - at;
-            let later = past.iter().rev().take(self.length);
-            *sum = match past.len().checked_sub(lag) {
-                Some(shifted) if lag >= self.length => later
-                    .zip(past[..shifted].iter().rev())
-                    .map(|(a, b)| (a - b).abs())
-                    .sum(),
-                _ => 0.0,
-            };
+/// Sums of absolute differences between the latest blocks and those that end at each block before.
+struct Distances<'a> {
+    past: &'a [f32],
+    sums: [f32; KEPT],
+    /// Blocks that are summed up.
+    length: usize,
+}
+
+impl<'a> Distances<'a> {
+    fn new(past: &'a [f32]) -> Self {
+        Self {
+            past,
+            sums: [0.0; KEPT],
+            length: 0,
         }
+    }
+
+    /// The least over the stretches of this length that lie wholly within the past, at most [`HISTORY`] blocks before, and do not
+    /// overlap the latest. To be asked for rising lengths: each goes on from the sums of the one before. `None` if there are none.
+    fn nearest(&mut self, length: usize) -> Option<f64> {
+        let newest = self.past.len().checked_sub(1)?;
+        let reach = (self.past.len().checked_sub(length)?).min(HISTORY);
+        if reach < length {
+            return None;
+        }
+        // Where the stretches end.
+        let (first, last) = (newest - reach, newest - length);
+        while self.length < length {
+            let back = self.length;
+            let block = self.past[newest - back];
+            let others = &self.past[first - back..=last - back];
+            for (sum, other) in self.sums[first..=last].iter_mut().zip(others) {
+                *sum += (block - other).abs();
+            }
+            self.length += 1;
+        }
+        Some(f64::from(least(&self.sums[first..=last])))
     }
 }
 
 /// The least of some numbers, in lanes that a vector unit can take at once.
-fn least(values: &[f64]) -> f64 {
-    const LANES: usize = 8;
-    let mut lanes = [f64::INFINITY; LANES];
+fn least(values: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [f32::INFINITY; LANES];
     let chunks = values.chunks_exact(LANES);
     let rest = chunks.remainder();
     for chunk in chunks {
@@ -248,7 +262,7 @@ fn least(values: &[f64]) -> f64 {
             *least = if value < *least { value } else { *least };
         }
     }
-    lanes.iter().chain(rest).copied().fold(f64::INFINITY, f64::min)
+    lanes.iter().chain(rest).copied().fold(f32::INFINITY, f32::min)
 }
 
 #[cfg(test)]
@@ -258,86 +272,94 @@ mod tests {
     use super::*;
 
     /// The distance to the nearest neighbour, as its definition says.
-    fn nearest(past: &[f64], length: usize) -> Option<f64> {
+    fn nearest(past: &[f32], length: usize) -> Option<f64> {
         let (before, window) = past.split_at(past.len().checked_sub(length)?);
         let stretches = before.windows(length).rev().take(HISTORY + 1 - length);
         stretches
             .map(|stretch| {
-                stretch
-                    .iter()
-                    .zip(window)
-                    .map(|(a, b)| (a - b).abs())
-                    .sum::<f64>()
+                let differences = stretch.iter().zip(window);
+                differences.map(|(a, b)| f64::from((a - b).abs())).sum::<f64>()
             })
             .min_by(f64::total_cmp)
     }
 
-    fn check(values: &[f64], length: usize) {
-        let mut window = Window::new(length);
-        let mut past = Vec::new();
-        for &value in values {
-            past.push(value);
-            let before = window.clone();
-            window.step(&past, 1.0);
-            let expected = nearest(&past, length);
-            let found = (window.count > before.count || window.usual != before.usual).then(|| {
-                let n = f64::from(window.count);
-                (before.usual + (window.usual - before.usual) * n) * length as f64
-            });
+    fn check(past: &[f32], lengths: &[usize]) {
+        let mut distances = Distances::new(past);
+        for &length in lengths {
+            let (expected, found) = (nearest(past, length), distances.nearest(length));
             match (expected, found) {
                 (Some(expected), Some(found)) => {
-                    assert!((expected - found).abs() < 1e-6, "{expected} {found}")
+                    assert!((expected - found).abs() < 1e-4, "{length}: {expected} {found}");
                 }
                 (None, None) => {}
-                // At the end of the history the mean forgets, and its count stands still.
-                (Some(_), None) => assert!(before.count as usize == HISTORY),
-                (None, Some(found)) => panic!("found {found} in {} blocks", past.len()),
+                other => panic!("{length} in {} blocks: {other:?}", past.len()),
             }
         }
     }
 
     proptest! {
         #[test]
-        fn distances_are_those_of_the_definition(values in proptest::collection::vec(-10.0..10.0_f64, 1..120), length in 1_usize..9) {
-            check(&values, length);
+        fn distances_are_those_of_the_definition(past in proptest::collection::vec(-10.0..10.0_f32, 0..120)) {
+            check(&past, &[1, 4, 10, 16]);
+            check(&past, &[16]);
         }
     }
 
     #[test]
-    fn distances_stay_right_for_a_long_time() {
-        let values: Vec<f64> = (0..2_600_u32).map(|n| f64::from(n * n % 1_009) / 97.0).collect();
-        let mut past = Vec::new();
-        let mut window = Window::new(6);
-        for &value in &values {
-            past.push(value);
-            window.step(&past, 1.0);
+    fn distances_are_right_in_a_full_history() {
+        let past: Vec<f32> = (0..KEPT as u32).map(|n| (n * n % 1_009) as f32 / 97.0).collect();
+        check(&past, &[4, 10, 16]);
+    }
+
+    /// The ratios of a wave at this height, after many others.
+    fn ratios(height: f64) -> Vec<Vec<f64>> {
+        let wave = |n: u32| height + f64::from(n % 24) + f64::from(n * n % 7) / 10.0;
+        let mut novelty = Novelty::new(1, &[4, 10]);
+        let each = (0..2_500).map(|n| {
+            novelty.push(wave(n));
+            novelty.ratios().collect()
+        });
+        each.collect()
+    }
+
+    #[test]
+    fn how_high_a_series_lies_does_not_matter() {
+        let low = ratios(0.0);
+        for high in [1e6, -3e9] {
+            for (a, b) in low.iter().flatten().zip(ratios(high).iter().flatten()) {
+                assert!((a - b).abs() <= 1e-3 * a.max(1.0), "{a} {b}");
+            }
         }
-        let least = least(&window.sums[..HISTORY - 5]);
-        assert!((nearest(&past, 6).unwrap() - least).abs() < 1e-7, "{least}");
-        let carried = window.sums.clone();
-        past.push(0.0);
-        window.recompute(&past);
-        for (carried, fresh) in carried.iter().zip(&window.sums).take(HISTORY - 5) {
-            assert!((carried - fresh).abs() < 1e-7);
+    }
+
+    #[test]
+    fn a_series_that_moved_far_is_soon_as_well_known_as_before() {
+        let wave = |n: u32| f64::from(n % 24) + f64::from(n * n % 7) / 10.0;
+        let (mut moved, mut stayed) = (Novelty::new(1, &[4]), Novelty::new(1, &[4]));
+        for n in 0..4_000 {
+            moved.push(if n < 500 { wave(n) } else { 1e12 + wave(n) });
+            stayed.push(wave(n));
+        }
+        let (a, b) = (moved.past.parts().concat(), stayed.past.parts().concat());
+        let apart = |past: &[f32]| past.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>();
+        for (a, b) in apart(&a).iter().zip(apart(&b)) {
+            assert!((a - b).abs() < 1e-3, "{a} {b}");
         }
     }
 
     #[test]
     fn an_absurd_value_leaves_no_error_behind() {
         let wave = |n: u32| f64::from(n % 24) + f64::from(n * n % 7) / 10.0;
-        let mut novelty = Novelty::new(1, &[4]);
+        let (mut hit, mut spared) = (Novelty::new(1, &[4]), Novelty::new(1, &[4]));
         for n in 0..1_500 {
-            novelty.push(if n == 30 { 1e60 } else { wave(n) });
+            hit.push(if n == 30 { 1e60 } else { wave(n) });
+            spared.push(wave(n));
         }
-        let fresh = {
-            let mut window = novelty.windows[0].clone();
-            let mut past = novelty.past.clone();
-            past.push(0.0);
-            window.recompute(&past);
-            window.sums
+        let apart = |novelty: &Novelty| -> Vec<f32> {
+            let past = novelty.past.parts().concat();
+            past.windows(2).map(|pair| pair[1] - pair[0]).collect()
         };
-        for (carried, fresh) in novelty.windows[0].sums.iter().zip(fresh).take(HISTORY - 4) {
-            assert!((carried - fresh).abs() < 1e-6, "{carried} {fresh}");
-        }
+        assert_eq!(apart(&hit), apart(&spared));
+        assert_eq!(hit.scale(), spared.scale());
     }
 }

@@ -3,9 +3,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 /// The last so many finite numbers, in the order they came and in the order of their size: exact quantiles over a sliding
-/// window.
-///
-/// A push moves at most as many numbers as there are, which for a thousand takes a tenth of a microsecond.
+/// window, for small ones. [`RankedWindow`](super::ranked::RankedWindow) takes less room, and single precision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Parts", into = "Parts")]
 pub(crate) struct SortedWindow {
@@ -29,42 +27,24 @@ impl SortedWindow {
         }
     }
 
-    /// Takes a number, and gives the one that left for it. What is not finite is not taken.
-    pub(crate) fn push(&mut self, value: f64) -> Option<f64> {
+    /// Takes a number. What is not finite is not taken.
+    pub(crate) fn push(&mut self, value: f64) {
         if !value.is_finite() {
-            return None;
+            return;
         }
-        let mut left = None;
         if self.arrived.len() >= self.capacity
             && let Some(oldest) = self.arrived.pop_front()
         {
             let at = self.below(oldest);
             self.sorted.remove(at);
-            left = Some(oldest);
         }
         self.arrived.push_back(value);
-        let at = self
-            .sorted
-            .partition_point(|known| known.total_cmp(&value).is_lt());
+        let at = self.below(value);
         self.sorted.insert(at, value);
-        left
     }
 
     pub(crate) fn len(&self) -> usize {
         self.sorted.len()
-    }
-
-    /// Rising.
-    pub(crate) fn sorted(&self) -> &[f64] {
-        &self.sorted
-    }
-
-    pub(crate) fn min(&self) -> Option<f64> {
-        self.sorted.first().copied()
-    }
-
-    pub(crate) fn max(&self) -> Option<f64> {
-        self.sorted.last().copied()
     }
 
     /// The number with this share of the others below it, rounded down to one that is there. `None` if there are none.
@@ -75,7 +55,7 @@ impl SortedWindow {
     }
 
     /// How many are smaller.
-    pub(crate) fn below(&self, value: f64) -> usize {
+    fn below(&self, value: f64) -> usize {
         self.sorted
             .partition_point(|known| known.total_cmp(&value).is_lt())
     }
@@ -129,7 +109,7 @@ mod tests {
                 }
                 let mut last: Vec<f64> = finite.iter().rev().take(7).copied().collect();
                 last.sort_by(f64::total_cmp);
-                prop_assert_eq!(window.sorted(), &last[..]);
+                prop_assert_eq!(&window.sorted[..], &last[..]);
                 let bytes = postcard::to_allocvec(&window).unwrap();
                 let again: SortedWindow = postcard::from_bytes(&bytes).unwrap();
                 prop_assert_eq!(&again, &window);

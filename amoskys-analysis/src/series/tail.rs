@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::sorted::SortedWindow;
+use super::ranked::RankedWindow;
 
 /// Shares of the numbers that make the tail, at most, and how many it takes at least.
 const SHARE: f64 = 0.1;
@@ -15,8 +15,8 @@ const FEWEST: usize = 10;
 ///
 /// *Assumes* that what comes is like the window; dependence between neighbours makes exceedances come in groups, not more of
 /// them. *Fails* while a level changes, and where the tail is heavier than the window shows. Of numbers drawn alike, the share
-/// below a probability α was between α / 3 and 3 α in the tests, for α from 0.001 to 0.05 and a window of 1,000. *Costs* eight
-/// bytes twice for each number of the window, and 0.2 µs a number.
+/// below a probability α was between α / 3 and 3 α in the tests, for α from 0.001 to 0.05 and a window of 1,000. *Costs* six
+/// bytes for each number of the window, and 0.2 µs a number. Numbers are kept in single precision.
 ///
 /// ```
 /// use amoskys_analysis::series::TailProbability;
@@ -30,7 +30,7 @@ const FEWEST: usize = 10;
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TailProbability {
-    window: SortedWindow,
+    window: RankedWindow,
     /// Numbers since the tail was fitted.
     since: u32,
     tail: Option<Tail>,
@@ -46,11 +46,11 @@ struct Tail {
 }
 
 impl TailProbability {
-    /// Learns from the last so many numbers, at least 10.
+    /// Learns from the last so many numbers, at least 10 and at most 65,535.
     #[must_use]
     pub fn new(window: usize) -> Self {
         Self {
-            window: SortedWindow::new(window.max(FEWEST)),
+            window: RankedWindow::new(window.max(FEWEST)),
             since: 0,
             tail: None,
         }
@@ -58,12 +58,15 @@ impl TailProbability {
 
     /// Takes a number. One that is not finite is left out.
     pub fn push(&mut self, value: f64) {
+        if !value.is_finite() {
+            return;
+        }
         self.window.push(value);
         self.since += 1;
         // A tail of a tenth changes little while a hundredth of the window does.
         if self.tail.is_none() || self.since as usize * 100 >= self.window.len() {
             self.since = 0;
-            self.tail = fit(self.window.sorted());
+            self.tail = fit(&self.window);
         }
     }
 
@@ -111,13 +114,13 @@ impl Tail {
 }
 
 /// `None` if there are too few numbers, or the tail is all alike.
-fn fit(sorted: &[f64]) -> Option<Tail> {
-    let count = ((sorted.len() as f64 * SHARE) as usize).max(FEWEST);
-    let (below, high) = sorted.split_at(sorted.len().checked_sub(count)?);
-    let start = *below.last()?;
+fn fit(window: &RankedWindow) -> Option<Tail> {
+    let count = ((window.len() as f64 * SHARE) as usize).max(FEWEST);
+    let (below, high) = window.highest(count);
+    let start = below?;
     let n = count as f64;
     let (mut mean, mut weighted) = (0.0, 0.0);
-    for (rank, value) in high.iter().enumerate() {
+    for (rank, value) in high.enumerate() {
         let excess = value - start;
         mean += excess / n;
         // Weighted by the share of excesses that are higher.
@@ -138,7 +141,7 @@ fn fit(sorted: &[f64]) -> Option<Tail> {
     let scale = if shape == 0.0 { mean } else { scale };
     (scale > 0.0 && scale.is_finite()).then_some(Tail {
         start,
-        share: (n + 1.0) / (sorted.len() as f64 + 1.0),
+        share: (n + 1.0) / (window.len() as f64 + 1.0),
         scale,
         shape,
     })
