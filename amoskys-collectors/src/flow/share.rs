@@ -115,8 +115,8 @@ fn hash(source: u64, destination: u64, [from, to]: [u16; 2]) -> u32 {
     (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
-/// Addresses and ports of an ordinary packet: TCP or UDP, over IPv4 without options or fragments, or over IPv6 without
-/// extensions, over Ethernet.
+/// Addresses and ports of an ordinary packet over Ethernet: TCP, UDP or ICMP over IPv4 without options or fragments, TCP or UDP
+/// over IPv6 without extensions, or ARP.
 #[inline]
 fn plain(link: LinkType, data: &[u8]) -> Option<(u64, u64, [u16; 2])> {
     let head: &[u8; 38] = data.first_chunk()?;
@@ -126,6 +126,8 @@ fn plain(link: LinkType, data: &[u8]) -> Option<(u64, u64, [u16; 2])> {
     match [head[12], head[13]] {
         [0x08, 0x00] => plain_v4(head),
         [0x86, 0xdd] => plain_v6(data.first_chunk()?),
+        // ARP belongs to no flow, and what does not is the first meter's.
+        [0x08, 0x06] => Some((0, 0, [0, 0])),
         _ => None,
     }
 }
@@ -134,9 +136,15 @@ fn plain(link: LinkType, data: &[u8]) -> Option<(u64, u64, [u16; 2])> {
 #[expect(clippy::cast_possible_truncation, reason = "the halves of a number")]
 fn plain_v4(head: &[u8; 38]) -> Option<(u64, u64, [u16; 2])> {
     let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    // No options, no fragment, and the packet does not end before its ports. Flags and offset, time to live, protocol.
-    let ordinary = head[14] == 0x45 && matches!(word(20) & 0x3fff_00ff, 6 | 17) && word(16) >> 16 >= 24;
-    let ports = word(34);
+    // Flags and offset, time to live, protocol; no fragment.
+    let ports = match word(20) & 0x3fff_00ff {
+        6 | 17 => word(34),
+        // ICMP has none.
+        1 => 0,
+        _ => return None,
+    };
+    // No options, and the packet does not end before its ports.
+    let ordinary = head[14] == 0x45 && word(16) >> 16 >= 24;
     ordinary.then(|| {
         (
             u64::from(word(26)),
@@ -172,9 +180,9 @@ mod tests {
         /// The quick way and the other one agree, whatever the packet; and so do both directions.
         #[test]
         fn both_ways_and_both_directions_agree(
-            mut data in prop::collection::vec(any::<u8>(), 34..80), version in 0..10, short: bool, tcp: bool,
+            mut data in prop::collection::vec(any::<u8>(), 34..80), version in 0..11, short: bool,
+            protocol in prop::sample::select(vec![1, 6, 17]),
         ) {
-            let protocol = if tcp { 6 } else { 17 };
             match version {
                 0..5 => {
                     data[12..15].copy_from_slice(&[0x08, 0, 0x45]);
@@ -187,6 +195,7 @@ mod tests {
                     data[18..20].copy_from_slice(&[0, if short { 3 } else { 12 }]);
                     data[20] = protocol;
                 }
+                9 => data[12..14].copy_from_slice(&[0x08, 0x06]),
                 _ => {}
             }
             let shares = Shares::new(1 << 20, &FlowConfig::default());
