@@ -9,11 +9,11 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use amoskys_collectors::capture::{LiveCapture, LiveConfig, LiveError};
-use amoskys_collectors::flow::FlowCollector;
+use amoskys_collectors::capture::{LinkType, LiveCapture, LiveConfig, LiveError, Packet};
+use amoskys_collectors::flow::{FlowCollector, FlowConfig, FlowHandler, FlowMeter};
 use amoskys_collectors::packet::{Decoded, decode};
-use amoskys_core::event::{FlowPhase, Payload};
-use amoskys_core::{Collector, Shutdown};
+use amoskys_core::event::{FlowPhase, FlowRecord, Payload};
+use amoskys_core::{Collector, Shutdown, Timestamp};
 
 fn skip(why: &str) {
     assert_ne!(
@@ -400,6 +400,68 @@ fn a_vlan_tag_that_the_kernel_took_out_is_seen() {
         }
     }
     assert_eq!(tags, BTreeMap::from([(Some(5), 5)]));
+}
+
+/// Keeps all records.
+#[derive(Default)]
+struct Records(Vec<(Timestamp, FlowRecord)>);
+
+impl FlowHandler for Records {
+    fn flow(&mut self, time: Timestamp, record: &FlowRecord) {
+        self.0.push((time, record.clone()));
+    }
+}
+
+/// As a ring hands them over: so many at once, of more flows than stay near the core.
+#[test]
+fn packets_metered_at_once_make_the_records_of_packets_metered_one_by_one() {
+    let frames: Vec<[u8; 60]> = (0..60_000u32)
+        .map(|n| {
+            let mut frame = [0; 60];
+            frame[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17]);
+            frame[26..34].copy_from_slice(&[10, 0, (n / 1000 % 25) as u8, 1, 10, 0, 0, 2]);
+            let port = 1000 + u16::try_from(n % 1000).unwrap();
+            frame[34..36].copy_from_slice(&port.to_be_bytes());
+            frame[36..38].copy_from_slice(&[0, 9]);
+            // Some are no packets.
+            frame[14] -= u8::from(n % 997 == 0);
+            frame
+        })
+        .collect();
+    let packets = |part: std::ops::Range<usize>| {
+        let start = part.start;
+        frames[part].iter().enumerate().map(move |(n, data)| {
+            // Some are late, and one is far ahead.
+            let number = (start + n) as i64;
+            let late = if number % 501 == 0 { 2_000_000 } else { 0 };
+            let ahead = if number == 40_000 { 9_000_000_000_000 } else { 0 };
+            Packet {
+                time: Timestamp::from_nanos(1_000_000 * number - late + ahead),
+                link: LinkType::ETHERNET,
+                wire_len: 60,
+                data,
+                ..Packet::default()
+            }
+        })
+    };
+    let config = FlowConfig {
+        idle_timeout: Duration::from_secs(20),
+        ..FlowConfig::default()
+    };
+    let (mut one, mut all) = (Records::default(), Records::default());
+    let mut meter = FlowMeter::new(config.clone()).unwrap();
+    for packet in packets(0..frames.len()) {
+        meter.push(&packet, &mut one);
+    }
+    meter.finish(&mut one);
+    let mut blocks = FlowMeter::new(config).unwrap();
+    for start in (0..frames.len()).step_by(1111) {
+        blocks.push_packets(packets(start..frames.len().min(start + 1111)), &mut all);
+    }
+    blocks.finish(&mut all);
+    assert_eq!(meter.stats(), blocks.stats());
+    assert!(meter.stats().flows > 25_000 && meter.stats().skipped_total() > 0);
+    assert!(one.0 == all.0, "{} and {} records", one.0.len(), all.0.len());
 }
 
 /// The test calls itself as a process without capabilities.
