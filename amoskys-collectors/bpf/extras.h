@@ -17,7 +17,7 @@ SECTION("fexit/cap_capable") int exit_capability(u64 *arguments)
 /* System calls of 32 bits, by such programs or with the instruction for it: the tracepoints of calls leave them out. */
 INLINE bool is_compat(struct task_struct *task)
 {
-	return (FIELD(task->thread_info.status) & STATUS_COMPAT) != 0;
+	return IS_COMPAT(task);
 }
 
 /* Calls that are told when they return, or, of programs, by what is executed. */

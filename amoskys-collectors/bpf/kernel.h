@@ -185,6 +185,7 @@ struct signal_struct {
 };
 
 struct thread_info {
+	unsigned long flags;
 	u32 status;
 };
 
@@ -274,42 +275,7 @@ struct bpf_iter__task {
 /* Helpers that not all kernels have. */
 enum bpf_func_id { BPF_FUNC_task_pt_regs = 175 };
 
-#if defined(__TARGET_x86_64)
-struct pt_regs {
-	unsigned long di, si, dx, r10, r8, r9, orig_ax;
-};
-/* What a thread has for its stack in the kernel, at whose end are the registers of its system call. */
-#define STACK_BYTES 16384
-/* In `thread_info.status`: this system call is one of 32 bits. */
-#define STATUS_COMPAT 2
-#define CALL_NUMBER(regs) ((regs)->orig_ax)
-enum call_number {
-	CALL_EXECVE = 59,
-	CALL_SETUID = 105,
-	CALL_SETGID = 106,
-	CALL_SETREUID = 113,
-	CALL_SETREGID = 114,
-	CALL_SETGROUPS = 116,
-	CALL_SETRESUID = 117,
-	CALL_SETRESGID = 119,
-	CALL_SETFSUID = 122,
-	CALL_SETFSGID = 123,
-	CALL_CAPSET = 126,
-	CALL_EXECVEAT = 322,
-	CALL_COMPAT_EXECVE = 11,
-	CALL_COMPAT_EXECVEAT = 358,
-};
-/* Of a function of the kernel itself. */
-#define FUNCTION_ARGUMENT_0(regs) ((regs)->di)
-#define ARGUMENT_0(regs) ((regs)->di)
-#define ARGUMENT_1(regs) ((regs)->si)
-#define ARGUMENT_2(regs) ((regs)->dx)
-#define ARGUMENT_3(regs) ((regs)->r10)
-#define ARGUMENT_4(regs) ((regs)->r8)
-#define ARGUMENT_5(regs) ((regs)->r9)
-#else
-#error "registers of this processor are not described"
-#endif
+#include "processor.h"
 
 #pragma clang attribute pop
 

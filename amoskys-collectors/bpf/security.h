@@ -152,6 +152,8 @@ INLINE void on_open(struct call_exit *exit, struct looked_at *call, s64 director
 
 #define CALL(name) SECTION("tracepoint/syscalls/sys_exit_" #name) int call_##name(struct call_exit *exit)
 
+/* Calls that only old tables have. */
+#ifdef __TARGET_x86_64
 CALL(open)
 {
 	struct looked_at call;
@@ -159,6 +161,15 @@ CALL(open)
 		on_open(exit, &call, -100, ARGUMENT(&call, 0), ARGUMENT(&call, 1), ARGUMENT(&call, 2));
 	return 0;
 }
+
+CALL(creat)
+{
+	struct looked_at call;
+	if (look_at_success(&call, exit, KIND_OPEN))
+		on_open(exit, &call, -100, ARGUMENT(&call, 0), O_CREAT | 01001, ARGUMENT(&call, 1));
+	return 0;
+}
+#endif
 
 CALL(openat)
 {
@@ -179,14 +190,6 @@ CALL(openat2)
 	return 0;
 }
 
-CALL(creat)
-{
-	struct looked_at call;
-	if (look_at_success(&call, exit, KIND_OPEN))
-		on_open(exit, &call, -100, ARGUMENT(&call, 0), O_CREAT | 01001, ARGUMENT(&call, 1));
-	return 0;
-}
-
 #define PATH_CALL(name, kind, directory, given, directory2, second, flags, number, amount)                            \
 	CALL(name)                                                                                                   \
 	{                                                                                                            \
@@ -200,23 +203,26 @@ CALL(creat)
 #define AT_REMOVEDIR 0x200
 #define OWNER(uid, gid) ((u64)(u32)(uid) << 32 | (u32)(gid))
 
-PATH_CALL(unlink, KIND_UNLINK, -100, A(0), 0, 0, 0, 0, 0)
 PATH_CALL(unlinkat, KIND_UNLINK, A(0), A(1), 0, 0, A(2), 0, 0)
-PATH_CALL(rmdir, KIND_UNLINK, -100, A(0), 0, 0, AT_REMOVEDIR, 0, 0)
-PATH_CALL(rename, KIND_RENAME, -100, A(0), -100, A(1), 0, 0, 0)
 PATH_CALL(renameat, KIND_RENAME, A(0), A(1), A(2), A(3), 0, 0, 0)
 PATH_CALL(renameat2, KIND_RENAME, A(0), A(1), A(2), A(3), A(4), 0, 0)
-PATH_CALL(chmod, KIND_CHMOD, -100, A(0), 0, 0, 0, A(1) & 07777, 0)
 PATH_CALL(fchmodat, KIND_CHMOD, A(0), A(1), 0, 0, 0, A(2) & 07777, 0)
 PATH_CALL(fchmodat2, KIND_CHMOD, A(0), A(1), 0, 0, A(3), A(2) & 07777, 0)
-PATH_CALL(chown, KIND_CHOWN, -100, A(0), 0, 0, 0, 0, OWNER(A(1), A(2)))
-PATH_CALL(lchown, KIND_CHOWN, -100, A(0), 0, 0, 0x100, 0, OWNER(A(1), A(2)))
 PATH_CALL(fchownat, KIND_CHOWN, A(0), A(1), 0, 0, A(4), 0, OWNER(A(2), A(3)))
 /* The new name first, then what it leads to. */
-PATH_CALL(link, KIND_LINK, -100, A(1), -100, A(0), 0, 0, 0)
 PATH_CALL(linkat, KIND_LINK, A(2), A(3), A(0), A(1), A(4), 0, 0)
-PATH_CALL(symlink, KIND_LINK, -100, A(1), -100, A(0), 0, 1, 0)
 PATH_CALL(symlinkat, KIND_LINK, A(1), A(2), -100, A(0), 0, 1, 0)
+
+#ifdef __TARGET_x86_64
+PATH_CALL(unlink, KIND_UNLINK, -100, A(0), 0, 0, 0, 0, 0)
+PATH_CALL(rmdir, KIND_UNLINK, -100, A(0), 0, 0, AT_REMOVEDIR, 0, 0)
+PATH_CALL(rename, KIND_RENAME, -100, A(0), -100, A(1), 0, 0, 0)
+PATH_CALL(chmod, KIND_CHMOD, -100, A(0), 0, 0, 0, A(1) & 07777, 0)
+PATH_CALL(chown, KIND_CHOWN, -100, A(0), 0, 0, 0, 0, OWNER(A(1), A(2)))
+PATH_CALL(lchown, KIND_CHOWN, -100, A(0), 0, 0, 0x100, 0, OWNER(A(1), A(2)))
+PATH_CALL(link, KIND_LINK, -100, A(1), -100, A(0), 0, 0, 0)
+PATH_CALL(symlink, KIND_LINK, -100, A(1), -100, A(0), 0, 1, 0)
+#endif
 
 CALL(fchmod)
 {

@@ -16,7 +16,7 @@ use amoskys_collectors::ebpf::{
 };
 use amoskys_core::event::{ActivityAction, AlarmState, Class, Payload, ProcessAction};
 
-use self::ebpf_common::{Watch, open, skip};
+use self::ebpf_common::{Watch, calls, open, skip};
 
 /// Whether what the programs counted is what came, to the last event; the sensor has ended.
 fn assert_conserved(watch: &Watch) {
@@ -114,9 +114,14 @@ fn every_call_of_a_program_is_in_its_sequence() {
         }
     }
     let count = |number| numbers.iter().filter(|call| **call == number).count();
-    assert!(count(0) >= 100_000 && count(0) < 100_100, "{} reads", count(0));
-    assert!(count(1) >= 100_000 && count(1) < 100_100, "{} writes", count(1));
-    assert_eq!(numbers.last(), Some(&231), "exit_group is the last");
+    for call in [calls::READ, calls::WRITE] {
+        assert!(
+            (100_000..100_100).contains(&count(call)),
+            "{} of {call}",
+            count(call)
+        );
+    }
+    assert_eq!(numbers.last(), Some(&calls::EXIT_GROUP));
 }
 
 #[test]
@@ -141,7 +146,7 @@ fn every_call_of_a_program_is_in_its_histograms() {
         if let Payload::SyscallHistogram(histogram) = &event.payload
             && histogram.pid == pid
         {
-            let found = histogram.counts.iter().find(|count| count.number == 0);
+            let found = histogram.counts.iter().find(|count| count.number == calls::READ);
             reads += found.map_or(0, |count| count.count);
             assert_eq!(histogram.others, 0);
         }

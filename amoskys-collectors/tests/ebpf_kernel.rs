@@ -13,7 +13,7 @@ use amoskys_collectors::ebpf::{EbpfConfig, OfferState};
 use amoskys_core::Payload;
 use amoskys_core::event::{ActivityAction, ActivityVia, ProcessAction, ProcessEvent};
 
-use self::ebpf_common::{Watch, open, skip};
+use self::ebpf_common::{Watch, calls, open, skip};
 
 const LIBRARY: &str = "import ctypes, mmap, os, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -101,11 +101,14 @@ fn a_module_that_is_loaded_and_unloaded_is_told() {
     let name = module.rsplit('/').next().unwrap().trim_end_matches(".ko");
     let script = format!(
         "fd = os.open('{module}', 0)
-assert libc.syscall(313, fd, b'', 0) == 0
-assert libc.syscall(176, b'{name}', 0) == 0
+assert libc.syscall({load_file}, fd, b'', 0) == 0
+assert libc.syscall({unload}, b'{name}', 0) == 0
 image = os.read(fd, 1 << 24)
-assert libc.syscall(175, image, ctypes.c_long(len(image)), b'') == 0
-assert libc.syscall(176, b'{name}', 0) == 0"
+assert libc.syscall({load}, image, ctypes.c_long(len(image)), b'') == 0
+assert libc.syscall({unload}, b'{name}', 0) == 0",
+        load_file = calls::FINIT_MODULE,
+        load = calls::INIT_MODULE,
+        unload = calls::DELETE_MODULE,
     );
     let Some(pid) = run(&script) else { return };
     let by_file = watch.activity(ActivityAction::ModuleLoad, |a| a.pid == pid && !a.path.is_empty());

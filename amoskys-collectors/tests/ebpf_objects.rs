@@ -27,8 +27,9 @@ fn the_objects_are_those_of_the_sources() {
 fn the_objects_say_nothing_of_where_they_were_made() {
     for name in [
         "events.x86_64.o",
-        "calls.x86_64.o",
-        "calls_before_5_11.x86_64.o",
+        "events.aarch64.o",
+        "calls.bpfel.o",
+        "calls_before_5_11.bpfel.o",
         "flows.bpfel.o",
     ] {
         let object = std::fs::read(format!("{FOLDER}/{name}")).unwrap();

@@ -123,11 +123,11 @@ fn own_capabilities() -> u64 {
 
 #[test]
 fn processes_that_were_there_are_listed_first() {
-    let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
+    let mut sleeper = Command::new("sleep").arg("600").spawn().unwrap();
     let watch = open(EbpfConfig::default());
     if let Some(mut watch) = watch {
         let seen = watch.process(ProcessAction::Seen, sleeper.id());
-        assert_eq!(seen.arguments, ["sleep", "60"]);
+        assert_eq!(seen.arguments, ["sleep", "600"]);
         assert_eq!(seen.parent_pid, std::process::id());
         assert_eq!(seen.ancestors[0].pid, std::process::id());
     }

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use amoskys_collectors::ebpf::{EbpfConfig, OfferState};
 use amoskys_core::event::{ActivityAction, ActivityEvent, ActivityVia, ProcessAction};
 
-use self::ebpf_common::{Watch, open, skip};
+use self::ebpf_common::{Watch, calls, open, skip};
 
 /// A sensor that watches a folder, and the folder.
 fn watch_folder() -> Option<(Watch, tempfile::TempDir)> {
@@ -253,14 +253,15 @@ fn other_processes_and_memory_are_watched_over() {
     let Some((mut watch, folder)) = watch_folder() else {
         return;
     };
-    let script = "buffer = ctypes.create_string_buffer(8)
+    let script = format!(
+        "buffer = ctypes.create_string_buffer(8)
 child = os.fork()
 if child == 0:
     time.sleep(20); os._exit(0)
 address = ctypes.cast(buffer, ctypes.c_void_p).value
 local = struct.pack('PP', address, 8); remote = struct.pack('PP', address, 8)
-assert libc.syscall(310, child, local, 1, remote, 1, ctypes.c_long(0)) == 8
-assert libc.syscall(311, child, local, 1, remote, 1, ctypes.c_long(0)) == 8
+assert libc.syscall({}, child, local, 1, remote, 1, ctypes.c_long(0)) == 8
+assert libc.syscall({}, child, local, 1, remote, 1, ctypes.c_long(0)) == 8
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
 assert libc.ptrace(16, child, None, None) == 0
 os.waitpid(child, 0); os.kill(child, 9); os.waitpid(child, 0)
@@ -268,8 +269,11 @@ print(child)
 os.memfd_create('a name', 1)
 a = libc.mmap(None, 4096, 7, 0x22, -1, 0)
 b = libc.mmap(None, 4096, 3, 0x22, -1, 0)
-assert libc.mprotect(ctypes.c_void_p(b), 4096, 7) == 0";
-    let child = start(script, folder.path());
+assert libc.mprotect(ctypes.c_void_p(b), 4096, 7) == 0",
+        calls::PROCESS_VM_READV,
+        calls::PROCESS_VM_WRITEV,
+    );
+    let child = start(&script, folder.path());
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
@@ -303,23 +307,30 @@ fn what_changes_the_machine_is_told() {
         return;
     }
     fs::create_dir(folder.path().join("on")).unwrap();
-    let script = "here = os.getcwd().encode()
+    let script = format!(
+        "here = os.getcwd().encode()
 assert libc.unshare(0x00020000) == 0
 assert libc.mount(b'none', b'/', None, 0x44000, None) == 0
 assert libc.mount(b'a device', here + b'/on', b'tmpfs', 2, None) == 0
 assert libc.umount2(here + b'/on', 0) == 0
 fd = os.open('/proc/self/ns/uts', 0)
 assert libc.setns(fd, 0x04000000) == 0
-libc.syscall(175, b'nonsense', 8, b'no=options')
-libc.syscall(313, os.open('/bin/true', 0), b'', 0)
-libc.syscall(176, b'no_such_module', 0)
+libc.syscall({load}, b'nonsense', 8, b'no=options')
+libc.syscall({load_file}, os.open('/bin/true', 0), b'', 0)
+libc.syscall({unload}, b'no_such_module', 0)
+libc.setrlimit(8, struct.pack('QQ', 1 << 30, 1 << 30)) # Before 5.11 programs count as locked memory.
 code = struct.pack('<BBhi', 0xb7, 0, 0, 0) + struct.pack('<BBhi', 0x95, 0, 0, 0)
 code = ctypes.create_string_buffer(code); lic = ctypes.create_string_buffer(b'GPL')
 attr = struct.pack('<IIQQIIQII16s', 1, 2, ctypes.addressof(code), ctypes.addressof(lic), 0, 0, 0, 0, 0, b'a_program')
 attr = ctypes.create_string_buffer(attr + b'\\0' * 64)
-assert libc.syscall(321, 5, attr, 72) >= 0
-libc.capset(struct.pack('II', 0x20080522, 0), struct.pack('6I', 0, 0, 0, 0, 0, 0))";
-    let pid = run(script, folder.path());
+assert libc.syscall({bpf}, 5, attr, 72) >= 0
+libc.capset(struct.pack('II', 0x20080522, 0), struct.pack('6I', 0, 0, 0, 0, 0, 0))",
+        load = calls::INIT_MODULE,
+        load_file = calls::FINIT_MODULE,
+        unload = calls::DELETE_MODULE,
+        bpf = calls::BPF,
+    );
+    let pid = run(&script, folder.path());
     let unshared = of(&mut watch, ActivityAction::Unshare, pid);
     assert_eq!((unshared.flags, unshared.result), (0x20000, Some(0)));
     let mounted = watch.activity(ActivityAction::Mount, |a| a.pid == pid && a.name == "tmpfs");

@@ -39,7 +39,8 @@ use crate::threaded::Threaded;
 /// # Privileges
 ///
 /// `CAP_BPF` and `CAP_PERFMON`; a mounted tracefs or `CAP_SYS_ADMIN`; `CAP_NET_ADMIN` to deny connections. Linux 5.8
-/// with type information (BTF); 5.15 for events of system calls; 5.11 for sequences and histograms.
+/// with type information (BTF). Before 5.11 also `CAP_SYS_RESOURCE`, or a limit of locked memory that is large enough: the
+/// soft limit of the process is raised while this opens, and put back.
 ///
 /// # Threads
 ///

@@ -66,7 +66,7 @@ const fn extra(
 const URING: &[Kind] = &[Kind::IoUring, Kind::Open, Kind::Rename, Kind::Unlink];
 const OPENING: &[Kind] = &[Kind::Open, Kind::Create];
 
-/// All programs that report events.
+/// All programs that report events. Calls that only old tables have are there on x86-64 alone.
 pub(super) const HOOKS: &[Hook] = &[
     at("on_exec", "sched_process_exec", &[Kind::Exec]),
     at("on_fork", "sched_process_fork", &[Kind::Fork]),
@@ -105,26 +105,36 @@ pub(super) const HOOKS: &[Hook] = &[
         OPENING,
         Some("judge_open"),
     ),
+    #[cfg(target_arch = "x86_64")]
     call("call_open", "open", OPENING),
     call("call_openat", "openat", OPENING),
     call("call_openat2", "openat2", OPENING),
+    #[cfg(target_arch = "x86_64")]
     call("call_creat", "creat", OPENING),
+    #[cfg(target_arch = "x86_64")]
     call("call_unlink", "unlink", &[Kind::Unlink]),
     call("call_unlinkat", "unlinkat", &[Kind::Unlink]),
+    #[cfg(target_arch = "x86_64")]
     call("call_rmdir", "rmdir", &[Kind::Unlink]),
+    #[cfg(target_arch = "x86_64")]
     call("call_rename", "rename", &[Kind::Rename]),
     call("call_renameat", "renameat", &[Kind::Rename]),
     call("call_renameat2", "renameat2", &[Kind::Rename]),
+    #[cfg(target_arch = "x86_64")]
     call("call_chmod", "chmod", &[Kind::Chmod]),
     call("call_fchmod", "fchmod", &[Kind::Chmod]),
     call("call_fchmodat", "fchmodat", &[Kind::Chmod]),
     call("call_fchmodat2", "fchmodat2", &[Kind::Chmod]),
+    #[cfg(target_arch = "x86_64")]
     call("call_chown", "chown", &[Kind::Chown]),
+    #[cfg(target_arch = "x86_64")]
     call("call_lchown", "lchown", &[Kind::Chown]),
     call("call_fchown", "fchown", &[Kind::Chown]),
     call("call_fchownat", "fchownat", &[Kind::Chown]),
+    #[cfg(target_arch = "x86_64")]
     call("call_link", "link", &[Kind::Link]),
     call("call_linkat", "linkat", &[Kind::Link]),
+    #[cfg(target_arch = "x86_64")]
     call("call_symlink", "symlink", &[Kind::Link]),
     call("call_symlinkat", "symlinkat", &[Kind::Link]),
     call("call_connect", "connect", &[Kind::Connect]),

@@ -19,18 +19,24 @@ use super::record::{EventKind, PRESENT_BYTES, Present, read_present};
 use super::tracefs::Tracefs;
 use super::{attachment, enforce, privileges};
 
+// What reads the registers of system calls is the processor's; the numbers of calls are in a tracepoint's arguments.
 #[cfg(target_arch = "x86_64")]
 static EVENTS: &[u8] = aya::include_bytes_aligned!("../../bpf/events.x86_64.o");
-#[cfg(target_arch = "x86_64")]
-static CALLS: &[u8] = aya::include_bytes_aligned!("../../bpf/calls.x86_64.o");
-/// For kernels without storage by task.
-#[cfg(target_arch = "x86_64")]
-static CALLS_BEFORE_5_11: &[u8] = aya::include_bytes_aligned!("../../bpf/calls_before_5_11.x86_64.o");
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+static EVENTS: &[u8] = aya::include_bytes_aligned!("../../bpf/events.aarch64.o");
+#[cfg(not(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_endian = "little")
+)))]
 static EVENTS: &[u8] = &[];
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_endian = "little")]
+static CALLS: &[u8] = aya::include_bytes_aligned!("../../bpf/calls.bpfel.o");
+/// For kernels without storage by task.
+#[cfg(target_endian = "little")]
+static CALLS_BEFORE_5_11: &[u8] = aya::include_bytes_aligned!("../../bpf/calls_before_5_11.bpfel.o");
+#[cfg(not(target_endian = "little"))]
 static CALLS: &[u8] = &[];
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(target_endian = "little"))]
 static CALLS_BEFORE_5_11: &[u8] = &[];
 
 const TYPES: &str = "/sys/kernel/btf/vmlinux";

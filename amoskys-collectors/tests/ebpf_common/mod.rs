@@ -8,6 +8,32 @@ use amoskys_collectors::ebpf::{EbpfCollector, EbpfConfig, EbpfError, EbpfHandle}
 use amoskys_core::event::{ActivityAction, ActivityEvent, Payload, ProcessAction, ProcessEvent};
 use amoskys_core::{Collector, Event, Shutdown, Tally};
 
+/// Numbers of the system calls that scripts make by number.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod calls {
+    pub(crate) const READ: u32 = 0;
+    pub(crate) const WRITE: u32 = 1;
+    pub(crate) const INIT_MODULE: u32 = 175;
+    pub(crate) const DELETE_MODULE: u32 = 176;
+    pub(crate) const EXIT_GROUP: u32 = 231;
+    pub(crate) const PROCESS_VM_READV: u32 = 310;
+    pub(crate) const PROCESS_VM_WRITEV: u32 = 311;
+    pub(crate) const FINIT_MODULE: u32 = 313;
+    pub(crate) const BPF: u32 = 321;
+}
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) mod calls {
+    pub(crate) const READ: u32 = 63;
+    pub(crate) const WRITE: u32 = 64;
+    pub(crate) const EXIT_GROUP: u32 = 94;
+    pub(crate) const INIT_MODULE: u32 = 105;
+    pub(crate) const DELETE_MODULE: u32 = 106;
+    pub(crate) const PROCESS_VM_READV: u32 = 270;
+    pub(crate) const PROCESS_VM_WRITEV: u32 = 271;
+    pub(crate) const FINIT_MODULE: u32 = 273;
+    pub(crate) const BPF: u32 = 280;
+}
+
 /// Events are of the whole machine, so tests of one file take turns.
 pub(crate) fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
