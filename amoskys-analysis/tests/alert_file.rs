@@ -109,6 +109,7 @@ fn a_line_has_the_documented_form() {
         "title",
         "severity",
         "score",
+        "interval",
         "evidence",
         "model",
         "schema",

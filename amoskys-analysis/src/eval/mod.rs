@@ -4,11 +4,13 @@
 //! lowest of all.
 
 mod alarms;
+mod coverage;
 mod curves;
 pub mod nab;
 mod split;
 
 pub use self::alarms::{Alarms, false_positive_rate_at};
+pub use self::coverage::{CoverageBin, coverage};
 pub use self::curves::{precision_recall_curve, roc_curve};
 pub use self::split::stratified_split;
 use crate::calibrate::share_interval;

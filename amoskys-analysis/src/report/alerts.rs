@@ -1,6 +1,6 @@
 //! The list of alerts and, for each, the evidence.
 
-use amoskys_core::event::{Entity, Evidence, Severity, Technique, Verdict};
+use amoskys_core::event::{Entity, Evidence, ScoreInterval, Severity, Technique, Verdict};
 use maud::{Markup, html};
 
 use super::Report;
@@ -34,7 +34,7 @@ pub(super) fn list(report: &Report, alerts: &[Numbered<'_>]) -> Markup {
                             td.host { (entity(&verdict.entity)) }
                             td { (technique_id(verdict.technique.as_ref())) }
                             td.nowrap { (report.clock(verdict.time)) }
-                            td.num { (score(verdict)) }
+                            td.num { (score(verdict)) (bounds(verdict)) }
                         }
                     }
                 }
@@ -74,7 +74,7 @@ pub(super) fn others(report: &Report, verdicts: &[&Verdict]) -> Markup {
                             td.what { (verdict.title) }
                             td.host { (entity(&verdict.entity)) }
                             td.nowrap { (report.clock(verdict.time)) }
-                            td.num { (score(verdict)) }
+                            td.num { (score(verdict)) (bounds(verdict)) }
                         }
                     }
                 }
@@ -134,7 +134,7 @@ fn card(report: &Report, alert: &Numbered<'_>) -> Markup {
                     h3 { (verdict.title) }
                     p.who { (whom(verdict)) }
                 }
-                div.score { b { (score(verdict)) } (severity(verdict)) }
+                div.score { b { (score(verdict)) } (bounds(verdict)) (severity(verdict)) }
             }
             dl.facts {
                 div { dt { "Technique" } dd { (technique_full(verdict.technique.as_ref())) } }
@@ -262,6 +262,18 @@ fn score(verdict: &Verdict) -> String {
         format!("{:.2}", verdict.score)
     } else {
         "\u{2013}".to_owned()
+    }
+}
+
+/// Between which bounds the score lies, where that is known.
+fn bounds(verdict: &Verdict) -> Markup {
+    let known = verdict
+        .interval
+        .filter(|bounds| bounds.low.is_finite() && bounds.high.is_finite());
+    html! {
+        @if let Some(ScoreInterval { low, high }) = known {
+            span.bounds title="90 % confidence" { (format!("{low:.2}\u{2013}{high:.2}")) }
+        }
     }
 }
 

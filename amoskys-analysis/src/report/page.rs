@@ -70,7 +70,7 @@ fn body(report: &Report) -> Markup {
             @if !found.is_empty() {
                 section #evidence {
                     h2 { "Evidence" }
-                    p.lead { "Each feature that moved a verdict, with its value and how far it moved the log-odds of an attack: right towards attack, left away from it." }
+                    p.lead { "Each feature that moved a verdict, with its value and how far it moved the log-odds of an attack: right towards attack, left away from it. Below a score stands between which bounds it lies with 90 % confidence, by how much was counted." }
                     (alerts::cards(report, &found))
                 }
             }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use amoskys_core::event::{
     DnsQuestion, DnsRecord, Entity, EventRange, Evidence, FlowDirection, FlowEnd, FlowKey, FlowPhase,
-    FlowRecord, Layer, ModelRef, Payload, Summary, Technique, Verdict, VerdictId,
+    FlowRecord, Layer, ModelRef, Payload, ScoreInterval, Summary, Technique, Verdict, VerdictId,
 };
 use amoskys_core::ledger::{DropReason, Ledger};
 use amoskys_core::{
@@ -206,6 +206,29 @@ fn the_page_loads_nothing_and_runs_only_its_own_script() {
     assert!(page.contains(&format!("<script nonce=\"{nonce}\">")));
     let other = Report::new("Other").render();
     assert!(!other.contains(nonce), "another page has another nonce");
+}
+
+#[test]
+fn a_score_is_shown_with_its_bounds_where_they_are_known() {
+    let mut report = Report::new("Lab");
+    let bounds = |low, high| Some(ScoreInterval { low, high });
+    report.verdict(&Verdict {
+        interval: bounds(0.81, 0.97),
+        ..verdict(1, 0.92, "Scan")
+    });
+    report.verdict(&Verdict {
+        interval: bounds(f64::NAN, 0.99),
+        ..verdict(2, 0.93, "Guesses")
+    });
+    report.verdict(&verdict(3, 0.94, "Rule"));
+    let page = report.render();
+    assert_eq!(
+        page.matches("class=\"bounds\"").count(),
+        2,
+        "in the list and on the card"
+    );
+    assert_eq!(page.matches("0.81\u{2013}0.97").count(), 2);
+    assert!(!page.contains("NaN"));
 }
 
 #[test]

@@ -14,11 +14,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod table;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use amoskys_core::event::{Payload, Verdict, VerdictId};
 use amoskys_core::ledger::LedgerSnapshot;
@@ -39,8 +39,8 @@ const MOST_ERRORS: usize = 100;
 
 /// What a log amounts to: its alerts, each in its latest revision, and the ledger sealed last.
 ///
-/// [`Display`](fmt::Display) is a table of the alerts in order of time, the stories that several of them tell, and the ledger, for
-/// people.
+/// [`Display`](std::fmt::Display) is a table of the alerts in order of time, each with its score and the bounds of the score, the stories
+/// that several of them tell, and the ledger, for people.
 ///
 /// A record that cannot be opened is counted and passed over, and the rest is read. Memory does not grow with the log:
 /// of alerts the first 10 000 are kept, of damaged records the first 100 errors.
@@ -262,51 +262,5 @@ impl Review {
         if self.damaged.len() < MOST_ERRORS {
             self.damaged.push(error);
         }
-    }
-}
-
-impl fmt::Display for Review {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let left_out = self.alerts_left_out;
-        let count = self.alerts.len();
-        writeln!(f, "{count} {}", if count == 1 { "alert" } else { "alerts" })?;
-        for alert in self.alerts.values() {
-            let technique = alert
-                .technique
-                .as_ref()
-                .map_or("", |technique| technique.as_str());
-            let (severity, entity) = (alert.severity(), &alert.entity);
-            let (score, title) = (alert.score, &alert.title);
-            writeln!(
-                f,
-                "  {severity:8}  {score:.2}  {technique:9}  {entity:22}  {title}"
-            )?;
-        }
-        if left_out > 0 {
-            writeln!(f, "  and later ones, at least {left_out}")?;
-        }
-        if !self.normal.is_empty() {
-            let count = self.called_normal_count();
-            let what = if count == 1 { "verdict" } else { "verdicts" };
-            writeln!(f, "{count} {what} called normal here, not counted as alerts")?;
-            for verdict in self.normal.values() {
-                let technique = verdict
-                    .technique
-                    .as_ref()
-                    .map_or("", |technique| technique.as_str());
-                let score = called_normal(verdict).unwrap_or(verdict.score);
-                let (entity, title) = (&verdict.entity, &verdict.title);
-                writeln!(f, "  normal    {score:.2}  {technique:9}  {entity:22}  {title}")?;
-            }
-        }
-        // A single alert has told all there is already.
-        for story in self
-            .stories
-            .stories()
-            .filter(|story| story.chapters().nth(1).is_some())
-        {
-            writeln!(f, "\n{story}")?;
-        }
-        write!(f, "\n{}", self.ledger)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use amoskys_core::event::{FlowKey, FlowRecord};
+use amoskys_core::event::{FlowKey, FlowRecord, ScoreInterval};
 use amoskys_core::ledger::Ledger;
 use amoskys_core::{Class, Epoch, Event, Seq, StreamId, WalError};
 
@@ -102,6 +102,9 @@ fn verdicts_read_and_verdicts_drawn_anew_are_the_same() {
         "{table}"
     );
     assert_eq!(table, drawn.to_string());
+    let ScoreInterval { low, high } = alerts[0].interval.expect("failed contacts were counted");
+    assert!(low < alerts[0].score && alerts[0].score <= high);
+    assert!(table.contains(&format!("{low:.2}-{high:.2}")), "{table}");
 }
 
 #[test]
