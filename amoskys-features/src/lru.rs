@@ -1,8 +1,9 @@
 //! A map of bounded size that forgets what was unused for longest.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
 /// Marks the end of the list.
@@ -17,17 +18,39 @@ const NONE: u32 = u32::MAX;
 ///
 /// What it holds and forgets depends on the calls alone, never on the order of a hash table. Entries lie side by
 /// side, because closing windows goes over all of them, and stay where they are as long as they are kept.
+///
+/// An entry may be put to [rest](Self::rest): it is gone then, for all who ask, but comes back as it was left when its key
+/// is inserted again. So its memory need not be asked for each time.
 pub(crate) struct Lru<K, V> {
     capacity: usize,
-    /// By a hash that is quick, and different each time, for keys come from outside.
-    index: HashMap<K, u32, foldhash::quality::RandomState>,
+    /// Where entries are; the keys are there alone, so that what is looked up lies close together.
+    index: HashTable<u32>,
+    /// A hash that is quick, and different each time, for keys come from outside.
+    hasher: RandomState,
     slots: Vec<Slot<K, V>>,
     /// Slots without an entry; the last is used next.
     free: Vec<u32>,
-    oldest: u32,
-    newest: u32,
+    order: List,
+    /// Entries at rest, in the order of being put there.
+    resting: List,
     /// Where the entry is that was asked for last: often it is asked for again, and need not be looked up.
     latest: u32,
+}
+
+/// Entries in an order.
+#[derive(Clone, Copy)]
+struct List {
+    oldest: u32,
+    newest: u32,
+    len: usize,
+}
+
+impl List {
+    const EMPTY: Self = Self {
+        oldest: NONE,
+        newest: NONE,
+        len: 0,
+    };
 }
 
 struct Slot<K, V> {
@@ -37,6 +60,15 @@ struct Slot<K, V> {
     newer: u32,
     /// It was used since it came, or had its last turn.
     used: bool,
+    /// It is at rest.
+    rests: bool,
+}
+
+impl<K, V> Slot<K, V> {
+    /// The entry, unless it is at rest.
+    const fn awake(&self) -> Option<&(K, V)> {
+        if self.rests { None } else { self.entry.as_ref() }
+    }
 }
 
 /// An [`Lru`] in a form that can be stored.
@@ -69,11 +101,12 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         let capacity = capacity.clamp(1, NONE as usize - 1);
         Self {
             capacity,
-            index: HashMap::default(),
+            index: HashTable::new(),
+            hasher: RandomState::default(),
             slots: Vec::new(),
             free: Vec::new(),
-            oldest: NONE,
-            newest: NONE,
+            order: List::EMPTY,
+            resting: List::EMPTY,
             latest: NONE,
         }
     }
@@ -96,36 +129,59 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.index.len()
+        self.order.len
     }
 
     /// The entry, which is thereby used.
     pub(crate) fn get(&mut self, key: &K) -> Option<&mut V> {
         let slot = self.find(key)?;
-        self.slots[slot as usize].used = true;
-        self.value(slot)
+        let place = &mut self.slots[slot as usize];
+        if place.rests {
+            return None;
+        }
+        place.used = true;
+        place.entry.as_mut().map(|entry| &mut entry.1)
     }
 
     /// The entry, without using it.
     pub(crate) fn peek_mut(&mut self, key: &K) -> Option<&mut V> {
-        let slot = *self.index.get(key)?;
-        self.value(slot)
+        let slot = self.slot(key)?;
+        self.at_mut(slot).map(|entry| entry.1)
     }
 
-    /// Where an entry is, without using it.
+    /// Where an entry is, at rest or not, without using it.
     pub(crate) fn slot(&self, key: &K) -> Option<u32> {
-        self.index.get(key).copied()
+        let hash = self.hasher.hash_one(key);
+        let same = |slot: &u32| {
+            self.slots[*slot as usize]
+                .entry
+                .as_ref()
+                .is_some_and(|entry| entry.0 == *key)
+        };
+        self.index.find(hash, same).copied()
+    }
+
+    /// Says that the next key asked for is probably in this slot.
+    pub(crate) const fn expect(&mut self, slot: u32) {
+        self.latest = slot;
+    }
+
+    /// What is in a slot, at rest or not, without using it.
+    pub(crate) fn value(&self, slot: u32) -> Option<&V> {
+        let entry = self.slots.get(slot as usize)?.entry.as_ref()?;
+        Some(&entry.1)
     }
 
     /// The entry in a slot, without using it.
     pub(crate) fn at(&self, slot: u32) -> Option<(&K, &V)> {
-        let entry = self.slots.get(slot as usize)?.entry.as_ref()?;
+        let entry = self.slots.get(slot as usize)?.awake()?;
         Some((&entry.0, &entry.1))
     }
 
     /// The entry in a slot, without using it.
     pub(crate) fn at_mut(&mut self, slot: u32) -> Option<(&K, &mut V)> {
-        let entry = self.slots.get_mut(slot as usize)?.entry.as_mut()?;
+        let place = self.slots.get_mut(slot as usize)?;
+        let entry = place.entry.as_mut().filter(|_| !place.rests)?;
         Some((&entry.0, &mut entry.1))
     }
 
@@ -153,15 +209,38 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
 
     /// Takes an entry out.
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
-        let slot = self.index.remove(key)?;
+        let slot = self.slot(key)?;
+        if self.slots[slot as usize].rests {
+            return None;
+        }
         self.take(slot).map(|entry| entry.1)
+    }
+
+    /// Puts the entry in a slot to rest.
+    pub(crate) fn rest(&mut self, slot: u32) {
+        if self.at(slot).is_some() {
+            self.unlink(slot);
+            let place = &mut self.slots[slot as usize];
+            (place.rests, place.used) = (true, false);
+            self.append(slot);
+        }
+    }
+
+    /// The entry that has been at rest for longest.
+    pub(crate) fn rested(&self) -> Option<&V> {
+        self.value(self.resting.oldest)
+    }
+
+    /// Forgets the entry that has been at rest for longest.
+    pub(crate) fn release(&mut self) {
+        if self.resting.oldest != NONE {
+            self.take(self.resting.oldest);
+        }
     }
 
     /// Takes the entry unused for longest out.
     pub(crate) fn pop_oldest(&mut self) -> Option<(K, V)> {
         let slot = self.settle()?;
-        let key = &self.slots.get(slot as usize)?.entry.as_ref()?.0;
-        self.index.remove(key);
         self.take(slot)
     }
 
@@ -175,7 +254,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         self.index.clear();
         self.slots.clear();
         self.free.clear();
-        (self.oldest, self.newest) = (NONE, NONE);
+        (self.order, self.resting) = (List::EMPTY, List::EMPTY);
     }
 
     /// All entries in an order without meaning, but always the same after the same calls.
@@ -187,7 +266,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     pub(crate) fn iter_at(&self) -> impl Iterator<Item = (u32, &K, &V)> {
         // The capacity is below `NONE`, so the number fits.
         (0..).zip(&self.slots).filter_map(|(slot, place)| {
-            let (key, value) = place.entry.as_ref()?;
+            let (key, value) = place.awake()?;
             Some((slot, key, value))
         })
     }
@@ -198,36 +277,50 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         if latest.is_some_and(|place| place.entry.as_ref().is_some_and(|entry| entry.0 == *key)) {
             return Some(self.latest);
         }
-        let slot = *self.index.get(key)?;
+        let slot = self.slot(key)?;
         self.latest = slot;
         Some(slot)
     }
 
-    fn value(&mut self, slot: u32) -> Option<&mut V> {
-        self.slots[slot as usize].entry.as_mut().map(|entry| &mut entry.1)
-    }
-
     /// The slot of a key, which is thereby used; a free one if there is none, and the entry that had to go for it.
     fn slot_of(&mut self, key: &K) -> (u32, Option<(K, V)>) {
-        if let Some(slot) = self.find(key) {
+        let known = self.find(key);
+        if let Some(slot) = known
+            && !self.slots[slot as usize].rests
+        {
             self.slots[slot as usize].used = true;
             return (slot, None);
         }
-        let evicted = if self.index.len() >= self.capacity {
+        let evicted = if self.order.len >= self.capacity {
             self.pop_oldest()
         } else {
             None
         };
+        if let Some(slot) = known {
+            self.unlink(slot);
+            self.slots[slot as usize].rests = false;
+            self.append(slot);
+            return (slot, evicted);
+        }
+        if self.index.len() >= self.capacity {
+            self.release();
+        }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 entry: None,
                 older: NONE,
                 newer: NONE,
                 used: false,
+                rests: false,
             });
             u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
         });
-        self.index.insert(key.clone(), slot);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let again = |slot: &u32| {
+            let entry = slots[*slot as usize].entry.as_ref();
+            entry.map_or(0, |entry| hasher.hash_one(&entry.0))
+        };
+        self.index.insert_unique(hasher.hash_one(key), slot, again);
         self.append(slot);
         self.latest = slot;
         (slot, evicted)
@@ -235,7 +328,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
 
     /// Entries and whether they were used, the one that has its turn next first.
     fn by_age(&self) -> impl Iterator<Item = (bool, &(K, V))> {
-        let mut at = self.oldest;
+        let mut at = self.order.oldest;
         std::iter::from_fn(move || {
             let slot = self.slots.get(at as usize)?;
             at = slot.newer;
@@ -246,7 +339,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     /// Gives used entries their second chance, until the first in the order is one that was not.
     fn settle(&mut self) -> Option<u32> {
         loop {
-            let slot = self.oldest;
+            let slot = self.order.oldest;
             let place = self.slots.get_mut(slot as usize)?;
             if !std::mem::take(&mut place.used) {
                 return Some(slot);
@@ -256,34 +349,48 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         }
     }
 
+    /// Puts a slot at the end of its list.
     fn append(&mut self, slot: u32) {
-        let before = self.newest;
-        let entry = &mut self.slots[slot as usize];
-        (entry.older, entry.newer) = (before, NONE);
+        let rests = self.slots[slot as usize].rests;
+        let list = if rests { &mut self.resting } else { &mut self.order };
+        let before = std::mem::replace(&mut list.newest, slot);
+        list.len += 1;
         match self.slots.get_mut(before as usize) {
             Some(entry) => entry.newer = slot,
-            None => self.oldest = slot,
+            None => list.oldest = slot,
         }
-        self.newest = slot;
+        let entry = &mut self.slots[slot as usize];
+        (entry.older, entry.newer) = (before, NONE);
     }
 
+    /// Takes a slot out of its list.
     fn unlink(&mut self, slot: u32) {
-        let Slot { older, newer, .. } = self.slots[slot as usize];
+        let Slot {
+            older, newer, rests, ..
+        } = self.slots[slot as usize];
+        let list = if rests { &mut self.resting } else { &mut self.order };
+        list.len -= 1;
         match self.slots.get_mut(older as usize) {
             Some(entry) => entry.newer = newer,
-            None => self.oldest = newer,
+            None => list.oldest = newer,
         }
         match self.slots.get_mut(newer as usize) {
             Some(entry) => entry.older = older,
-            None => self.newest = older,
+            None => list.newest = older,
         }
     }
 
     fn take(&mut self, slot: u32) -> Option<(K, V)> {
+        let hash = self
+            .hasher
+            .hash_one(&self.slots.get(slot as usize)?.entry.as_ref()?.0);
+        if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
+            found.remove();
+        }
         self.unlink(slot);
         self.free.push(slot);
         let place = &mut self.slots[slot as usize];
-        place.used = false;
+        (place.used, place.rests) = (false, false);
         let taken = place.entry.take();
         if self.index.is_empty() {
             // Nobody holds a slot any more.
@@ -305,10 +412,12 @@ mod tests {
         #[test]
         fn behaves_like_a_list(
             capacity in 1_usize..14,
-            calls in proptest::collection::vec((0_u8..4, 0_u8..18), 0..300),
+            calls in proptest::collection::vec((0_u8..6, 0_u8..18), 0..300),
         ) {
             let mut map = Lru::new(capacity);
             let mut list: Vec<(u8, u32, bool)> = Vec::new();
+            // What those had that were put to rest.
+            let mut rested = std::collections::BTreeMap::new();
             for (number, (call, key)) in calls.into_iter().enumerate() {
                 let number = u32::try_from(number).unwrap();
                 let at = list.iter().position(|entry| entry.0 == key);
@@ -327,11 +436,25 @@ mod tests {
                                 }
                                 list.remove(0)
                             });
-                            prop_assert_eq!((found, evicted), (number, gone.map(|entry| (entry.0, entry.1))));
-                            list.push((key, number, false));
+                            let before = rested.remove(&key);
+                            prop_assert!(found == number || Some(found) == before);
+                            prop_assert_eq!(evicted, gone.map(|entry| (entry.0, entry.1)));
+                            list.push((key, found, false));
                         }
                     }
                     1 => prop_assert_eq!(map.remove(&key), at.map(|at| list.remove(at).1)),
+                    3 => {
+                        // Who is at rest has gone, for all who ask.
+                        let slot = map.slot(&key).filter(|_| at.is_some());
+                        if let (Some(at), Some(slot)) = (at, slot) {
+                            map.peek_mut(&key).map(|value| *value = number);
+                            map.rest(slot);
+                            list.remove(at);
+                            rested.insert(key, number);
+                            prop_assert_eq!(map.rested().is_some(), true);
+                        }
+                    }
+                    4 => map.release(),
                     2 => {
                         prop_assert_eq!(map.get(&key).copied(), at.map(|at| list[at].1));
                         if let Some(at) = at {
@@ -347,6 +470,7 @@ mod tests {
                 let by_age: Vec<_> = map.by_age().map(|(used, &(key, value))| (key, value, used)).collect();
                 prop_assert_eq!(&by_age, &list);
                 prop_assert_eq!(map.len(), list.len());
+                prop_assert!(map.index.len() <= capacity && map.index.len() == map.order.len + map.resting.len);
                 let all: Vec<_> = map.iter_at().map(|(slot, key, _)| map.at(slot).map(|entry| entry.0) == Some(key)).collect();
                 prop_assert!(all.len() == list.len() && all.iter().all(|found| *found));
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use amoskys_core::{Seq, Timestamp};
-use amoskys_features::aggregate::{Aggregate, Distinct, Frequencies, Moments};
+use amoskys_features::aggregate::{Aggregate, Distinct, Frequencies, Merged, Moments};
 use amoskys_features::hash::KeyHash;
 use amoskys_features::window::{KeyedWindows, LatePolicy, Limits, WindowSpec};
 use proptest::prelude::*;
@@ -20,6 +20,8 @@ struct Sums {
 }
 
 impl Aggregate for Sums {
+    type Sliding = Merged;
+
     fn merge(&mut self, later: &Self) {
         self.count.merge(&later.count);
         self.sum.merge(&later.sum);

@@ -3,7 +3,7 @@ use std::time::Duration;
 use amoskys_core::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Aggregate;
+use super::{Aggregate, Stacked};
 
 /// Sums in which a number counts the less the longer ago it came: half as much after each 1/λ seconds, where λ is
 /// `PER_1000_S` / 1000 a second.
@@ -138,6 +138,8 @@ impl DampedSums {
 }
 
 impl<const PER_1000_S: u32> Aggregate for Damped<PER_1000_S> {
+    type Sliding = Stacked<Self>;
+
     fn merge(&mut self, later: &Self) {
         if later.sums.weight == 0.0 {
             return;

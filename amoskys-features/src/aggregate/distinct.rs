@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::Aggregate;
+use super::{Aggregate, Sliding};
 use crate::hash::KeyHash;
 
 /// Up to this many keys are counted exactly.
@@ -78,6 +78,8 @@ impl Distinct {
 }
 
 impl Aggregate for Distinct {
+    type Sliding = Holders;
+
     fn merge(&mut self, later: &Self) {
         match (&mut self.0, &later.0) {
             (_, Form::Exact(keys)) => keys.iter().for_each(|&key| self.add(key)),
@@ -101,12 +103,78 @@ impl Aggregate for Distinct {
         }
     }
 
+    fn reset(&mut self) {
+        match &mut self.0 {
+            Form::Exact(keys) => keys.clear(),
+            Form::Sketch(_) => *self = Self::default(),
+        }
+    }
+
     fn touch(&self) -> u64 {
         match &self.0 {
             Form::Exact(keys) => keys.get(keys.len() / 2).map_or(0, |key| key.0),
             // Which register will be needed is not known.
             Form::Sketch(_) => 0,
         }
+    }
+}
+
+/// How many panes of a sliding window hold each of its distinct keys: as long as these are counted exactly, they can be
+/// taken out again.
+#[derive(Clone, Debug, Default)]
+pub struct Holders(SmallVec<[u16; 12]>);
+
+impl Sliding<Distinct> for Holders {
+    const SLIDES: bool = true;
+
+    fn enter(&mut self, window: &mut Distinct, pane: &Distinct) -> bool {
+        let (Form::Exact(keys), Form::Exact(entering)) = (&mut window.0, &pane.0) else {
+            return false;
+        };
+        for key in entering {
+            match keys.binary_search(key) {
+                // A window has at most 1024 panes.
+                Ok(at) => self.0[at] += 1,
+                Err(_) if keys.len() == EXACT => return false,
+                Err(at) => {
+                    if keys.len() == keys.capacity() {
+                        keys.reserve(keys.len().max(13));
+                    }
+                    keys.insert(at, *key);
+                    self.0.insert(at, 1);
+                }
+            }
+        }
+        true
+    }
+
+    fn leave(&mut self, window: &mut Distinct, pane: &Distinct) -> bool {
+        let (Form::Exact(keys), Form::Exact(leaving)) = (&mut window.0, &pane.0) else {
+            return false;
+        };
+        for key in leaving {
+            let Ok(at) = keys.binary_search(key) else {
+                return false;
+            };
+            self.0[at] -= 1;
+            if self.0[at] == 0 {
+                keys.remove(at);
+                self.0.remove(at);
+            }
+        }
+        true
+    }
+
+    fn turn<'a>(&mut self, _: impl Iterator<Item = &'a Distinct> + Clone) {}
+
+    fn settle(&self, _: &mut Distinct) {}
+
+    fn reset(&mut self) {
+        self.0.clear();
+    }
+
+    fn touch(&self) -> u64 {
+        self.0.first().map_or(0, |&panes| u64::from(panes))
     }
 }
 

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::{Aggregate, Distinct};
+use super::{Aggregate, Distinct, Subtract, Subtracted};
 use crate::hash::KeyHash;
 
 /// Up to this many keys are counted one by one.
@@ -142,6 +142,8 @@ impl Frequencies {
 }
 
 impl Aggregate for Frequencies {
+    type Sliding = Subtracted;
+
     fn merge(&mut self, later: &Self) {
         match (&mut self.form, &later.form) {
             (_, Form::Exact(keys)) => keys.iter().for_each(|&(key, count)| self.add_times(key, count)),
@@ -172,12 +174,64 @@ impl Aggregate for Frequencies {
         }
     }
 
+    fn reset(&mut self) {
+        self.total = 0;
+        match &mut self.form {
+            Form::Exact(keys) => keys.clear(),
+            Form::Sketch(_) => self.form = Form::default(),
+        }
+    }
+
     fn touch(&self) -> u64 {
         match &self.form {
             Form::Exact(keys) => keys.get(keys.len() / 2).map_or(0, |key| key.1),
             // Which bucket will be needed is not known.
             Form::Sketch(_) => 0,
         }
+    }
+}
+
+/// As long as keys are counted one by one.
+impl Subtract for Frequencies {
+    fn plus(&mut self, pane: &Self) -> bool {
+        let (Form::Exact(keys), Form::Exact(others)) = (&mut self.form, &pane.form) else {
+            return false;
+        };
+        for (key, count) in others {
+            match keys.binary_search_by_key(key, |entry| entry.0) {
+                Ok(at) => {
+                    if !keys[at].1.plus(count) {
+                        return false;
+                    }
+                }
+                Err(_) if keys.len() == EXACT => return false,
+                Err(at) => {
+                    if keys.len() == keys.capacity() {
+                        keys.reserve(keys.len().max(6));
+                    }
+                    keys.insert(at, (*key, *count));
+                }
+            }
+        }
+        self.total.plus(&pane.total)
+    }
+
+    fn minus(&mut self, pane: &Self) -> bool {
+        let (Form::Exact(keys), Form::Exact(others)) = (&mut self.form, &pane.form) else {
+            return false;
+        };
+        for (key, count) in others {
+            let Ok(at) = keys.binary_search_by_key(key, |entry| entry.0) else {
+                return false;
+            };
+            if !keys[at].1.minus(count) {
+                return false;
+            }
+            if keys[at].1 == 0 {
+                keys.remove(at);
+            }
+        }
+        self.total.minus(&pane.total)
     }
 }
 

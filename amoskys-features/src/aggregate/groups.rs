@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Aggregate, Distinct};
+use super::{Aggregate, Distinct, Merged};
 use crate::hash::KeyHash;
 
 /// So many groups are kept.
@@ -59,6 +59,8 @@ impl Groups {
 }
 
 impl Aggregate for Groups {
+    type Sliding = Merged;
+
     fn merge(&mut self, later: &Self) {
         for (group, members) in &later.0 {
             match self.0.binary_search_by_key(group, |entry| entry.0) {

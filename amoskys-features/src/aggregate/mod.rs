@@ -20,6 +20,7 @@ mod frequencies;
 mod groups;
 mod moments;
 mod quantiles;
+mod sliding;
 mod start_times;
 
 use serde::Serialize;
@@ -32,6 +33,7 @@ pub use self::frequencies::Frequencies;
 pub use self::groups::Groups;
 pub use self::moments::Moments;
 pub use self::quantiles::Quantiles;
+pub use self::sliding::{Merged, Sliding, Stacked, Subtract, Subtracted};
 pub use self::start_times::{Regularity, StartTimes};
 
 /// Something computed over a stretch of time, which can be joined with the stretch that follows.
@@ -40,12 +42,20 @@ pub use self::start_times::{Regularity, StartTimes};
 /// for bit the same each time. It must be associative, up to the rounding of numbers: sums of several panes are
 /// kept and merged in their turn, always the earlier with the later.
 pub trait Aggregate: Clone + Default + Send + Serialize + DeserializeOwned {
+    /// How a window of several panes slides: [`Merged`] will always do, and costs the most.
+    type Sliding: Sliding<Self>;
+
     /// Takes in what was computed over the time that follows.
     fn merge(&mut self, later: &Self);
 
     /// Becomes a copy of another, in the memory it has already where that will do. Default: a new copy.
     fn assign(&mut self, other: &Self) {
         self.clone_from(other);
+    }
+
+    /// Becomes empty, as by default, and may keep a little of its memory. Default: a new one.
+    fn reset(&mut self) {
+        *self = Self::default();
     }
 
     /// Reads a little of the memory that the next addition will need, so that it is at hand by then; what it returns
@@ -56,6 +66,8 @@ pub trait Aggregate: Clone + Default + Send + Serialize + DeserializeOwned {
 }
 
 impl Aggregate for u64 {
+    type Sliding = Subtracted;
+
     fn merge(&mut self, later: &Self) {
         *self = self.saturating_add(*later);
     }
@@ -66,6 +78,8 @@ impl Aggregate for u64 {
 }
 
 impl Aggregate for f64 {
+    type Sliding = Stacked<Self>;
+
     fn merge(&mut self, later: &Self) {
         *self += later;
     }
@@ -75,12 +89,18 @@ impl Aggregate for f64 {
 macro_rules! tuples {
     ($(($($part:ident $at:tt),+);)+) => {
         $(impl<$($part: Aggregate),+> Aggregate for ($($part,)+) {
+            type Sliding = ($($part::Sliding,)+);
+
             fn merge(&mut self, later: &Self) {
                 $(self.$at.merge(&later.$at);)+
             }
 
             fn assign(&mut self, other: &Self) {
                 $(self.$at.assign(&other.$at);)+
+            }
+
+            fn reset(&mut self) {
+                $(self.$at.reset();)+
             }
 
             fn touch(&self) -> u64 {
@@ -114,12 +134,18 @@ macro_rules! aggregate {
         }
 
         impl $crate::aggregate::Aggregate for $name {
+            type Sliding = $crate::aggregate::Merged;
+
             fn merge(&mut self, later: &Self) {
                 $($crate::aggregate::Aggregate::merge(&mut self.$field, &later.$field);)*
             }
 
             fn assign(&mut self, other: &Self) {
                 $($crate::aggregate::Aggregate::assign(&mut self.$field, &other.$field);)*
+            }
+
+            fn reset(&mut self) {
+                $($crate::aggregate::Aggregate::reset(&mut self.$field);)*
             }
         }
     };

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::Aggregate;
+use super::{Aggregate, Stacked};
 
 /// Count, sum, mean, standard deviation and extremes of a series of numbers.
 ///
@@ -109,6 +109,8 @@ impl Moments {
 }
 
 impl Aggregate for Moments {
+    type Sliding = Stacked<Self>;
+
     #[expect(
         clippy::cast_precision_loss,
         reason = "a count of numbers stays far below 2^53"

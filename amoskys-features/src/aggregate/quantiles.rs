@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::Aggregate;
+use super::{Aggregate, Subtract, Subtracted};
 
 /// Values of one bin differ by at most this factor: (1 + α) / (1 - α) for an error of α = 1 %.
 const GAMMA: f64 = 1.01 / 0.99;
@@ -11,6 +11,8 @@ const PER_DOUBLING: f64 = 34.998_833_302_220_75;
 const OFFSET: i32 = 1 << 17;
 /// The most bins.
 const BINS: usize = 256;
+/// A sketch that is emptied keeps the memory of so many.
+const KEPT: usize = 64;
 /// After so many collapses all numbers share three bins.
 const MOST_COLLAPSES: u8 = 18;
 
@@ -138,6 +140,8 @@ impl Quantiles {
 }
 
 impl Aggregate for Quantiles {
+    type Sliding = Subtracted;
+
     fn merge(&mut self, later: &Self) {
         while self.collapses < later.collapses {
             self.collapse();
@@ -161,10 +165,63 @@ impl Aggregate for Quantiles {
         self.collapses = other.collapses;
     }
 
+    fn reset(&mut self) {
+        if self.bins.capacity() > KEPT {
+            self.bins = SmallVec::new();
+        }
+        self.bins.clear();
+        self.count = 0;
+        self.collapses = 0;
+    }
+
     fn touch(&self) -> u64 {
         self.bins
             .get(self.bins.len() / 2)
             .map_or(0, |bin| u64::from(bin.1))
+    }
+}
+
+/// As long as there are no more than 256 bins: what was joined cannot be parted.
+impl Subtract for Quantiles {
+    fn plus(&mut self, pane: &Self) -> bool {
+        if self.collapses > 0 || pane.collapses > 0 {
+            return false;
+        }
+        for &(key, count) in &pane.bins {
+            match self.bins.binary_search_by_key(&key, |bin| bin.0) {
+                Ok(at) => match self.bins[at].1.checked_add(count) {
+                    Some(sum) => self.bins[at].1 = sum,
+                    None => return false,
+                },
+                Err(_) if self.bins.len() == BINS => return false,
+                Err(at) => {
+                    if self.bins.len() == self.bins.capacity() {
+                        self.bins.reserve(self.bins.len().max(8));
+                    }
+                    self.bins.insert(at, (key, count));
+                }
+            }
+        }
+        self.count.plus(&pane.count)
+    }
+
+    fn minus(&mut self, pane: &Self) -> bool {
+        if self.collapses > 0 || pane.collapses > 0 {
+            return false;
+        }
+        for &(key, count) in &pane.bins {
+            let Ok(at) = self.bins.binary_search_by_key(&key, |bin| bin.0) else {
+                return false;
+            };
+            match self.bins[at].1.checked_sub(count) {
+                Some(0) => {
+                    self.bins.remove(at);
+                }
+                Some(left) => self.bins[at].1 = left,
+                None => return false,
+            }
+        }
+        self.count.minus(&pane.count)
     }
 }
 
@@ -251,8 +308,9 @@ fn middle(key: i32, collapses: u8) -> f64 {
 fn value_at(position: f64) -> f64 {
     let exponent = position.floor().clamp(-1022.0, 1023.0);
     let wanted = position - exponent;
-    let mut part = wanted;
-    for _ in 0..5 {
+    // Within 0.006 of it: three steps make that 10^-20.
+    let mut part = ((0.046 * wanted + 0.254) * wanted + 0.7) * wanted;
+    for _ in 0..3 {
         let slope = (18.0 / 35.0 * part - 6.0 / 5.0) * part + 10.0 / 7.0;
         part -= (cubic(part) - wanted) / slope;
     }

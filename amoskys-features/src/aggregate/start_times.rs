@@ -2,7 +2,7 @@ use amoskys_core::Timestamp;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::Aggregate;
+use super::{Aggregate, Merged};
 
 /// So many times are kept in one pane.
 const KEPT: usize = 64;
@@ -94,6 +94,8 @@ impl StartTimes {
 }
 
 impl Aggregate for StartTimes {
+    type Sliding = Merged;
+
     fn merge(&mut self, later: &Self) {
         if later.times.is_empty() {
             return;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use super::catalog::{Catalog, Feature, Reads};
 use super::fact::{Fact, Sample};
 use super::parts::{count, regularity_features};
-use crate::aggregate::{Aggregate, Distinct, Moments, Quantiles, StartTimes, aggregate, ratio};
+use crate::aggregate::{Aggregate, Distinct, Merged, Moments, Quantiles, StartTimes, aggregate, ratio};
 use crate::hash::KeyHash;
 
 /// Features of a series of measurements: a metric of a device with its labels. The entity is [`Entity::Named`], as in
@@ -95,6 +95,8 @@ impl Trend {
 }
 
 impl Aggregate for Trend {
+    type Sliding = Merged;
+
     fn merge(&mut self, later: &Self) {
         if later.times.count() == 0 {
             return;
@@ -141,6 +143,8 @@ impl Neighbours {
 }
 
 impl Aggregate for Neighbours {
+    type Sliding = Merged;
+
     fn merge(&mut self, later: &Self) {
         if later.before.count() == 0 {
             return;

@@ -6,7 +6,7 @@ use super::catalog::{Catalog, Feature, Reads};
 use super::fact::Fact;
 use super::parts::count;
 use super::process_tracker::process_entity;
-use crate::aggregate::{Aggregate, Distinct, Frequencies, Moments, Quantiles, aggregate, ratio};
+use crate::aggregate::{Aggregate, Distinct, Frequencies, Merged, Moments, Quantiles, aggregate, ratio};
 use crate::hash::KeyHash;
 
 /// Features of the system calls of a process: which, in what order, and how unusual for the program. The entity is
@@ -68,6 +68,8 @@ impl<const N: usize> Default for Counts<N> {
 }
 
 impl<const N: usize> Aggregate for Counts<N> {
+    type Sliding = Merged;
+
     fn merge(&mut self, later: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(&later.0) {
             *mine = mine.saturating_add(*theirs);

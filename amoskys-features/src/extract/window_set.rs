@@ -125,7 +125,10 @@ impl<C: Catalog> WindowSet for CatalogSet<C> {
     fn load(&mut self, bytes: &[u8]) -> Result<(), AnalyzerError> {
         let state: WindowState<Entity, C::Aggregate> =
             postcard::from_bytes(bytes).map_err(|error| AnalyzerError::Snapshot {
-                reason: format!("the windows of {} do not decode", self.maker.schema.name()),
+                reason: format!(
+                    "the windows of {} do not decode: they are damaged, or of another version",
+                    self.maker.schema.name()
+                ),
                 source: Some(error.into()),
             })?;
         self.windows.restore(state);

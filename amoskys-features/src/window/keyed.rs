@@ -11,6 +11,8 @@ use crate::lru::{Lru, LruState};
 
 /// So many entities' memory is asked for at once.
 const AT_ONCE: usize = 32;
+/// An entity without events keeps its memory for so many slides, for it will often have some again.
+const RESTING: i64 = 4;
 
 /// What is done with an event whose pane has closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -102,7 +104,7 @@ pub struct Closed<'a, K, A> {
 }
 
 /// A window that closes, before its aggregate was made.
-pub(crate) struct Closing<'a, K, A> {
+pub(crate) struct Closing<'a, K, A: Aggregate> {
     pub(crate) key: &'a K,
     pub(crate) start: Timestamp,
     pub(crate) end: Timestamp,
@@ -139,18 +141,20 @@ fn whole<K, A: Aggregate>(emit: &mut impl FnMut(Closed<'_, K, A>), mut closing: 
 
 /// Sliding or tumbling windows over event time, for each of many entities.
 ///
-/// The cost of an update does not depend on how much windows overlap, and neither does the cost of a window that is
-/// handed out: it takes a few merges, because what the past panes of an entity amount to is kept (the two stacks
-/// of Tangwongsan and others, "In-order sliding-window aggregation in worst-case constant time", VLDB J. 2021, with
-/// at most 32 sums kept). How many windows are handed out does depend on the overlap, unless they are those that
-/// [changed](Emit::Changed).
+/// What is done for an update does not depend on how much windows overlap, and neither does what is done for a window
+/// that is handed out: it [slides](crate::aggregate::Sliding) from one pane to the next, or is made in a few merges,
+/// because what the past panes of an entity amount to is kept (the two stacks of Tangwongsan and others, "In-order
+/// sliding-window aggregation in worst-case constant time", VLDB J. 2021, with at most 32 sums kept). How many windows
+/// are handed out does depend on the overlap, unless they are those that [changed](Emit::Changed); and entities of many
+/// panes need more memory, whose distance from the processor costs time.
 ///
-/// Windows come out by their end, then in the order of their keys; a window without events does not come out. An
-/// entity without events in any open window holds no memory.
+/// Windows come out by their end, then in the order of their keys; a window without events does not come out.
 ///
 /// Memory: for each entity, one aggregate per pane in which it had events, at most the panes of a window and 64
-/// more; and for windows of more than four panes at most 33 sums of several.
-pub struct KeyedWindows<K, A> {
+/// more; and for windows of more than four panes one of the window, or at most 33 sums of several panes. Panes that have
+/// gone leave their memory to those that come. An entity without events in any open window holds no memory four
+/// slides later, and earlier where others need its place.
+pub struct KeyedWindows<K, A: Aggregate> {
     spec: WindowSpec,
     limits: Limits,
     emit: Emit,
@@ -163,14 +167,45 @@ pub struct KeyedWindows<K, A> {
     counters: WindowCounters,
     /// Where the parts of a window are joined: one room for all, so that none needs memory of its own.
     room: A,
+    /// Room for sorting entities.
+    keyed: Vec<(K, u32)>,
 }
 
 /// The state of a set of windows between two events, to be stored and restored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WindowState<K, A> {
+    format: Format,
     entities: LruState<K, PanesState<A>>,
     open: Option<i64>,
     counters: WindowCounters,
+}
+
+/// Says that what follows is the state of windows as this version writes it: others are refused.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+struct Format;
+
+impl Format {
+    /// "win2". The first version began with the number of entities, which is always less.
+    const NUMBER: u32 = u32::from_be_bytes(*b"win2");
+}
+
+impl From<Format> for u32 {
+    fn from(_: Format) -> Self {
+        Format::NUMBER
+    }
+}
+
+impl TryFrom<u32> for Format {
+    type Error = &'static str;
+
+    fn try_from(number: u32) -> Result<Self, Self::Error> {
+        if number == Self::NUMBER {
+            Ok(Self)
+        } else {
+            Err("not the state of windows, or of another version")
+        }
+    }
 }
 
 impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
@@ -186,6 +221,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
             due: BTreeMap::new(),
             counters: WindowCounters::default(),
             room: A::default(),
+            keyed: Vec::new(),
         }
     }
 
@@ -244,15 +280,21 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
             for (slot, event) in slots.iter_mut().zip(part) {
                 *slot = self.entities.slot(of(event).0).unwrap_or(u32::MAX);
             }
-            let touch = |slot: u32| self.entities.at(slot).map_or(0, |(_, panes)| panes.touch());
-            let read = slots.iter().fold(0, |all, &slot| all ^ touch(slot));
-            // What was read is of no use but to have been read.
-            std::hint::black_box(read);
-            for event in part {
+            self.read(slots.iter(), Panes::touch);
+            self.read(slots.iter(), Panes::touch_parts);
+            for (event, slot) in part.iter().zip(slots) {
                 let (key, time, seq) = of(event);
+                self.entities.expect(slot);
                 self.update(key, time, seq, |aggregate| change(aggregate, event));
             }
         }
+    }
+
+    /// Reads a little of the memory of several entities. One after the other each would be waited for; so, all at once.
+    fn read<'a>(&self, slots: impl Iterator<Item = &'a u32>, touch: impl Fn(&Panes<A>) -> u64) {
+        let read = slots.fold(0, |all, &slot| all ^ self.entities.value(slot).map_or(0, &touch));
+        // What was read is of no use but to have been read.
+        std::hint::black_box(read);
     }
 
     /// Closes every window that ends at or before `watermark`. Each is shown to `emit`, by end and key.
@@ -271,6 +313,10 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
         }
         self.close_before(open, &mut emit);
         self.open = Some(open);
+        let enough = |panes: &Panes<A>| open.saturating_sub(panes.empty_since()) > RESTING;
+        while self.entities.rested().is_some_and(enough) {
+            self.entities.release();
+        }
     }
 
     /// Closes windows up to the one that ends with the latest pane, and begins anew: the source has ended, and
@@ -312,6 +358,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
     #[must_use]
     pub fn state(&self) -> WindowState<K, A> {
         WindowState {
+            format: Format,
             entities: self.entities.state(|_, panes| panes.state()),
             open: self.open,
             counters: self.counters,
@@ -384,7 +431,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
                 .collect()
         };
         // Keys side by side are sorted in half the time of keys that are pointed to.
-        let mut keyed: Vec<(K, u32)> = Vec::with_capacity(slots.len());
+        let mut keyed = std::mem::take(&mut self.keyed);
         keyed.extend(
             slots
                 .into_iter()
@@ -392,9 +439,14 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
         );
         keyed.sort_unstable();
         keyed.dedup();
-        let slots: Vec<u32> = keyed.into_iter().map(|(_, slot)| slot).collect();
-        let mut empty = Vec::new();
-        for slot in slots {
+        let slots: Vec<u32> = keyed.drain(..).map(|(_, slot)| slot).collect();
+        self.keyed = keyed;
+        for (at, &slot) in slots.iter().enumerate() {
+            if at.is_multiple_of(AT_ONCE) {
+                let next = &slots[at..slots.len().min(at + AT_ONCE)];
+                self.read(next.iter(), Panes::touch_ends);
+                self.read(next.iter(), Panes::touch_window);
+            }
             let Some((key, panes)) = self.entities.at_mut(slot) else {
                 continue;
             };
@@ -428,11 +480,8 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
                 panes.prepare(index.saturating_add(1), all);
             }
             if panes.first().is_none() {
-                empty.push(key.clone());
+                self.entities.rest(slot);
             }
-        }
-        for key in empty {
-            self.entities.remove(&key);
         }
     }
 }

@@ -36,9 +36,12 @@ mod clock;
 mod damped;
 mod keyed;
 mod panes;
+mod ring;
+mod running;
 mod session;
 mod sources;
 mod spec;
+mod sums;
 
 pub use self::clock::{ClockConfig, ClockCounters, StreamClock, Tick};
 pub use self::damped::{DampedState, DampedWindows};

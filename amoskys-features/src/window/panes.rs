@@ -1,65 +1,56 @@
-//! The panes of one entity, and sums of several of them.
-
-use std::collections::VecDeque;
+//! The panes of one entity, and the window they make.
 
 use amoskys_core::Seq;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::aggregate::Aggregate;
+use super::ring::Ring;
+use super::running::{Running, Span};
+use super::sums::Sums;
+use crate::aggregate::{Aggregate, Sliding};
 
 /// Panes an entity may hold that are not closed yet, beyond those of one window.
 const OPEN_PANES: usize = 64;
-/// Windows of so few panes are merged from them each time.
-const FEW_PANES: i64 = 4;
-/// Windows of more panes than this have a sum of the older ones for several panes, not each: what they hold is most of an
-/// entity's memory, and the memory is most of the time.
-const SUMS: i64 = 10;
-/// The most sums of one entity.
-const MOST_SUMS: i64 = 32;
+/// Windows of fewer panes are merged from them each time.
+const SLIDING: i64 = 5;
 
 /// Panes of one entity, in order, none empty.
 ///
-/// The panes that have closed lie in two parts. For the older part, sums are kept that reach from a pane to the end of
-/// the part; for the newer part, one sum of all. A window is the sum from its oldest pane on, and that of the newer
-/// part. When the older part has slid out, all panes become the older part, and their sums are made anew: each pane
-/// is merged a few times in its life, however many windows it is in.
-pub(super) struct Panes<A> {
-    panes: VecDeque<Pane<A>>,
-    /// Panes before this one are the older part.
+/// A window of several panes [slides](Running): what comes is added, what goes is taken out. Where that cannot be, because
+/// the aggregates are of another kind or have become too large, it is made of [sums](Sums) of its panes, as long as
+/// it is so.
+pub(super) struct Panes<A: Aggregate> {
+    panes: Ring<Pane<A>>,
+    /// Panes before this one are the older part: see [`Stacked`](crate::aggregate::Stacked) and [`Sums`].
     split: i64,
-    /// Sums from a pane to the end of the older part, the last pane's first.
-    sums: Vec<Sum<A>>,
-    /// The newer part, as far as it has closed. Boxed, because most entities are idle at any time.
-    newer: Option<Box<Sum<A>>>,
-    /// The last pane in it.
+    /// The last pane that has closed.
     summed: i64,
+    way: Way<A>,
     /// Panes have gone that the window handed out last held.
     lost: bool,
 }
 
+/// How windows of several panes are made. Boxed, because most entities are idle at any time.
+enum Way<A: Aggregate> {
+    Sliding(Option<Box<Running<A>>>),
+    Summing(Box<Sums<A>>),
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Pane<A> {
-    index: i64,
-    first: Seq,
-    last: Seq,
-    aggregate: A,
+pub(super) struct Pane<A> {
+    pub(super) index: i64,
+    pub(super) span: Span,
+    pub(super) aggregate: A,
 }
 
-/// Of several panes.
-struct Sum<A> {
-    /// The first of them.
-    index: i64,
-    first: Seq,
-    last: Seq,
-    aggregate: A,
-}
-
-/// [`Panes`] in a form that can be stored: sums are made anew from the panes, and come out the same.
+/// [`Panes`] in a form that can be stored: windows are made anew from the panes, and come out the same.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PanesState<A> {
-    panes: VecDeque<Pane<A>>,
+    #[serde(deserialize_with = "in_order", bound(deserialize = "A: Deserialize<'de>"))]
+    panes: Vec<Pane<A>>,
     split: i64,
     summed: i64,
+    summing: bool,
 }
 
 /// What became of an update.
@@ -72,15 +63,33 @@ pub(super) enum Update {
     Refused,
 }
 
-impl<A> Default for Panes<A> {
+/// How a window differs from the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    /// The last pane has events.
+    pub(super) came: bool,
+    /// The window before held a pane with events that this one does not.
+    pub(super) went: bool,
+}
+
+impl<A: Aggregate> Default for Panes<A> {
     fn default() -> Self {
         Self {
-            panes: VecDeque::new(),
+            panes: Ring::default(),
             split: i64::MIN,
-            sums: Vec::new(),
-            newer: None,
             summed: i64::MIN,
+            way: Way::Sliding(None),
             lost: false,
+        }
+    }
+}
+
+impl<A: Default> Default for Pane<A> {
+    fn default() -> Self {
+        Self {
+            index: 0,
+            span: Span::default(),
+            aggregate: A::default(),
         }
     }
 }
@@ -88,44 +97,60 @@ impl<A> Default for Panes<A> {
 impl<A: Aggregate> Panes<A> {
     /// Applies a change to the aggregate of a pane, of windows with so many panes.
     pub(super) fn update(&mut self, index: i64, seq: Seq, all: i64, change: impl FnOnce(&mut A)) -> Update {
-        // Nearly always the last pane.
-        let at = self.panes.iter().rposition(|pane| pane.index <= index);
-        if let Some(at) = at
-            && let Some(pane) = self.panes.get_mut(at)
+        let at = self.after(index);
+        if let Some(before) = at.checked_sub(1)
+            && let Some(pane) = self.panes.at_mut(before)
             && pane.index == index
         {
-            pane.first = pane.first.min(seq);
-            pane.last = pane.last.max(seq);
+            pane.span.merge(&Span(seq, seq));
             change(&mut pane.aggregate);
             return Update::Accepted;
         }
-        // A window's panes are few: at most 1024.
-        let most = usize::try_from(all)
-            .unwrap_or(usize::MAX)
-            .saturating_add(OPEN_PANES);
+        let most = most_panes(all);
         if self.panes.len() >= most {
             return Update::Refused;
         }
-        if self.panes.capacity() == self.panes.len() {
-            // Doubling would leave an entity with twice the memory it needs.
-            self.panes.reserve_exact(1 + self.panes.len() / 4);
+        if self.panes.is_empty() {
+            self.summed = i64::MIN;
         }
-        let mut pane = Pane {
-            index,
-            first: seq,
-            last: seq,
-            aggregate: A::default(),
+        let Some(pane) = self.panes.insert(at, most - (OPEN_PANES - 1)) else {
+            return Update::Refused;
         };
+        (pane.index, pane.span) = (index, Span(seq, seq));
         change(&mut pane.aggregate);
-        self.panes.insert(at.map_or(0, |at| at + 1), pane);
         Update::NewPane
     }
 
-    /// Reads a little of the memory that the next update will need.
+    /// Reads a little of what leads to the memory that the next update will need.
     pub(super) fn touch(&self) -> u64 {
-        self.panes
-            .back()
-            .map_or(0, |pane| pane.first.0 ^ pane.aggregate.touch())
+        self.panes.back().map_or(0, |pane| pane.span.0.0)
+    }
+
+    /// Reads a little of the memory that the next update will need.
+    pub(super) fn touch_parts(&self) -> u64 {
+        self.panes.back().map_or(0, |pane| pane.aggregate.touch())
+    }
+
+    /// Reads a little of what leads to the memory that closing a pane will need.
+    pub(super) fn touch_ends(&self) -> u64 {
+        let front = self.panes.front().map_or(0, |pane| pane.span.0.0);
+        let way = match &self.way {
+            Way::Sliding(Some(running)) => running.touch(),
+            _ => 0,
+        };
+        front ^ way ^ self.touch()
+    }
+
+    /// Reads a little of the memory that closing a pane will need.
+    pub(super) fn touch_window(&self) -> u64 {
+        let parts = |pane: &Pane<A>| pane.aggregate.touch();
+        match &self.way {
+            Way::Sliding(Some(running)) => {
+                self.panes.front().map_or(0, parts) ^ running.touch_parts() ^ self.touch_parts()
+            }
+            Way::Sliding(None) => self.panes.iter().take(4).fold(0, |read, pane| read ^ parts(pane)),
+            Way::Summing(_) => 0,
+        }
     }
 
     pub(super) fn first(&self) -> Option<i64> {
@@ -136,6 +161,11 @@ impl<A: Aggregate> Panes<A> {
         self.panes.back().map(|pane| pane.index)
     }
 
+    /// The number of the pane with whose closing the last one went, if there are none.
+    pub(super) const fn empty_since(&self) -> i64 {
+        self.summed
+    }
+
     pub(super) fn indices(&self) -> impl Iterator<Item = i64> {
         self.panes.iter().map(|pane| pane.index)
     }
@@ -144,45 +174,43 @@ impl<A: Aggregate> Panes<A> {
     /// it no longer holds.
     pub(super) fn close(&mut self, index: i64, all: i64) -> Change {
         let went = self.expire(index, all);
-        let at = self.panes.iter().position(|pane| pane.index >= index);
-        let pane = at
-            .and_then(|at| self.panes.get(at))
-            .filter(|pane| pane.index == index);
-        let Some(pane) = pane else {
-            return Change { came: false, went };
-        };
-        if all > FEW_PANES {
-            match &mut self.newer {
-                Some(newer) => newer.append(pane),
-                None => self.newer = Some(Box::new(Sum::of(pane))),
-            }
+        let at = self.after(index).checked_sub(1);
+        let pane = at.and_then(|at| self.panes.at(at));
+        let pane = pane.filter(|pane| pane.index == index);
+        let came = pane.is_some();
+        if let Some(pane) = pane {
             self.summed = index;
+            let entered = match &mut self.way {
+                Way::Sliding(running) if slides::<A>(all) => {
+                    running.get_or_insert_with(Box::default).enter(pane)
+                }
+                Way::Summing(sums) => {
+                    sums.append(pane);
+                    true
+                }
+                // Merged from its few panes.
+                Way::Sliding(_) => all < SLIDING,
+            };
+            if !entered {
+                self.sum_up(index.saturating_add(1), all);
+            }
         }
-        Change { came: true, went }
-    }
-
-    /// Lets the panes go that a window ending with this one no longer holds. Says whether there were any.
-    pub(super) fn expire(&mut self, index: i64, all: i64) -> bool {
-        let oldest = index.saturating_sub(all - 1);
-        let (before, mut lost_newer) = (self.panes.len(), false);
-        while self.panes.front().is_some_and(|pane| pane.index < oldest) {
-            let gone = self.panes.pop_front();
-            lost_newer |= gone.is_some_and(|pane| pane.index >= self.split);
+        if (came || went)
+            && let Way::Sliding(Some(running)) = &mut self.way
+        {
+            running.settle();
         }
-        while self.sums.last().is_some_and(|sum| sum.index < oldest) {
-            self.sums.pop();
-        }
-        if all > FEW_PANES && lost_newer {
-            self.split = index;
-            self.newer = None;
-            self.sum_older(all);
-        }
-        self.panes.len() < before
+        Change { came, went }
     }
 
     /// Lets the panes go that the window ending with this one will not hold, before it is its turn.
     pub(super) fn prepare(&mut self, index: i64, all: i64) {
-        self.lost |= self.expire(index, all);
+        if self.expire(index, all) {
+            self.lost = true;
+            if let Way::Sliding(Some(running)) = &mut self.way {
+                running.settle();
+            }
+        }
     }
 
     /// Whether panes went by [`prepare`](Self::prepare) since this was asked before.
@@ -193,113 +221,193 @@ impl<A: Aggregate> Panes<A> {
     /// The window that ends with this pane, which has closed: its aggregate, and its first and last event. `None` if
     /// it is empty. Where it takes several parts they are joined in `room`, whatever that held.
     pub(super) fn window<'a>(&'a self, index: i64, room: &'a mut A) -> Option<(&'a A, Seq, Seq)> {
-        let covered = |pane: &&Pane<A>| match (self.sums.last(), &self.newer) {
-            (Some(sum), _) => pane.index < sum.index,
-            (None, Some(newer)) => pane.index < newer.index,
-            (None, None) => pane.index <= index,
+        let window = match &self.way {
+            Way::Sliding(Some(running)) => running.window(),
+            Way::Sliding(None) => {
+                let closed = self.panes.iter().take_while(|pane| pane.index <= index);
+                joined(closed.map(Pane::part), room)
+            }
+            Way::Summing(sums) => joined(sums.parts(self.panes.iter()), room),
         };
-        let single = self.panes.iter().take_while(covered);
-        let single = single.map(|pane| (&pane.aggregate, pane.first, pane.last));
-        let sums = self.sums.last().into_iter().chain(self.newer.as_deref());
-        let mut parts = single.chain(sums.map(|sum| (&sum.aggregate, sum.first, sum.last)));
-        let (oldest, mut earliest, mut latest) = parts.next()?;
-        let Some(second) = parts.next() else {
-            return Some((oldest, earliest, latest));
-        };
-        room.assign(oldest);
-        for (aggregate, first, last) in std::iter::once(second).chain(parts) {
-            room.merge(aggregate);
-            earliest = earliest.min(first);
-            latest = latest.max(last);
-        }
-        Some((room, earliest, latest))
+        window.map(|(aggregate, Span(first, last))| (aggregate, first, last))
     }
 
     pub(super) fn state(&self) -> PanesState<A> {
         PanesState {
-            panes: self.panes.clone(),
+            panes: self.panes.iter().cloned().collect(),
             split: self.split,
             summed: self.summed,
+            summing: matches!(self.way, Way::Summing(_)),
         }
     }
 
     pub(super) fn restored(state: PanesState<A>, all: i64) -> Self {
-        let PanesState { panes, split, summed } = state;
-        let mut restored = Self {
+        let PanesState {
             panes,
+            split,
+            summed,
+            summing,
+        } = state;
+        let too_many = panes.len().saturating_sub(most_panes(all));
+        let mut restored = Self {
+            panes: panes.into_iter().skip(too_many).collect(),
             split,
             summed,
             // What was handed out last is not known.
             lost: true,
-            ..Self::default()
+            way: Way::Sliding(None),
         };
-        if all > FEW_PANES {
-            restored.sum_older(all);
+        let slid = !summing && slides::<A>(all) && restored.slide();
+        if !slid && (summing || slides::<A>(all)) {
+            let mut sums = Sums::of_older(&restored.panes, split, all);
             let closed = |pane: &&Pane<A>| (split..=summed).contains(&pane.index);
-            let mut newer = restored.panes.iter().filter(closed);
-            restored.newer = newer.next().map(Sum::of).map(Box::new);
-            if let Some(sum) = &mut restored.newer {
-                newer.for_each(|pane| sum.append(pane));
-            }
+            restored
+                .panes
+                .iter()
+                .filter(closed)
+                .for_each(|pane| sums.append(pane));
+            restored.way = Way::Summing(Box::new(sums));
         }
         restored
     }
 
-    /// Makes the sums of the older part: one for every few panes, so that there are at most as many as each is the sum of
-    /// panes, or [`SUMS`].
-    fn sum_older(&mut self, all: i64) {
-        self.sums.clear();
-        // With as many sums as panes in each, a window takes the fewest merges.
-        let sums = all.isqrt().clamp(SUMS, MOST_SUMS);
-        let every = usize::try_from((all + sums - 1) / sums).unwrap_or(1).max(1);
-        let mut before = self
-            .panes
-            .iter()
-            .take_while(|pane| pane.index < self.split)
-            .count();
-        while before > 0 {
-            let from = before.saturating_sub(every);
-            let mut part = self.panes.range(from..before);
-            let Some(oldest) = part.next() else { break };
-            let mut sum = Sum::of(oldest);
-            part.for_each(|pane| sum.append(pane));
-            if let Some(later) = self.sums.last() {
-                sum.join(later);
+    /// Lets the panes go that a window ending with this one no longer holds. Says whether there were any.
+    fn expire(&mut self, index: i64, all: i64) -> bool {
+        let oldest = index.saturating_sub(all - 1);
+        let (mut went, mut newer_went, mut left) = (false, false, true);
+        while self.first().is_some_and(|first| first < oldest)
+            && let Some(gone) = self.panes.pop_front()
+        {
+            went = true;
+            newer_went |= gone.index >= self.split;
+            if let Way::Sliding(Some(running)) = &mut self.way {
+                left = left && running.leave(gone);
             }
-            self.sums.push(sum);
-            before = from;
+            gone.aggregate.reset();
         }
+        if !went {
+            return false;
+        }
+        if self.panes.is_empty() {
+            // As at first, but for the memory, and for how long it has been so.
+            (self.split, self.summed) = (i64::MIN, index);
+            match &mut self.way {
+                Way::Sliding(Some(running)) => running.reset(),
+                _ => self.way = Way::Sliding(None),
+            }
+        } else if !left {
+            self.sum_up(index, all);
+        } else {
+            self.turn(newer_went, index, oldest, all);
+        }
+        true
+    }
+
+    /// Makes what has closed the older part, if the older part has gone.
+    fn turn(&mut self, older_went: bool, index: i64, oldest: i64, all: i64) {
+        match &mut self.way {
+            Way::Sliding(Some(running)) if older_went => {
+                self.split = index;
+                running.turn(older(&self.panes, index));
+            }
+            Way::Sliding(_) => {}
+            Way::Summing(_) if older_went => {
+                self.split = index;
+                // It may have become small enough again.
+                if !(slides::<A>(all) && self.slide()) {
+                    self.sum_up(index, all);
+                }
+            }
+            Way::Summing(sums) => sums.expire(oldest),
+        }
+    }
+
+    /// Makes windows from sums from now on; panes before `split` have closed.
+    fn sum_up(&mut self, split: i64, all: i64) {
+        self.split = split;
+        self.way = Way::Summing(Box::new(Sums::of_older(&self.panes, split, all)));
+    }
+
+    /// Lets windows slide from now on, if what has closed allows it.
+    fn slide(&mut self) -> bool {
+        let mut running = Running::default();
+        let (split, summed) = (self.split, self.summed);
+        let oldest_first = self.panes.iter().take_while(|pane| pane.index < split);
+        let closed = |pane: &&Pane<A>| (split..=summed).contains(&pane.index);
+        let mut slides = true;
+        for pane in oldest_first {
+            slides = slides && running.enter(pane);
+        }
+        running.turn(older(&self.panes, split));
+        for pane in self.panes.iter().filter(closed) {
+            slides = slides && running.enter(pane);
+        }
+        if slides {
+            running.settle();
+            self.way = Way::Sliding(Some(Box::new(running)));
+        }
+        slides
+    }
+
+    /// Where a pane of this number would be inserted, after the same one if there is one. Nearly always at the end.
+    fn after(&self, index: i64) -> usize {
+        let mut at = self.panes.len();
+        while let Some(before) = at.checked_sub(1)
+            && self.panes.at(before).is_some_and(|pane| pane.index > index)
+        {
+            at = before;
+        }
+        at
     }
 }
 
-/// How a window differs from the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Change {
-    /// The last pane has events.
-    pub(super) came: bool,
-    /// The window before held a pane with events that this one does not.
-    pub(super) went: bool,
+impl<A> Pane<A> {
+    /// Its part in a window.
+    pub(super) const fn part(&self) -> (&A, Span) {
+        (&self.aggregate, self.span)
+    }
 }
 
-impl<A: Aggregate> Sum<A> {
-    fn of(pane: &Pane<A>) -> Self {
-        Self {
-            index: pane.index,
-            first: pane.first,
-            last: pane.last,
-            aggregate: pane.aggregate.clone(),
-        }
-    }
+/// The most panes of an entity, with so many to a window: at most 1024.
+fn most_panes(all: i64) -> usize {
+    usize::try_from(all)
+        .unwrap_or(usize::MAX)
+        .saturating_add(OPEN_PANES)
+}
 
-    fn append(&mut self, pane: &Pane<A>) {
-        self.first = self.first.min(pane.first);
-        self.last = self.last.max(pane.last);
-        self.aggregate.merge(&pane.aggregate);
-    }
+/// Whether windows of so many panes slide.
+fn slides<A: Aggregate>(all: i64) -> bool {
+    all >= SLIDING && A::Sliding::SLIDES
+}
 
-    fn join(&mut self, later: &Self) {
-        self.first = self.first.min(later.first);
-        self.last = self.last.max(later.last);
-        self.aggregate.merge(&later.aggregate);
+/// The panes before one, newest first.
+fn older<A>(panes: &Ring<Pane<A>>, split: i64) -> impl Iterator<Item = &Pane<A>> + Clone {
+    panes.iter().rev().skip_while(move |pane| pane.index >= split)
+}
+
+/// Reads panes that are in order, at least one.
+fn in_order<'de, D: Deserializer<'de>, A: Deserialize<'de>>(stored: D) -> Result<Vec<Pane<A>>, D::Error> {
+    let panes = Vec::<Pane<A>>::deserialize(stored)?;
+    if !panes.is_empty() && panes.is_sorted_by(|a, b| a.index < b.index) {
+        Ok(panes)
+    } else {
+        Err(D::Error::custom("not the panes of an entity"))
     }
+}
+
+/// Several parts, oldest first, joined in `room` if there are more than one.
+fn joined<'a, A: Aggregate>(
+    mut parts: impl Iterator<Item = (&'a A, Span)>,
+    room: &'a mut A,
+) -> Option<(&'a A, Span)> {
+    let (oldest, mut span) = parts.next()?;
+    let Some(second) = parts.next() else {
+        return Some((oldest, span));
+    };
+    room.assign(oldest);
+    for (aggregate, later) in std::iter::once(second).chain(parts) {
+        room.merge(aggregate);
+        span.merge(&later);
+    }
+    Some((room, span))
 }

@@ -1,0 +1,97 @@
+//! A window that slides over the panes of an entity.
+
+use amoskys_core::Seq;
+
+use super::panes::Pane;
+use crate::aggregate::{Aggregate, Sliding, Stacked};
+
+/// The window of the panes that have closed and not gone, as it is.
+pub(super) struct Running<A: Aggregate> {
+    span: Span,
+    spans: Stacked<Span>,
+    window: A,
+    beside: A::Sliding,
+}
+
+/// The first and the last event.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Span(pub(super) Seq, pub(super) Seq);
+
+impl Default for Span {
+    fn default() -> Self {
+        Self(Seq(u64::MAX), Seq(0))
+    }
+}
+
+impl Aggregate for Span {
+    type Sliding = Stacked<Self>;
+
+    fn merge(&mut self, later: &Self) {
+        *self = Self(self.0.min(later.0), self.1.max(later.1));
+    }
+
+    fn touch(&self) -> u64 {
+        self.0.0
+    }
+}
+
+impl<A: Aggregate> Default for Running<A> {
+    fn default() -> Self {
+        Self {
+            span: Span::default(),
+            spans: Stacked::default(),
+            window: A::default(),
+            beside: A::Sliding::default(),
+        }
+    }
+}
+
+impl<A: Aggregate> Running<A> {
+    /// Takes in the pane that follows. If it cannot, it is of no use any more.
+    pub(super) fn enter(&mut self, pane: &Pane<A>) -> bool {
+        self.spans.enter(&mut self.span, &pane.span) && self.beside.enter(&mut self.window, &pane.aggregate)
+    }
+
+    /// Takes out the oldest pane. If it cannot, it is of no use any more.
+    pub(super) fn leave(&mut self, pane: &Pane<A>) -> bool {
+        self.spans.leave(&mut self.span, &pane.span) && self.beside.leave(&mut self.window, &pane.aggregate)
+    }
+
+    /// Prepares for the leaving of these panes, all that it holds, newest first.
+    pub(super) fn turn<'a>(&mut self, newest_first: impl Iterator<Item = &'a Pane<A>> + Clone)
+    where
+        A: 'a,
+    {
+        self.spans.turn(newest_first.clone().map(|pane| &pane.span));
+        self.beside.turn(newest_first.map(|pane| &pane.aggregate));
+    }
+
+    /// Brings the window up to what entered and left.
+    pub(super) fn settle(&mut self) {
+        self.spans.settle(&mut self.span);
+        self.beside.settle(&mut self.window);
+    }
+
+    /// The window and its first and last event; `None` if nothing entered.
+    pub(super) fn window(&self) -> Option<(&A, Span)> {
+        (self.span.0 <= self.span.1).then_some((&self.window, self.span))
+    }
+
+    /// Forgets all panes.
+    pub(super) fn reset(&mut self) {
+        self.span = Span::default();
+        self.spans.reset();
+        self.window.reset();
+        self.beside.reset();
+    }
+
+    /// Reads a little of what leads to the memory that entering and leaving will need.
+    pub(super) const fn touch(&self) -> u64 {
+        self.span.0.0
+    }
+
+    /// Reads a little of the memory that entering and leaving will need.
+    pub(super) fn touch_parts(&self) -> u64 {
+        self.window.touch() ^ self.beside.touch() ^ self.spans.touch()
+    }
+}
