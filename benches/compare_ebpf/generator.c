@@ -4,7 +4,8 @@
  *
  *   generator protect COUNT RATE    asks COUNT times for memory that is writable and executable, RATE times a second (0: as
  *                                   fast as it can)
- *   generator flood NAME COUNT      sends COUNT datagrams of 1024 flows from the interface NAME
+ *   generator flood NAME COUNT [FLOWS]  sends COUNT datagrams of FLOWS flows, 1024 if it is not said, from the interface
+ *                                   NAME; a multiple of 1024, up to 262144
  *
  * prints: nanoseconds by the clock, nanoseconds of processor time, how many.
  */
@@ -52,7 +53,7 @@ static long protect(long count, long rate)
 #define AT_ONCE 64
 #define FRAME 128
 
-static long flood(const char *name, long count)
+static long flood(const char *name, long count, long flows)
 {
 	static unsigned char frames[FLOWS][FRAME];
 	static struct iovec parts[FLOWS];
@@ -78,6 +79,9 @@ static long flood(const char *name, long count)
 	}
 	long done = 0;
 	while (done < count) {
+		/* Each row of flows is one host's. */
+		for (int n = 0; flows > FLOWS && n < AT_ONCE; n++)
+			frames[done % FLOWS + n][29] = done / FLOWS % (flows / FLOWS);
 		int sent = sendmmsg(link, &messages[done % FLOWS], AT_ONCE, 0);
 		if (sent < 0)
 			return -1;
@@ -94,11 +98,12 @@ static long flood(const char *name, long count)
 
 int main(int count, char **arguments)
 {
-	if (count != 4)
+	if (count != 4 && count != 5)
 		return 2;
+	long flows = count == 5 ? atol(arguments[4]) : FLOWS;
 	long long wall = now(CLOCK_MONOTONIC), processor = now(CLOCK_PROCESS_CPUTIME_ID);
 	long done = strcmp(arguments[1], "flood") ? protect(atol(arguments[2]), atol(arguments[3])) :
-						    flood(arguments[2], atol(arguments[3]));
+						    flood(arguments[2], atol(arguments[3]), flows);
 	if (done < 0) {
 		perror(arguments[1]);
 		return 1;
