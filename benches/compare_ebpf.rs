@@ -6,7 +6,8 @@
 //! costs a packet.
 //!
 //! ```text
-//! cargo bench -p amoskys-benches --bench compare_ebpf -- [--quick] [--count N] [--only memory|dd|compile|rate|link]
+//! cargo bench -p amoskys-benches --bench compare_ebpf -- [--quick] [--count N] [--flows N]
+//!     [--only memory|dd|compile|rate|link]
 //! ```
 
 #[cfg(target_os = "linux")]
