@@ -67,19 +67,22 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     };
     let mut tally = Tally::default();
     let printed = print(&mut exports, &mut tally).await;
-    // However it ended, what there was is said.
-    eprintln!(
-        "netflow: {} datagrams, {} records used",
-        progress.packets(),
-        tally.used
-    );
+    // However it ended, what there was is said. Where it failed, the reader may be further than it has told.
+    if printed.is_ok() {
+        eprintln!("netflow: {} datagrams", progress.packets());
+    }
+    eprintln!("netflow: {} records used", tally.used);
     for (reason, count) in &tally.dropped {
         eprintln!("netflow: {count} {reason}");
     }
-    match printed {
+    let Err(error) = printed else {
+        return Ok(());
+    };
+    match error.downcast::<std::io::Error>() {
         // Whoever read the lines has had enough of them.
-        Err(error) if is_closed(&*error) => Ok(()),
-        printed => printed,
+        Ok(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Ok(error) => Err(format!("standard output: {error}").into()),
+        Err(other) => Err(other),
     }
 }
 
@@ -106,11 +109,6 @@ async fn print(exports: &mut BoxCollector, tally: &mut Tally) -> Result<(), Box<
         output.flush()?;
     }
     Ok(())
-}
-
-fn is_closed(error: &(dyn Error + 'static)) -> bool {
-    let error = error.downcast_ref::<std::io::Error>();
-    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn flows(args: &Args, stop: Shutdown) -> Result<(BoxCollector, Progress), Box<dyn Error>> {

@@ -21,10 +21,14 @@ struct Receiver {
 
 impl Receiver {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, Stdio::piped())
+    }
+
+    fn start_with(arguments: &[&str], output: Stdio) -> Self {
         let mut child = program("netflow")
             .args(["--listen", "127.0.0.1:0"])
             .args(arguments)
-            .stdout(Stdio::piped())
+            .stdout(output)
             .stderr(Stdio::piped())
             .spawn()
             .expect("start the program");
@@ -161,7 +165,12 @@ fn exports_are_printed_with_their_rate_and_what_is_none_is_counted() {
         (&flows[0]["packets"], &flows[0]["sampling_rate"]),
         (&7.into(), &20.into())
     );
-    for part in ["3 datagrams, 1 records used", "1 unknown_version", "1 malformed"] {
+    for part in [
+        "3 datagrams",
+        "1 records used",
+        "1 unknown_version",
+        "1 malformed",
+    ] {
         assert!(said.contains(part), "{part} in {said}");
     }
 }
@@ -191,6 +200,18 @@ fn mistakes_are_named() {
                 assert!(said.contains(part), "{part} in {said}");
             }
         }
+    }
+    // A disk that is full.
+    if Path::new("/dev/full").exists() {
+        let receiver = Receiver::start_with(&[], std::fs::File::create("/dev/full").expect("a file").into());
+        receiver.send(&v5(0));
+        let Receiver {
+            mut child, mut said, ..
+        } = receiver;
+        let mut text = String::new();
+        said.read_to_string(&mut text).expect("text");
+        assert!(!child.wait().expect("its end").success());
+        assert!(text.contains("standard output: No space left"), "{text}");
     }
     // A capture without exports, and a capture cut off in a packet, are read.
     let lab = std::fs::read(data("lab.pcap")).expect("the capture");
