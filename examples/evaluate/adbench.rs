@@ -306,8 +306,7 @@ impl Set {
             return Err(format!("{}: line 1: there is no column but label", path.display()).into());
         }
         let (mut values, mut labels) = (Vec::new(), Vec::new());
-        loop {
-            let Some(line) = lines.next()? else { break };
+        while let Some(line) = lines.next()? {
             let mut bad = None;
             for (column, field) in line.iter().enumerate() {
                 if column == answer {

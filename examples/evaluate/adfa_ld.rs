@@ -349,8 +349,7 @@ fn read(path: &Path) -> Result<Vec<Trace>, Box<dyn Error>> {
     let calls = lines.column("syscalls")?;
     let [label, family, split] = ["label", "family", "split"].map(|name| lines.column(name).ok());
     let mut traces = Vec::new();
-    loop {
-        let Some(line) = lines.next()? else { break };
+    while let Some(line) = lines.next()? {
         let text = |at: Option<usize>| at.and_then(|at| line.get(at)).unwrap_or_default();
         let numbers: Result<Vec<u32>, _> = line[calls].split_ascii_whitespace().map(str::parse).collect();
         let normal = label.is_none() || text(label).eq_ignore_ascii_case("normal");

@@ -96,8 +96,7 @@ impl Stream {
         };
         let mut numbers: BTreeMap<String, u16> = BTreeMap::new();
         let (mut latest, mut late) = (0, 0_usize);
-        loop {
-            let Some(line) = lines.next()? else { break };
+        while let Some(line) = lines.next()? {
             let kind = &line[attack];
             let known = if HONEST.iter().any(|honest| kind.eq_ignore_ascii_case(honest)) {
                 Some(0)

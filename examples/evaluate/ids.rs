@@ -306,7 +306,11 @@ fn evaluate(
             "not a number, as in the honest training rows; 0 stands for it and {} more",
             count - 1
         );
-        eprintln!("{}", of_test.wrong(test_lines[row], column, &what));
+        // The columns may stand elsewhere in the test file, so this one has its name alone.
+        let line = &of_test.lines[test_lines[row]];
+        let number = line.position().map_or(0, csv::Position::line);
+        let (path, name, field) = (of_test.path.display(), &train.header[column], &line[column]);
+        eprintln!("{path}: line {number}, column {name}: {field:?}: {what}");
     }
     let (honest, tested) = (encoding.apply(&honest)?, encoding.apply(&tested)?);
     for entry in &ENTRIES {

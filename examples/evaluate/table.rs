@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use amoskys_examples::LineEnds;
 use csv::{ErrorKind, Position, StringRecord};
 use flate2::bufread::MultiGzDecoder;
 
@@ -180,9 +181,10 @@ fn unpacked(path: &Path) -> Result<Box<dyn Read>, Box<dyn Error>> {
     let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(fail)?);
     let packed = file.fill_buf().map_err(fail)?.starts_with(&GZIP);
     Ok(if packed {
-        Box::new(Bounded(MultiGzDecoder::new(file), MOST_BYTES))
+        let unpacked = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file));
+        Box::new(Bounded(LineEnds::new(unpacked), MOST_BYTES))
     } else {
-        Box::new(Bounded(file, MOST_BYTES))
+        Box::new(Bounded(LineEnds::new(file), MOST_BYTES))
     })
 }
 

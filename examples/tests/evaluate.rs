@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::{data, fail, program, succeed};
+use support::{data, program, succeed};
 
 fn evaluate(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = program("evaluate");

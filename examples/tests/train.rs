@@ -183,6 +183,10 @@ fn mistakes_are_named_by_line_and_column() {
         );
         assert!(code == Some(1) && why.contains(expected), "{expected}: {why}");
     }
+    let dos = with("flow-x,1,many,http,n,normal").replace('\n', "\r\n");
+    std::fs::write(&path, dos).expect("write");
+    let (_, why) = fail(train().arg("--csv").arg(&path).args(["-o", "/dev/null"]));
+    assert!(why.contains("line 302, column 3 (bytes)"), "{why}");
     std::fs::write(&path, b"a,label\n1,\xff\n").expect("write");
     let (_, why) = fail(train().arg("--csv").arg(&path).args(["-o", "/dev/null"]));
     assert!(why.contains("line 2, column 2: not UTF-8"), "{why}");

@@ -11,6 +11,7 @@ use amoskys_core::event::{Entity, EventRange};
 use amoskys_core::{
     Class, Digest, Epoch, FeatureDef, FeatureSchema, FeatureVector, Seq, StreamId, Timestamp,
 };
+use amoskys_examples::LineEnds;
 use amoskys_features::encode::category;
 use csv::{ErrorKind, Position, StringRecord};
 use flate2::read::MultiGzDecoder;
@@ -43,7 +44,7 @@ impl Table {
         let content = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
         let mut reader = csv::ReaderBuilder::new()
             .trim(csv::Trim::All)
-            .from_reader(content);
+            .from_reader(LineEnds::new(content));
         let header = reader.headers().map_err(|error| fail(explain(&error)))?;
         let header: Vec<String> = header.iter().map(str::to_owned).collect();
         if header.iter().all(String::is_empty) {
