@@ -95,12 +95,13 @@ impl Card {
     /// Notes that what was added last as `now` may as well have been between these two values, in either order.
     #[must_use]
     pub(crate) fn left_open(mut self, one: f64, now: f64, other: f64) -> Self {
+        if one.is_nan() || other.is_nan() || !now.is_finite() {
+            return self;
+        }
         let below = (now - one.min(other)).clamp(0.0, 2.0 * LIMIT);
         let above = (one.max(other) - now).clamp(0.0, 2.0 * LIMIT);
-        if below.is_finite() && above.is_finite() {
-            let [low, high] = self.open.unwrap_or_default();
-            self.open = Some([low + below * below, high + above * above]);
-        }
+        let [low, high] = self.open.unwrap_or_default();
+        self.open = Some([low + below * below, high + above * above]);
         self
     }
 
