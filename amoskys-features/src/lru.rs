@@ -447,11 +447,13 @@ mod tests {
                         // Who is at rest has gone, for all who ask.
                         let slot = map.slot(&key).filter(|_| at.is_some());
                         if let (Some(at), Some(slot)) = (at, slot) {
-                            map.peek_mut(&key).map(|value| *value = number);
+                            if let Some(value) = map.peek_mut(&key) {
+                                *value = number;
+                            }
                             map.rest(slot);
                             list.remove(at);
                             rested.insert(key, number);
-                            prop_assert_eq!(map.rested().is_some(), true);
+                            prop_assert!(map.rested().is_some());
                         }
                     }
                     4 => map.release(),

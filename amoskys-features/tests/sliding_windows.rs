@@ -66,6 +66,7 @@ fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1e-12)
 }
 
+#[expect(clippy::unwrap_used, reason = "what is given is a window")]
 fn spec(panes: u64) -> WindowSpec {
     let slide = Duration::from_millis(400);
     WindowSpec::sliding(slide * u32::try_from(panes).unwrap(), slide).unwrap()
@@ -186,6 +187,10 @@ proptest! {
     }
 }
 
+#[expect(
+    clippy::unwrap_used,
+    reason = "a state that cannot be stored or read fails the test"
+)]
 fn go_on<A: Aggregate>(
     events: &[Happening],
     panes: u64,
