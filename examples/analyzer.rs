@@ -6,8 +6,8 @@
 
 #[path = "sentinel/analysis.rs"]
 mod analysis;
-#[path = "sentinel/feedback.rs"]
-mod feedback;
+#[path = "sentinel/audit.rs"]
+mod audit;
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -50,6 +50,9 @@ struct Args {
     /// With whomever it is; else with those that the alert names.
     #[arg(long)]
     any_peer: bool,
+    /// By whichever service it is; else by those that the alert names, if it names any.
+    #[arg(long)]
+    any_service: bool,
 }
 
 fn main() -> ExitCode {
@@ -70,6 +73,11 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
                 .technique
                 .as_ref()
                 .map_or("any", |technique| technique.as_str());
+            let of = |what: &[String], any: &str| match what {
+                [] => any.to_owned(),
+                some => some.join(" "),
+            };
+            let (peers, services) = (of(&one.peers, "anybody"), of(&one.services, "any service"));
             let Suppression {
                 id,
                 host,
@@ -80,7 +88,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             } = one;
             writeln!(
                 std::io::stdout(),
-                "{id}  {host}  {technique}  up to {up_to:.3}  {by}: {reason}"
+                "{id}  {host}  {technique}  with {peers} by {services}  up to {up_to:.3}  {by}: {reason}"
             )
             .ok();
         }
@@ -98,6 +106,9 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mut word = Suppression::of_alert(&alert, &text(&args.reason), &text(&args.by));
     if args.any_peer {
         word.peers.clear();
+    }
+    if args.any_service {
+        word.services.clear();
     }
     if let Some(days) = args.days {
         word = word.until(Timestamp::now().plus(Duration::from_secs(u64::from(days) * 86_400)));

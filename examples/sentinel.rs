@@ -7,14 +7,15 @@
 
 #[path = "sentinel/analysis.rs"]
 mod analysis;
-#[path = "sentinel/feedback.rs"]
-mod feedback;
+#[path = "sentinel/audit.rs"]
+mod audit;
 #[path = "sentinel/inputs.rs"]
 mod inputs;
 #[path = "sentinel/models.rs"]
 mod models;
 
 use std::error::Error;
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -85,6 +86,11 @@ async fn main() -> ExitCode {
 async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
     let temporary = tempfile::tempdir()?;
     let config = settings(args, temporary.path())?;
+    if let Some(path) = &args.report {
+        // Better known now than after a day of watching.
+        let opened = OpenOptions::new().append(true).create(true).open(path);
+        opened.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     let live = args.inputs.read.is_empty();
     let (normal, changes) = args.analysis.normal(&config, live)?.unzip();
     let maker = models::Maker {
@@ -118,8 +124,13 @@ async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
             .log(log)
             .retention(Retention::UntilFull)
             .analyzer(analyzer);
-        if let Some(changes) = changes {
-            pipeline = pipeline.collector(changes);
+        let replacements = if live {
+            at_work.watch(&config.agent.name)
+        } else {
+            Vec::new()
+        };
+        for decisions in changes.into_iter().chain(replacements) {
+            pipeline = pipeline.collector(decisions);
         }
         if let Some(protection) = &protection {
             pipeline = pipeline.transform(protection.transform());
@@ -127,7 +138,6 @@ async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
         if let Some(file) = alerts {
             pipeline = pipeline.sink_of(Class::Alert, file);
         }
-        at_work.watch();
         let run = pipeline.build()?.run(shutdown).await?;
         if let Some(bar) = bar {
             bar.abort();
@@ -138,13 +148,13 @@ async fn watch(args: &Args) -> Result<bool, Box<dyn Error>> {
     }
     let disagreement = at_work.disagreement();
     disagreement.iter().for_each(|told| review.set_disagreement(told));
-    if let (Some(path), Some(page)) = (&args.report, review.page()) {
-        std::fs::write(path, page)?;
-    }
     // Whoever reads may have seen enough, for example `sentinel ... | head`.
     writeln!(std::io::stdout(), "{review}").ok();
     if let Some(disagreement) = disagreement {
         writeln!(std::io::stdout(), "{disagreement}").ok();
+    }
+    if let (Some(path), Some(page)) = (&args.report, review.page()) {
+        std::fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     for (part, error) in &failures {
         eprintln!("sentinel: {part}: {}", Chain(&**error));
@@ -166,7 +176,11 @@ fn settings(args: &Args, temporary: &Path) -> Result<Config, ConfigErrors> {
     if let Some(dir) = args.data_dir.clone() {
         loader = loader.adjust(move |config| config.log.path = dir);
     }
-    Ok(loader.load()?.config)
+    let loaded = loader.load()?;
+    for warning in &loaded.warnings {
+        eprintln!("sentinel: {warning}");
+    }
+    Ok(loaded.config)
 }
 
 fn report(args: &Args, windows: &[FeatureSchema]) -> Report {
@@ -183,7 +197,7 @@ fn stop_on_ctrl_c() -> Shutdown {
     let trigger = shutdown.clone();
     tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
-            eprintln!("draining: what was collected is kept");
+            eprintln!("sentinel: draining; what was collected is kept");
             trigger.trigger();
         }
     });

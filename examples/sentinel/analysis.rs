@@ -11,11 +11,12 @@ use amoskys_analysis::series::{MetricDetection, MetricsConfig};
 use amoskys_analysis::{Baseline, BaselineBuilder, Correlation, Detection, DetectionConfig};
 use amoskys_collectors::flow::{FlowCollector, FlowConfig};
 use amoskys_core::config::Config;
-use amoskys_core::{Analyzer, BoxExtractor};
+use amoskys_core::event::AuditEntry;
+use amoskys_core::{Analyzer, BoxExtractor, Digest};
 use amoskys_features::extract::{ExtractConfig, NetworkExtractor};
 use clap::Args;
 
-use crate::feedback::Watch;
+use crate::audit::{Audit, Decisions};
 
 /// How to judge.
 #[derive(Args, Clone)]
@@ -31,6 +32,21 @@ pub(crate) struct Analysis {
     normal: Option<PathBuf>,
 }
 
+/// The list of what is normal, which is read again whenever it has changed.
+struct ListOfNormal {
+    file: SuppressionFile,
+    /// What it held at first.
+    entries: Vec<AuditEntry>,
+}
+
+impl Decisions for ListOfNormal {
+    fn take(&mut self, _: bool) -> Vec<AuditEntry> {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.extend(self.file.reload());
+        entries
+    }
+}
+
 /// What was trained elsewhere.
 #[derive(Default)]
 pub(crate) struct Trained {
@@ -40,6 +56,8 @@ pub(crate) struct Trained {
     pub(crate) calls: Option<SequenceModel>,
     /// Analyzers of any kind, whose verdicts are joined with the others.
     pub(crate) others: Vec<Box<dyn Analyzer>>,
+    /// Schemas of the windows that those want to be shown.
+    pub(crate) schemas: Vec<Digest>,
 }
 
 impl Analysis {
@@ -49,14 +67,15 @@ impl Analysis {
         &self,
         config: &Config,
         live: bool,
-    ) -> Result<Option<(Suppressions, Watch)>, Box<dyn Error>> {
+    ) -> Result<Option<(Suppressions, Audit)>, Box<dyn Error>> {
         let Some(path) = &self.normal else {
             return Ok(None);
         };
         let name = &config.agent.name;
         let (file, entries) = SuppressionFile::open(path, name)?;
         let handle = file.suppressions();
-        Ok(Some((handle, Watch::new(file, entries, name, live))))
+        let list = Box::new(ListOfNormal { file, entries });
+        Ok(Some((handle, Audit::new("feedback", name, list, live))))
     }
 
     /// The analyzer, after learning from the baseline captures if there are any.
@@ -71,8 +90,15 @@ impl Analysis {
             report_score: 0.0,
             ..SequenceAnalyzerParams::default()
         };
+        let baseline = self.baseline(config, &settings, trained.baseline).await?;
+        let mut detection = Detection::new(settings.clone(), Vec::new())?;
+        let mut schemas = trained.schemas;
+        if let Some(baseline) = &baseline {
+            detection = detection.with_baseline(baseline);
+            schemas.extend(baseline.window_schemas());
+        }
         let mut joined = Correlation::new(&settings)?
-            .with(self.detection(config, &settings, trained.baseline).await?)
+            .with(detection)
             .with(GraphAnalyzer::new(GraphAnalyzerParams::default())?)
             .with(SequenceAnalyzer::new(trained.calls, hints)?)
             .with(MetricDetection::new(MetricsConfig::default())?);
@@ -86,32 +112,35 @@ impl Analysis {
         for other in trained.others {
             joined = joined.with(other);
         }
+        // Windows are made once for all who look at them, and only if anybody does.
+        if !schemas.is_empty() {
+            joined = joined.with_extractor(extractor(), &schemas);
+        }
         Ok(joined)
     }
 
-    async fn detection(
+    /// What is normal: as it was trained, or learned from captures now.
+    async fn baseline(
         &self,
         config: &Config,
         settings: &DetectionConfig,
         trained: Option<Baseline>,
-    ) -> Result<Detection, Box<dyn Error>> {
-        let extractors =
-            || vec![Box::new(NetworkExtractor::standard(ExtractConfig::default())) as BoxExtractor];
-        let detection = Detection::new(settings.clone(), extractors())?;
+    ) -> Result<Option<Baseline>, Box<dyn Error>> {
         if self.baseline.is_empty() {
-            return Ok(match trained {
-                Some(baseline) => detection.with_baseline(&baseline),
-                None => detection,
-            });
+            return Ok(trained);
         }
         if trained.is_some() {
             return Err("the model has a baseline, and --baseline would be another".into());
         }
-        let mut builder = BaselineBuilder::new(settings, extractors())?;
+        let mut builder = BaselineBuilder::new(settings, vec![extractor()])?;
         let collector = FlowCollector::from_files(&self.baseline)?;
         builder
             .learn_from(&mut collector.with_config(FlowConfig::from(&config.flow))?)
             .await?;
-        Ok(detection.with_baseline(&builder.finish()))
+        Ok(Some(builder.finish()))
     }
+}
+
+fn extractor() -> BoxExtractor {
+    Box::new(NetworkExtractor::standard(ExtractConfig::default()))
 }

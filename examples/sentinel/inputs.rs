@@ -34,6 +34,9 @@ pub(crate) struct Inputs {
     /// of what processes of other users have open).
     #[arg(long)]
     pub(crate) proc: bool,
+    /// With --proc, watch what each process uses as well: seven metrics a process, every ten seconds, in the log too.
+    #[arg(long, requires = "proc")]
+    pub(crate) process_metrics: bool,
     /// Watch these files, and all below these directories, for changes until Ctrl-C (Linux).
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub(crate) integrity: Vec<PathBuf>,
@@ -142,8 +145,8 @@ mod host {
             let settings = ProcConfig {
                 // The sensor in the kernel sees them better.
                 process_events: !inputs.ebpf,
-                // A series of one process ends before it is known what is usual of it, and there are thousands.
-                process_metrics: false,
+                // Most processes end before it is known what is usual of them, and the log grows by gigabytes a day.
+                process_metrics: inputs.process_metrics,
                 ..ProcConfig::default()
             };
             let processes = ProcCollector::open(settings)?;

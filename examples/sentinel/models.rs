@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use amoskys_analysis::Correlation;
@@ -12,11 +13,13 @@ use amoskys_analysis::live::{
 use amoskys_analysis::model::{ModelFile, SiteModel};
 use amoskys_core::config::Config;
 use amoskys_core::error::Chain;
-use amoskys_core::{Analyzer, BoxExtractor, Digest, FeatureSchema};
+use amoskys_core::event::{AuditEntry, AuditOutcome};
+use amoskys_core::{Analyzer, Digest, FeatureSchema};
 use amoskys_features::extract::{ExtractConfig, NetworkExtractor};
 use tokio::runtime::Handle;
 
 use crate::analysis::{Analysis, Trained};
+use crate::audit::{Audit, Decisions};
 
 /// How often it is looked whether a model's file has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -24,11 +27,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Which models to judge by.
 #[derive(clap::Args)]
 pub(crate) struct Models {
-    /// Judge by this model, made by `train --log`; several are joined. When its file changes, and on SIGHUP, it is read again and
-    /// put to work without losing an event.
+    /// Judge by this model, made by `train --log`; several are joined. While an interface or this machine is watched, it is read
+    /// again when its file changes, and on SIGHUP, and put to work without losing an event.
     #[arg(long, value_name = "FILE")]
     model: Vec<PathBuf>,
-    /// Try this model beside: its verdicts raise nothing, and the end tells where it differs.
+    /// Try this model beside: its verdicts raise nothing, and the end tells where it differs; several are joined. It is read again
+    /// like the model at work, and compared from there on.
     #[arg(long, value_name = "FILE")]
     shadow: Vec<PathBuf>,
 }
@@ -54,7 +58,8 @@ impl Maker {
 /// What is needed while the models are at work.
 #[derive(Default)]
 pub(crate) struct AtWork {
-    watch: Option<Watch>,
+    /// Of the model at work, and of the shadow.
+    watches: Vec<Watch>,
     shadow: Option<ShadowHandle>,
     schemas: Vec<FeatureSchema>,
 }
@@ -62,45 +67,66 @@ pub(crate) struct AtWork {
 impl Models {
     /// The analyzer, and what looks after its models.
     pub(crate) async fn start(&self, maker: Maker) -> Result<(Box<dyn Analyzer>, AtWork), Box<dyn Error>> {
-        let stamp = stamp(&self.model);
-        let (site, digest) = load(&self.model)?;
-        let active = maker.make(&site).await?;
-        let shadow = match &self.shadow[..] {
-            [] => None,
-            files => Some(maker.make(&load(files)?.0).await?),
-        };
-        let mut at_work = AtWork {
-            schemas: site.windows().iter().map(|file| file.schema.clone()).collect(),
-            ..AtWork::default()
-        };
-        let active: Box<dyn Analyzer> = if self.model.is_empty() {
-            Box::new(active)
-        } else {
-            let (slot, handle) = ModelSlot::with_take_over(active, |before, after| after.take_over(before));
-            at_work.watch = Some(Watch {
-                files: self.model.clone(),
-                maker,
-                handle,
-                digest,
-                stamp,
-            });
-            Box::new(slot)
-        };
-        let Some(shadow) = shadow else {
+        let maker = Arc::new(maker);
+        let mut at_work = AtWork::default();
+        let active = self.slot(&self.model, "model", &maker, &mut at_work).await?;
+        if self.shadow.is_empty() {
             return Ok((active, at_work));
-        };
+        }
+        let schemas = std::mem::take(&mut at_work.schemas);
+        let shadow = self.slot(&self.shadow, "shadow", &maker, &mut at_work).await?;
         let (both, handle) = Shadow::new(active, shadow);
-        at_work.shadow = Some(handle);
+        if let Some(watch) = at_work.watches.last_mut() {
+            watch.compared = Some(handle.clone());
+        }
+        (at_work.shadow, at_work.schemas) = (Some(handle), schemas);
         Ok((Box::new(both), at_work))
+    }
+
+    /// An analyzer with what these files know, which is replaced when they change; one that stays if there are none.
+    async fn slot(
+        &self,
+        files: &[PathBuf],
+        role: &'static str,
+        maker: &Arc<Maker>,
+        at_work: &mut AtWork,
+    ) -> Result<Box<dyn Analyzer>, Box<dyn Error>> {
+        let stamp = stamp(files);
+        let (site, digest) = load(files)?;
+        let analyzer = maker.make(&site).await?;
+        at_work.schemas = site.windows().iter().map(|file| file.schema.clone()).collect();
+        if files.is_empty() {
+            return Ok(Box::new(analyzer));
+        }
+        let (slot, handle) = ModelSlot::with_take_over(analyzer, |before, after| after.take_over(before));
+        at_work.watches.push(Watch {
+            files: files.to_vec(),
+            role,
+            maker: maker.clone(),
+            handle,
+            compared: None,
+            digest,
+            stamp,
+        });
+        Ok(Box::new(slot))
     }
 }
 
 impl AtWork {
-    /// Replaces the model whenever its file changes, or SIGHUP comes.
-    pub(crate) fn watch(&mut self) {
-        if let Some(watch) = self.watch.take() {
+    /// Replaces a model whenever its file changes, or SIGHUP comes. Gives what tells the log of it.
+    pub(crate) fn watch(&mut self, name: &str) -> Vec<Audit> {
+        let start = |watch: Watch| {
+            let told = Replacements {
+                actor: name.to_owned(),
+                role: watch.role,
+                handle: watch.handle.clone(),
+                next: 0,
+            };
+            let audit = Audit::new(watch.role, name, Box::new(told), true);
             tokio::spawn(watch.run());
-        }
+            audit
+        };
+        self.watches.drain(..).map(start).collect()
     }
 
     /// The schemas of the windows that the model read at the start looks at, for the report.
@@ -114,25 +140,51 @@ impl AtWork {
     }
 }
 
+/// The models that were put to work in the place of others.
+struct Replacements {
+    actor: String,
+    role: &'static str,
+    handle: SlotHandle<Correlation>,
+    next: u64,
+}
+
+impl Decisions for Replacements {
+    fn take(&mut self, last: bool) -> Vec<AuditEntry> {
+        let (swaps, next) = self.handle.swaps_from(self.next);
+        self.next = next;
+        let mut entries: Vec<AuditEntry> = swaps.iter().map(|swap| swap.audit_entry(&self.actor)).collect();
+        for entry in &mut entries {
+            entry.reason = format!("the {}: {}", self.role, entry.reason);
+        }
+        if last && self.handle.is_waiting() {
+            entries.push(AuditEntry {
+                actor: self.actor.clone(),
+                action: "model.offer".to_owned(),
+                object: format!("the {}", self.role),
+                outcome: AuditOutcome::Success,
+                reason: "it judges from the next event on, if one comes before the end".to_owned(),
+            });
+        }
+        entries
+    }
+}
+
 /// What a site's model gives to the analysis.
 fn trained(site: &SiteModel) -> Result<Trained, Box<dyn Error>> {
-    let mut others: Vec<Box<dyn Analyzer>> = Vec::new();
+    let mut trained = Trained {
+        baseline: site.baseline().cloned(),
+        calls: site.sequences().cloned(),
+        ..Trained::default()
+    };
     if !site.windows().is_empty() {
         let extractor = NetworkExtractor::standard(ExtractConfig::default());
         let schemas: Vec<_> = extractor.schemas().cloned().collect();
         let models = site.window_models(&schemas, &|kind, bytes| Ok(amoskys_features::load(kind, bytes)?))?;
-        let extractor = Box::new(extractor) as BoxExtractor;
-        others.push(Box::new(WindowAnalyzer::new(
-            extractor,
-            models,
-            WindowParams::default(),
-        )?));
+        trained.schemas = models.iter().map(|model| model.schema().digest()).collect();
+        let windows = WindowAnalyzer::of_vectors(models, WindowParams::default())?;
+        trained.others.push(Box::new(windows));
     }
-    Ok(Trained {
-        baseline: site.baseline().cloned(),
-        calls: site.sequences().cloned(),
-        others,
-    })
+    Ok(trained)
 }
 
 /// What the files know together, and a digest of them.
@@ -140,7 +192,7 @@ fn load(files: &[PathBuf]) -> Result<(SiteModel, Digest), Box<dyn Error>> {
     let mut site = SiteModel::new();
     let mut digests = Vec::new();
     for path in files {
-        let fail = |error: &(dyn Error + 'static)| format!("model {}: {}", path.display(), Chain(error));
+        let fail = |error: &(dyn Error + 'static)| format!("{}: {}", path.display(), Chain(error));
         let file = ModelFile::load(path).map_err(|error| fail(&error))?;
         digests.push(file.model_ref()?.digest);
         let one = SiteModel::of_file(&file).map_err(|error| fail(&error))?;
@@ -159,11 +211,14 @@ fn stamp(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
     files.iter().map(|path| of(path)).collect()
 }
 
-/// Looks after the files of the model at work.
+/// Looks after the files of a model.
 struct Watch {
     files: Vec<PathBuf>,
-    maker: Maker,
+    role: &'static str,
+    maker: Arc<Maker>,
     handle: SlotHandle<Correlation>,
+    /// Where a shadow is compared.
+    compared: Option<ShadowHandle>,
     digest: Digest,
     stamp: Vec<Option<(SystemTime, u64)>>,
 }
@@ -192,21 +247,28 @@ impl Watch {
         }
     }
 
-    /// Reads the files. What cannot be used leaves the model at work where it is.
+    /// Reads the files. What cannot be used leaves the model that is there where it is.
     async fn reload(&mut self, asked: bool) {
+        let role = self.role;
         match self.make().await {
             Ok((_, digest)) if digest == self.digest => {
                 if asked {
-                    eprintln!("sentinel: the model has not changed");
+                    eprintln!("sentinel: the {role} has not changed");
                 }
             }
             Ok((analyzer, digest)) => {
                 self.digest = digest;
                 self.handle.offer(analyzer);
-                eprintln!("sentinel: another model judges from the next event on: {digest}");
+                if let Some(compared) = &self.compared {
+                    compared.begin_again();
+                }
+                eprintln!("sentinel: the {role}: another one judges from the next event on: {digest}");
             }
             Err(error) => {
-                eprintln!("sentinel: {}; the model at work stays", Chain(&*error));
+                eprintln!(
+                    "sentinel: the {role}: {}; the one that is there stays",
+                    Chain(&*error)
+                );
             }
         }
     }

@@ -8,6 +8,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use amoskys_core::event::{AuditEntry, Payload};
+use amoskys_core::seal::LogParts;
+use amoskys_core::{Class, read_log};
+use amoskys_transport::{Log, LogOptions};
 use support::{assert_balanced, data, program, succeed};
 
 /// A site's model, learned from the laboratory's capture by a detector.
@@ -34,6 +38,8 @@ fn a_model_is_replaced_while_a_machine_is_watched_and_a_bad_one_is_not() {
     );
     learn(dir, "site.model", "1");
     learn(dir, "next.model", "2");
+    learn(dir, "other.model", "3");
+    std::fs::copy(dir.join("site.model"), dir.join("shadow.model")).expect("copy");
 
     let mut running = sentinel()
         .args([
@@ -42,8 +48,8 @@ fn a_model_is_replaced_while_a_machine_is_watched_and_a_bad_one_is_not() {
             "run",
             "--model",
             "site.model",
-            "--report",
-            "page.html",
+            "--shadow",
+            "shadow.model",
         ])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -82,16 +88,49 @@ fn a_model_is_replaced_while_a_machine_is_watched_and_a_bad_one_is_not() {
     let line = wait_for("stays");
     assert!(line.contains("site.model"), "{line}");
     std::fs::rename(dir.join("next.model"), dir.join("site.model")).expect("rename");
-    wait_for("another model judges");
-    // It is asked to look again, and there is nothing new.
+    wait_for("the model: another one judges");
+    std::fs::rename(dir.join("other.model"), dir.join("shadow.model")).expect("rename");
+    wait_for("the shadow: another one judges");
+    // They are asked to look again, and there is nothing new.
     signal("-HUP");
     wait_for("has not changed");
     std::thread::sleep(Duration::from_secs(3));
     signal("-INT");
     let output = running.wait_with_output().expect("wait");
     assert!(output.status.success());
-    // Every event that was collected was analyzed, and the place where the model changed is in the log.
+    // Every event that was collected was analyzed, and what was decided is in the log.
     assert_balanced(&output);
-    let page = std::fs::read_to_string(dir.join("page.html")).expect("the page");
-    assert!(page.contains("replaces"), "the boundary is told of");
+    let replaced: Vec<AuditEntry> = audited(&dir.join("run"))
+        .into_iter()
+        .filter(|entry| entry.action == "model.replace")
+        .collect();
+    let of = |role: &str| {
+        let mut told = replaced.iter().filter(|entry| entry.reason.starts_with(role));
+        let entry = told.next().expect("the replacement is told of");
+        assert!(told.next().is_none(), "once: {replaced:?}");
+        entry.clone()
+    };
+    let (model, shadow) = (of("the model: "), of("the shadow: "));
+    assert_eq!(model.actor, "sentinel");
+    assert!(
+        model.object.contains(" -> ") && model.object != shadow.object,
+        "{replaced:?}"
+    );
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("shadow: "), "{said}");
+}
+
+/// The audit entries in a log.
+fn audited(path: &Path) -> Vec<AuditEntry> {
+    let log = LogParts::from(Log::open(path, LogOptions::new().agent("sentinel")).expect("open the log"));
+    let mut found = Vec::new();
+    for opened in read_log(&*log.wal, &*log.open) {
+        for recorded in opened.expect("a record").1.into_recorded() {
+            if let Payload::Audit(entry) = &recorded.event.payload {
+                assert_eq!(recorded.event.class, Class::Audit);
+                found.push((**entry).clone());
+            }
+        }
+    }
+    found
 }

@@ -1,31 +1,44 @@
-//! Watches the list of what is normal while events flow, and tells the log of each change.
+//! Tells the log what was decided while events flow: that another model judges, that something is called normal.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
-use amoskys_analysis::feedback::SuppressionFile;
 use amoskys_core::event::AuditEntry;
 use amoskys_core::{Batch, Class, Collector, Event, EventId, Name, Payload, Timestamp};
 
-/// How often the file is looked at.
+/// How often it is asked for what is new.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// A source of audit events: one for each change of the list, which is in effect by then.
-pub(crate) struct Watch {
-    file: SuppressionFile,
-    waiting: Vec<AuditEntry>,
+/// Whoever decides.
+pub(crate) trait Decisions: Send {
+    /// What was decided since the last time; `last` if it is not asked again.
+    fn take(&mut self, last: bool) -> Vec<AuditEntry>;
+}
+
+/// A source of audit events, one for each decision, which is in effect by then.
+pub(crate) struct Audit {
+    source: &'static str,
     device: Name,
+    decisions: Box<dyn Decisions>,
     live: bool,
+    waiting: Vec<AuditEntry>,
     origin: u64,
     told: u64,
 }
 
-impl Watch {
-    pub(crate) fn new(file: SuppressionFile, waiting: Vec<AuditEntry>, device: &str, live: bool) -> Self {
+impl Audit {
+    /// Without `live` it is asked once.
+    pub(crate) fn new(
+        source: &'static str,
+        device: &str,
+        mut decisions: Box<dyn Decisions>,
+        live: bool,
+    ) -> Self {
         Self {
-            file,
-            waiting,
+            source,
             device: device.into(),
+            waiting: decisions.take(!live),
+            decisions,
             live,
             origin: Timestamp::now().nanos().cast_unsigned(),
             told: 0,
@@ -42,7 +55,7 @@ impl Watch {
             id,
             time: Timestamp::now(),
             device: self.device.clone(),
-            source: self.source().into(),
+            source: self.source.into(),
             class: Class::Audit,
             payload: Payload::Audit(Box::new(entry)),
             ..Event::default()
@@ -50,11 +63,11 @@ impl Watch {
     }
 }
 
-impl Collector for Watch {
+impl Collector for Audit {
     type Error = Infallible;
 
     fn source(&self) -> &str {
-        "feedback"
+        self.source
     }
 
     /// # Cancel safety
@@ -71,13 +84,15 @@ impl Collector for Watch {
                 return Ok(None);
             }
             tokio::time::sleep(LOOK_EVERY).await;
-            self.waiting = self.file.reload();
+            self.waiting = self.decisions.take(false);
         }
     }
 
     fn stop(&mut self) -> bool {
-        self.live = false;
-        self.waiting.extend(self.file.reload());
+        if self.live {
+            self.live = false;
+            self.waiting.extend(self.decisions.take(true));
+        }
         true
     }
 }
