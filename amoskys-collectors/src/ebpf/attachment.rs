@@ -95,7 +95,10 @@ fn chain(error: impl std::error::Error) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    let text = text.replace('\n', " ");
+    // The kernel's ENOTSUPP, which has no name outside: so it says that a processor has no hooks of this kind.
+    let text = text
+        .replace('\n', " ")
+        .replace("Unknown error 524", "not supported by this kernel");
     let length = text.chars().count();
     if length <= BEGINNING + END {
         return text;

@@ -9,6 +9,7 @@ use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Btf, Ebpf, EbpfLoader};
+use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::config::{CallStreams, EbpfConfig};
 use super::counters::{KernelCounts, KernelStats, WORDS};
@@ -189,6 +190,7 @@ impl Sensor {
                 attachment::detach(program);
             }
         }
+        await_programs();
     }
 
     /// Takes a map of the events' object.
@@ -209,10 +211,13 @@ impl Sensor {
         }
     }
 
-    /// Sends what threads still have in their buffers. Nothing may write to these any more.
+    /// Sends what threads still have in their buffers. No program that begins now may write to these any more.
     pub(super) fn flush_calls(&mut self) -> Result<(), EbpfError> {
         match &mut self.calls {
-            Some(calls) => run_iterator(&mut calls.programs, "flush_calls").map(drop),
+            Some(calls) => {
+                await_programs();
+                run_iterator(&mut calls.programs, "flush_calls").map(drop)
+            }
             None => Ok(()),
         }
     }
@@ -262,6 +267,15 @@ impl Calls {
             self.links = Some([attach(calls)?, exits]);
         }
         Ok(())
+    }
+}
+
+/// Programs that began before they were detached, or told otherwise, may still be writing on another processor. A barrier of all
+/// processors comes after their end, since the kernel waits for a grace period. Where it has no such barrier, what these
+/// write may be counted and not handed over.
+fn await_programs() {
+    if let Err(error) = membarrier(MembarrierCommand::Global) {
+        tracing::debug!(%error, "the kernel has no barrier of all processors");
     }
 }
 
