@@ -1,7 +1,10 @@
 //! `ids`: flow records with labels. Detectors without labels see the honest rows of the training part only, and alarm above the 95th
 //! percentile of their scores; boosted trees see all rows of it with their labels, and alarm above one half. All are measured on the test
-//! part. Without `--test`, 30 % of the training file, stratified by label, are the test.
+//! part, and so is whether probabilities made of their scores hold what they say. Without `--test`, 30 % of the training file, stratified by
+//! label, are the test.
 
+#[path = "ids/calibrated.rs"]
+mod calibrated;
 #[path = "ids/encoding.rs"]
 mod encoding;
 #[path = "ids/families.rs"]
@@ -25,6 +28,7 @@ use linfa::DatasetBase;
 use linfa::traits::Fit as _;
 use ndarray::{Array1, Array2};
 
+use self::calibrated::Part;
 use self::encoding::Encoding;
 use crate::output::{Format, Metric, Outcome};
 use crate::report::{Drawn, Report, Results};
@@ -279,7 +283,17 @@ fn evaluate(
         }
         return print_open_set(name, &open_set::run(&parts)?, results);
     }
-    let (outcome, scores) = supervised(
+    let (seen_part, tested_part) = (
+        Part {
+            lines: &seen,
+            labels: &seen_labels,
+        },
+        Part {
+            lines: &tested,
+            labels: &test_labels,
+        },
+    );
+    let (mut outcome, scores) = supervised(
         name,
         &train.header,
         (&seen, &seen_labels),
@@ -293,13 +307,15 @@ fn evaluate(
         labels: &test_labels,
         probabilities: Some(&probabilities),
     };
+    let bins = calibrated::bins(seen_part, tested_part, |fitted, rows| {
+        let encoding = Encoding::fit(&train.header, fitted.lines)?;
+        let (seen, rows) = (encoding.apply(fitted.lines)?, encoding.apply(rows)?);
+        boosted(seen, fitted.labels, &rows, threads)
+    })?;
+    outcome.metrics.extend(calibrated::metrics(&bins));
+    let mut reliability = calibrated::lines("Boosting", &bins);
     results.add(&outcome, Some(&drawn));
-    let honest: Vec<&StringRecord> = seen
-        .iter()
-        .zip(&seen_labels)
-        .filter(|(_, label)| !**label)
-        .map(|(line, _)| *line)
-        .collect();
+    let honest = seen_part.honest();
     let encoding = Encoding::fit(&train.header, &honest)?;
     if let Some((count, row, column)) = encoding.words(&tested) {
         let what = format!(
@@ -312,10 +328,18 @@ fn evaluate(
         let (path, name, field) = (of_test.path.display(), &train.header[column], &line[column]);
         eprintln!("{path}: line {number}, column {name}: {field:?}: {what}");
     }
-    let (honest, tested) = (encoding.apply(&honest)?, encoding.apply(&tested)?);
+    let (honest, rows) = (encoding.apply(&honest)?, encoding.apply(&tested)?);
     for entry in &ENTRIES {
         let known = entry.reference.and_then(|name| reference.get(name));
-        let (outcome, scores) = measure(entry, name, &honest, &tested, &test_labels, threads, known)?;
+        let (mut outcome, scores) = measure(entry, name, &honest, &rows, &test_labels, threads, known)?;
+        let bins = calibrated::bins(seen_part, tested_part, |fitted, rows| {
+            let honest = fitted.honest();
+            let encoding = Encoding::fit(&train.header, &honest)?;
+            let (honest, rows) = (encoding.apply(&honest)?, encoding.apply(rows)?);
+            Ok((entry.run)(&honest, &rows, threads, 0)?.1)
+        })?;
+        outcome.metrics.extend(calibrated::metrics(&bins));
+        reliability.extend(calibrated::lines(entry.name, &bins));
         let drawn = Drawn {
             scores: &scores,
             labels: &test_labels,
@@ -323,6 +347,7 @@ fn evaluate(
         };
         results.add(&outcome, Some(&drawn));
     }
+    results.folded_listing(name, "Reliability with bounds", &calibrated::HEADS, reliability);
     Ok(())
 }
 
@@ -380,12 +405,22 @@ fn supervised(
     let encoding = Encoding::fit(header, seen)?;
     let (seen, tested) = (encoding.apply(seen)?, encoding.apply(tested)?);
     let start = Instant::now();
-    let dataset = DatasetBase::new(seen, Array1::from(seen_labels.to_vec()));
-    let model = BoostedTrees::params().threads(threads).fit(&dataset)?;
-    let scores = model.score_parallel(tested.view(), threads)?.to_vec();
+    let scores = boosted(seen, seen_labels, &tested, threads)?;
     let seconds = start.elapsed().as_secs_f64();
     let outcome = outcome("Boosting", set, &scores, labels, 0.0, seconds, reference)?;
     Ok((outcome, scores))
+}
+
+/// Scores of boosted trees that were fitted on labelled rows.
+fn boosted(
+    seen: Array2<f64>,
+    labels: &[bool],
+    tested: &Array2<f64>,
+    threads: NonZeroUsize,
+) -> Result<Vec<f64>, Box<dyn Error>> {
+    let dataset = DatasetBase::new(seen, Array1::from(labels.to_vec()));
+    let model = BoostedTrees::params().threads(threads).fit(&dataset)?;
+    Ok(model.score_parallel(tested.view(), threads)?.to_vec())
 }
 
 fn measure(

@@ -79,6 +79,23 @@ impl<'a> Results<'a> {
     pub(crate) fn listing(&mut self, group: &str, heads: &[&'static str], lines: Vec<Vec<String>>) {
         self.report.listings.push(Listing {
             group: group.to_owned(),
+            summary: None,
+            heads: heads.to_vec(),
+            lines,
+        });
+    }
+
+    /// The same at the end of the group, folded under a line of its own.
+    pub(crate) fn folded_listing(
+        &mut self,
+        group: &str,
+        summary: &'static str,
+        heads: &[&'static str],
+        lines: Vec<Vec<String>>,
+    ) {
+        self.report.listings.push(Listing {
+            group: group.to_owned(),
+            summary: Some(summary),
             heads: heads.to_vec(),
             lines,
         });
@@ -96,6 +113,8 @@ pub(crate) struct Report {
 /// A table of words.
 struct Listing {
     group: String,
+    /// The line under which it is folded, at the end of the group.
+    summary: Option<&'static str>,
     heads: Vec<&'static str>,
     lines: Vec<Vec<String>>,
 }
@@ -234,6 +253,8 @@ impl Report {
             .filter(|curves| curves.group == group)
             .collect();
         let listings = self.listings.iter().filter(|listing| listing.group == group);
+        let (folded, listings): (Vec<&Listing>, Vec<&Listing>) =
+            listings.partition(|listing| listing.summary.is_some());
         // A result is written in the columns of the first; one that has no value there leaves the field empty.
         let names: Vec<&'static str> = rows.first().map_or_else(Vec::new, |row| {
             row.metrics.iter().map(|metric| metric.0).collect()
@@ -281,6 +302,12 @@ impl Report {
                         (drawing("ROC", "false-positive rate", "recall", &curves, |curves| &curves.roc, true))
                         (drawing("Precision and recall", "recall", "precision", &curves, |curves| &curves.precision_recall, false))
                         (reliability_drawing(&curves))
+                    }
+                }
+                @for listing in folded {
+                    details {
+                        summary { (listing.summary.unwrap_or_default()) }
+                        (listing.table())
                     }
                 }
             }
