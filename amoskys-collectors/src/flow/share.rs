@@ -95,12 +95,8 @@ impl Shares {
     }
 
     #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "below the count, which was a usize"
-    )]
     fn place(&self, hash: u32) -> usize {
-        (u64::from(hash) * self.count >> 32) as usize
+        ((u64::from(hash) * self.count) >> 32) as usize
     }
 }
 
@@ -108,8 +104,8 @@ impl Shares {
 /// done for all packets, by whoever reads, and flows need only come to about the same share for each meter.
 #[inline]
 fn hash(source: u64, destination: u64, [from, to]: [u16; 2]) -> u32 {
-    let sums = source.wrapping_add(destination) ^ (u64::from(from) + u64::from(to)) << 40;
-    let differences = source ^ destination ^ u64::from(from ^ to) << 20;
+    let sums = source.wrapping_add(destination) ^ ((u64::from(from) + u64::from(to)) << 40);
+    let differences = source ^ destination ^ (u64::from(from ^ to) << 20);
     let mixed = sums ^ differences.rotate_left(27);
     // The highest bits depend on all others.
     (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
