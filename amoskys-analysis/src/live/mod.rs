@@ -44,8 +44,6 @@
 
 mod carry;
 mod compare;
-#[cfg(feature = "linfa")]
-mod level;
 mod shadow;
 mod slot;
 #[cfg(feature = "linfa")]

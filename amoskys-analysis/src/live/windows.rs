@@ -8,7 +8,6 @@ use amoskys_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::level::Level;
 use crate::calibrate::{Calibration, Interval};
 use crate::measure::{BoundedMap, Leaky, seconds_between};
 use crate::model::TableModel;
@@ -55,15 +54,10 @@ impl Default for WindowParams {
 /// gives its own probability. Unusual windows of one entity, less than a quarter of an hour apart, are one verdict that
 /// grows.
 ///
-/// Windows of one entity depend on each other, so a model that promises one false alarm in a hundred windows may keep a much worse
-/// promise by entities: 0.087 was measured where 0.01 was promised, for ten minutes of services. So the promise is checked while it is
-/// used: each entity that becomes unusual makes p-values of this model count two thirds more, each spell that is not, a little less, down
-/// to what the model says. In the long run the share of spells that alarm is the one asked for. What is a thousand times as rare is
-/// always told.
-///
 /// - **Assumes** that the models were trained on honest traffic of this site.
 /// - **Fails** where traffic has changed since: every window is unusual then. Train again, and try the new model as a
-///   [`Shadow`](super::Shadow) first.
+///   [`Shadow`](super::Shadow) first. And the share of false alarms is one of windows like those of the calibration: windows of one
+///   entity depend on each other, so among entities that were not seen in training it can be many times as high.
 /// - **Costs** a score for each window, and an explanation for each verdict.
 ///
 /// # Guarantees
@@ -83,8 +77,6 @@ pub struct WindowAnalyzer {
 struct State {
     /// By number of the model and entity.
     entities: BoundedMap<(u16, Entity), Spell>,
-    /// Of each model, how far its promise has to be corrected.
-    levels: Vec<(Digest, Level)>,
 }
 
 /// What is known of an entity's windows.
@@ -147,8 +139,6 @@ impl WindowAnalyzer {
         let settings = serde_json::to_vec(&params).unwrap_or_default();
         let mut parts = vec![version.as_bytes().to_vec(), settings];
         parts.extend(models.iter().map(|model| model.reference().digest.0.to_vec()));
-        let fresh = |model: &TableModel| (model.reference().digest, Level::default());
-        let levels = models.iter().map(fresh).collect();
         let reference = ModelRef {
             name: Name::from("amoskys-windows"),
             version: Name::from(version),
@@ -161,7 +151,6 @@ impl WindowAnalyzer {
             vectors: Vec::new(),
             state: State {
                 entities: BoundedMap::new(params.entities),
-                levels,
             },
             params,
         })
@@ -198,18 +187,9 @@ impl WindowAnalyzer {
         let windows = spell.windows.add(vector.end, 1.0, MEMORY).max(1.0);
         let (score, interval) = match model.calibration() {
             Calibration::Conformal(normal) => {
-                let level = &mut self.state.levels[at];
-                let factor = windows * level.1.strictness();
-                let of_many = |p: f64| (p * factor).min(1.0);
+                let of_many = |p: f64| (p * windows).min(1.0);
                 let p = of_many(normal.tail_p_value(judgement.score));
-                let unusual = p < self.params.false_alarms;
-                let goes_on = spell
-                    .spoken
-                    .is_some_and(|spoken| (0.0..OVER).contains(&seconds_between(spoken.unusual, vector.end)));
-                level
-                    .1
-                    .note(self.params.false_alarms, windows.recip(), unusual && !goes_on);
-                if !unusual {
+                if p.is_nan() || p >= self.params.false_alarms {
                     return Ok(());
                 }
                 let (low, high) = normal.p_value_interval(judgement.score, ScoreInterval::CONFIDENCE);
@@ -345,21 +325,7 @@ impl Analyzer for WindowAnalyzer {
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), AnalyzerError> {
-        let (mut state, extractor): (State, Option<Vec<u8>>) =
-            snapshot::decode(self.reference.digest, bytes)?;
-        // What was learned of a model's promise is of no use to another model.
-        let level_of = |model: &TableModel| {
-            let digest = model.reference().digest;
-            let known = state.levels.iter().find(|(of, _)| *of == digest);
-            (
-                digest,
-                known
-                    .map(|known| known.1)
-                    .filter(|level| level.is_valid())
-                    .unwrap_or_default(),
-            )
-        };
-        state.levels = self.models.iter().map(level_of).collect();
+        let (state, extractor): (State, Option<Vec<u8>>) = snapshot::decode(self.reference.digest, bytes)?;
         match (&mut self.extractor, extractor) {
             (Some(own), Some(stored)) => own.restore(&stored)?,
             (None, None) => {}
