@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::odds::{logit, probability};
 
 /// Standard deviations around the mean that hold 90 % of a normal distribution.
-const NINETY: f64 = 1.644_853_626_951_472_7;
+const NINETY: f64 = 1.644_853_626_951_472_6;
 
 /// A probability, and between which bounds it lies with some confidence.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
