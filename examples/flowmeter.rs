@@ -91,7 +91,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     // A mistake in what is read must not cost an output that is there already.
     let input = match (&args.interface, args.read.split_first()) {
         (Some(name), _) => Input::Interface(LiveCapture::open(name, &LiveConfig::default())?),
-        (None, Some((first, others))) => Input::Files(open(first)?, first, others),
+        (None, Some((first, others))) => Input::Files(Box::new(open(first)?), first, others),
         (None, None) => return Err("nothing to read".into()),
     };
     let mut job = Job {
@@ -103,7 +103,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let read = match input {
         Input::Interface(live) => job.capture(live),
         Input::Files(capture, path, others) => job
-            .read(capture, path)
+            .read(*capture, path)
             .and_then(|()| others.iter().try_for_each(|path| job.read(open(path)?, path))),
     };
     // However reading ended, what was metered is written.
@@ -123,7 +123,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
 enum Input<'a> {
     Interface(LiveCapture),
     /// The first file, open; its path, and those of the others.
-    Files(CaptureReader<File>, &'a Path, &'a [PathBuf]),
+    Files(Box<CaptureReader<File>>, &'a Path, &'a [PathBuf]),
 }
 
 fn open(path: &Path) -> Result<CaptureReader<File>, Box<dyn Error>> {

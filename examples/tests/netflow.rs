@@ -58,7 +58,7 @@ impl Receiver {
         self.said.read_to_string(&mut said).expect("text");
         let status = self.child.wait().expect("its end");
         assert!(status.success() && !said.contains("panicked"), "{status}\n{said}");
-        let lines = printed.lines().map(|line| serde_json::from_str(line));
+        let lines = printed.lines().map(serde_json::from_str);
         (lines.collect::<Result<_, _>>().expect("JSON a line"), said)
     }
 }
