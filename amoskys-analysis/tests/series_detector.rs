@@ -195,7 +195,9 @@ fn memory_is_capped() {
     assert!(sizes.iter().all(|size| *size < 39_000), "{sizes:?}");
     // The first points take next to nothing.
     let mut fresh = SeriesDetector::new(SeriesConfig::default()).unwrap();
-    (0..150).for_each(|n| drop(fresh.push(minutes(n), noise.normal())));
+    for n in 0..150 {
+        let _ = fresh.push(minutes(n), noise.normal());
+    }
     assert!(postcard::to_allocvec(&fresh).unwrap().len() < 5_000);
 }
 
