@@ -38,8 +38,7 @@
 //! | `amoskys_collector_failures_total` | counter | `collector` | errors of a collector |
 //! | `amoskys_sink_failures_total` | counter | `sink` | errors of a sink |
 //! | `amoskys_verdicts_total` | counter | | verdicts written to the log |
-//! | `amoskys_checkpoint_failures_total` | counter | `pipeline` | states of the analysis that could not be kept |
-//!
+//! | `amoskys_checkpoint_failures_total` | counter | | states of the analysis that could not be kept |
 //! | `amoskys_carrier_failures_total` | counter | `carrier` | errors of a record sink or record source |
 //! | `amoskys_apart_total` | counter | | events shown by a timeline of their agent's own, because of its clock |
 //!
