@@ -55,8 +55,51 @@ fn ancestors(all: &[Ancestor]) -> impl Iterator<Item = Node> {
     all.iter().map(|one| Node::Message(ancestor(one)))
 }
 
+pub(crate) fn process_event(process: &ProcessEvent) -> Fields {
+    let action = match process.action {
+        ProcessAction::Seen => 0,
+        ProcessAction::Fork => 1,
+        ProcessAction::Exec => 2,
+        ProcessAction::Exit => 3,
+        ProcessAction::Credentials => 4,
+        _ => unreachable!(),
+    };
+    let says = Says::default()
+        .number("action", action)
+        .uint("pid", process.pid)
+        .int("start_ns", process.start.nanos())
+        .uint("parent_pid", process.parent_pid)
+        .int("parent_start_ns", process.parent_start.nanos())
+        .uint("uid", process.uid)
+        .uint("gid", process.gid)
+        .text("executable", &process.executable)
+        .list("arguments", process.arguments.iter().cloned().map(Node::Text))
+        .text("working_directory", &process.working_directory)
+        .text("container", &process.container)
+        .int_if("exit_code", process.exit_code)
+        .uint_if("exit_signal", process.exit_signal);
+    process_details(says, process).0
+}
+
+pub(crate) fn syscall_event(call: &SyscallEvent) -> Fields {
+    Says::default()
+        .uint("pid", call.pid)
+        .int("start_ns", call.start.nanos())
+        .uint("tid", call.tid)
+        .text("command", &call.command)
+        .text("architecture", &call.architecture)
+        .list(
+            "numbers",
+            call.numbers.iter().map(|number| Node::Uint((*number).into())),
+        )
+        .int_if("return_value", call.return_value)
+        .uint("first", call.first)
+        .int("first_time_ns", call.first_time.nanos())
+        .0
+}
+
 /// What was added to processes later.
-pub(crate) fn process_details(says: Says, process: &ProcessEvent) -> Says {
+fn process_details(says: Says, process: &ProcessEvent) -> Says {
     says.text("command", &process.command)
         .text("interpreter", &process.interpreter)
         .text("called_as", &process.called_as)
