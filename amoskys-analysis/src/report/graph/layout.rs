@@ -1,129 +1,60 @@
-//! The drawing of who talked to whom: those who began on the left, those they began with on the right.
+//! Which hosts and ribbons are drawn, and where.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use maud::{Markup, html};
-
-use super::chart::Size;
-use super::findings::{Numbered, accused, accused_pairs};
-use super::format::{bytes, count, counted, foreign, middle, px};
-use super::talkers::{Talkers, Traffic};
+use crate::report::MOST_NAME_CHARS;
+use crate::report::findings::{Numbered, accused, accused_pairs};
+use crate::report::format::{count, foreign};
+use crate::report::talkers::{Talkers, Traffic};
 
 const MOST_HOSTS_A_SIDE: usize = 12;
 const NODE_GAP: f64 = 10.0;
 const NODE_MIN: f64 = 30.0;
-const BAR: f64 = 6.0;
 /// Height that all ribbons share. A side is higher than that, because small hosts need room for their label.
 const RIBBONS: f64 = 240.0;
-const RIBBON_MIN: f64 = 1.2;
 const RIBBON_MAX: f64 = 36.0;
+/// Of ribbons, and of the bars that they begin and end at.
+pub(super) const RIBBON_MIN: f64 = 1.2;
 
-/// Draws the graph; without flows nothing is drawn.
-pub(super) fn draw(talkers: &Talkers, alerts: &[Numbered<'_>], size: Size) -> Option<Markup> {
-    let graph = Graph::of(talkers, alerts)?;
-    let (width, label) = (size.width(), if size == Size::Wide { 290.0 } else { 122.0 });
-    let (left_x, right_x) = (label, width - label);
-    let height = graph.left.height().max(graph.right.height()) + 8.0;
-    let view = format!("0 0 {} {}", px(width), px(height));
-    let (left_top, right_top) = (
-        4.0 + (height - 8.0 - graph.left.height()) / 2.0,
-        4.0 + (height - 8.0 - graph.right.height()) / 2.0,
-    );
-    Some(html! {
-        svg.graph.(size.class()) viewBox=(view) role="img" aria-label="Who talked to whom" {
-            @for ribbon in &graph.ribbons {
-                @let (y0, y1) = (left_top + ribbon.from_y, right_top + ribbon.to_y);
-                path.ribbon.(ribbon.class()) data-alert=[ribbon.alert]
-                    d=(band(left_x + BAR, y0, right_x - BAR, y1, ribbon.width)) {
-                    title { (graph.left.nodes[ribbon.from].title()) " \u{2192} " (graph.right.nodes[ribbon.to].title()) "\n" (amount(ribbon.traffic)) }
-                }
-            }
-            @for node in &graph.left.nodes {
-                (draw_node(node, left_top, left_x, size, "end"))
-            }
-            @for node in &graph.right.nodes {
-                (draw_node(node, right_top, right_x - BAR, size, "start"))
-            }
-        }
-    })
-}
-
-/// Flows and bytes in words.
-fn amount(traffic: Traffic) -> String {
-    format!("{}, {}", counted(traffic.flows, "flow"), bytes(traffic.bytes))
-}
-
-fn draw_node(node: &Node, top: f64, x: f64, size: Size, anchor: &str) -> Markup {
-    let y = top + node.y;
-    let centre = y + node.height / 2.0;
-    let text_x = if anchor == "end" { x - 8.0 } else { x + BAR + 8.0 };
-    let name_limit = if size == Size::Wide { 39 } else { 17 };
-    let mut detail = amount(node.traffic);
-    if size == Size::Narrow {
-        detail = counted(node.traffic.flows, "flow");
-    } else if let Some(name) = &node.name {
-        detail = format!("{} \u{b7} {detail}", middle(&foreign(name, 60), 28));
-    }
-    let (bar_y, bar_height) = (centre - node.ribbons / 2.0, node.ribbons.max(RIBBON_MIN));
-    html! {
-        g.node.accused[node.accused].rest[node.host.is_none()] {
-            title { (node.title()) "\n" (amount(node.traffic)) @if node.accused { "\naccused" } }
-            rect x=(px(x)) y=(px(bar_y)) width=(px(BAR)) height=(px(bar_height)) rx="1.5" {}
-            text.host x=(px(text_x)) y=(px(centre - 2.0)) text-anchor=(anchor) { (middle(&node.label(), name_limit)) }
-            text.detail x=(px(text_x)) y=(px(centre + 11.5)) text-anchor=(anchor) { (detail) }
-        }
-    }
-}
-
-/// A ribbon between two heights.
-fn band(x0: f64, y0: f64, x1: f64, y1: f64, width: f64) -> String {
-    let bend = f64::midpoint(x0, x1);
-    let [x0, x1, bend] = [x0, x1, bend].map(px);
-    let [y0, y1, y0_low, y1_low] = [y0, y1, y0 + width, y1 + width].map(px);
-    format!(
-        "M{x0},{y0}C{bend},{y0} {bend},{y1} {x1},{y1}L{x1},{y1_low}C{bend},{y1_low} {bend},{y0_low} {x0},{y0_low}Z"
-    )
-}
-
-struct Graph {
-    left: Side,
-    right: Side,
-    ribbons: Vec<Ribbon>,
+pub(super) struct Graph {
+    pub(super) left: Side,
+    pub(super) right: Side,
+    pub(super) ribbons: Vec<Ribbon>,
 }
 
 /// One column of hosts, the last of which may stand for all others.
 #[derive(Default)]
-struct Side {
-    nodes: Vec<Node>,
+pub(super) struct Side {
+    pub(super) nodes: Vec<Node>,
 }
 
-struct Node {
+pub(super) struct Node {
     /// `None` for all hosts that have no node of their own.
-    host: Option<IpAddr>,
+    pub(super) host: Option<IpAddr>,
     hosts: u64,
-    name: Option<String>,
-    accused: bool,
-    traffic: Traffic,
-    y: f64,
-    height: f64,
+    pub(super) name: Option<String>,
+    pub(super) accused: bool,
+    pub(super) traffic: Traffic,
+    pub(super) y: f64,
+    pub(super) height: f64,
     /// Height that the ribbons of this node take together.
-    ribbons: f64,
+    pub(super) ribbons: f64,
 }
 
-struct Ribbon {
-    from: usize,
-    to: usize,
-    traffic: Traffic,
+pub(super) struct Ribbon {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) traffic: Traffic,
     accused: bool,
-    alert: Option<usize>,
-    from_y: f64,
-    to_y: f64,
-    width: f64,
+    pub(super) alert: Option<usize>,
+    pub(super) from_y: f64,
+    pub(super) to_y: f64,
+    pub(super) width: f64,
 }
 
 impl Graph {
-    fn of(talkers: &Talkers, alerts: &[Numbered<'_>]) -> Option<Self> {
+    pub(super) fn of(talkers: &Talkers, alerts: &[Numbered<'_>]) -> Option<Self> {
         let accused = accused(alerts);
         let blamed = accused_pairs(alerts);
         let harmed: BTreeSet<IpAddr> = blamed.keys().map(|(_, peer)| *peer).collect();
@@ -263,7 +194,7 @@ impl Side {
         }
     }
 
-    fn height(&self) -> f64 {
+    pub(super) fn height(&self) -> f64 {
         self.nodes.last().map_or(0.0, |node| node.y + node.height)
     }
 
@@ -287,23 +218,23 @@ impl Node {
         }
     }
 
-    fn label(&self) -> String {
+    pub(super) fn label(&self) -> String {
         self.host.map_or_else(
             || format!("{} other hosts", count(self.hosts)),
             |host| host.to_string(),
         )
     }
 
-    fn title(&self) -> String {
+    pub(super) fn title(&self) -> String {
         match &self.name {
-            Some(name) => format!("{} ({})", self.label(), foreign(name, super::MOST_NAME_CHARS)),
+            Some(name) => format!("{} ({})", self.label(), foreign(name, MOST_NAME_CHARS)),
             None => self.label(),
         }
     }
 }
 
 impl Ribbon {
-    fn class(&self) -> &'static str {
+    pub(super) fn class(&self) -> &'static str {
         match (self.alert, self.accused) {
             (Some(_), _) => "blamed",
             (None, true) => "suspect",
