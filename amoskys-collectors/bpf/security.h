@@ -190,6 +190,19 @@ CALL(openat2)
 	return 0;
 }
 
+/* The path is that of the file; who may not gives none. */
+CALL(open_by_handle_at)
+{
+	struct looked_at call;
+	if (!look_at_success(&call, exit, KIND_OPEN))
+		return 0;
+	if (call.result < 0)
+		count_drop(call.counts, DROP_PATH);
+	else
+		on_file(&call, KIND_OPEN, call.result, ARGUMENT(&call, 2), 0, 0);
+	return 0;
+}
+
 #define PATH_CALL(name, kind, directory, given, directory2, second, flags, number, amount)                            \
 	CALL(name)                                                                                                   \
 	{                                                                                                            \
@@ -202,7 +215,11 @@ CALL(openat2)
 #define A(number) ARGUMENT(&call, number)
 #define AT_REMOVEDIR 0x200
 #define OWNER(uid, gid) ((u64)(u32)(uid) << 32 | (u32)(gid))
+/* Written and cut, as by an opening that is not made. */
+#define CUTTING 01001
 
+PATH_CALL(truncate, KIND_OPEN, -100, A(0), 0, 0, CUTTING, 0, 0)
+PATH_CALL(mknodat, KIND_CREATE, A(0), A(1), 0, 0, 0, A(2), 0)
 PATH_CALL(unlinkat, KIND_UNLINK, A(0), A(1), 0, 0, A(2), 0, 0)
 PATH_CALL(renameat, KIND_RENAME, A(0), A(1), A(2), A(3), 0, 0, 0)
 PATH_CALL(renameat2, KIND_RENAME, A(0), A(1), A(2), A(3), A(4), 0, 0)
@@ -214,6 +231,7 @@ PATH_CALL(linkat, KIND_LINK, A(2), A(3), A(0), A(1), A(4), 0, 0)
 PATH_CALL(symlinkat, KIND_LINK, A(1), A(2), -100, A(0), 0, 1, 0)
 
 #ifdef __TARGET_x86_64
+PATH_CALL(mknod, KIND_CREATE, -100, A(0), 0, 0, 0, A(1), 0)
 PATH_CALL(unlink, KIND_UNLINK, -100, A(0), 0, 0, 0, 0, 0)
 PATH_CALL(rmdir, KIND_UNLINK, -100, A(0), 0, 0, AT_REMOVEDIR, 0, 0)
 PATH_CALL(rename, KIND_RENAME, -100, A(0), -100, A(1), 0, 0, 0)

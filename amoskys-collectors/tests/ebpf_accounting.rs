@@ -7,7 +7,9 @@ mod ebpf_common;
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -66,6 +68,8 @@ fn a_flood_is_delivered_or_counted_to_the_last_event() {
     let mut config = EbpfConfig::default();
     config.filters.watched = vec![folder.path().to_str().unwrap().to_owned()];
     config.event_ring_bytes = 64 << 10;
+    // What the rest of the machine does would fill the ring first.
+    config.events = vec![EventKind::Open, EventKind::Create];
     let Some(mut watch) = open(config) else { return };
     let script = format!(
         "i=0; while [ $i -lt 20000 ]; do : < {0}/file; i=$((i+1)); done",
@@ -214,6 +218,108 @@ fn filters_change_while_the_sensor_runs() {
 }
 
 #[test]
+fn calls_are_chosen_by_their_numbers() {
+    for (choice, wanted) in [
+        (Selection::Only(vec![calls::READ]), calls::READ),
+        (Selection::Except(vec![calls::READ]), calls::WRITE),
+    ] {
+        let mut config = EbpfConfig::default();
+        config.events = vec![EventKind::Exit];
+        config.streams = CallStreams::Sequences;
+        config.filters.calls = choice;
+        config.governor = false;
+        let Some(mut watch) = open(config) else { return };
+        let mut child = Command::new("dd")
+            .args(["if=/dev/zero", "of=/dev/null", "bs=1", "count=1000"])
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        child.wait().unwrap();
+        watch.process(ProcessAction::Exit, child.id());
+        watch.finish();
+        assert_conserved(&watch);
+        let mut numbers: Vec<u32> = Vec::new();
+        for event in &watch.seen {
+            if let Payload::Syscall(calls) = &event.payload
+                && calls.pid == child.id()
+            {
+                numbers.extend(&calls.numbers);
+            }
+        }
+        let count = |call| numbers.iter().filter(|number| **number == call).count();
+        let other = calls::READ + calls::WRITE - wanted;
+        assert!((1000..1100).contains(&count(wanted)), "{numbers:?}");
+        assert_eq!(count(other), 0, "{numbers:?}");
+        let dropped = watch.handle.stats().unwrap().total().dropped(DropCause::Call);
+        assert!(dropped >= 1000, "{dropped}");
+    }
+}
+
+/// A new control group of the unified hierarchy, removed when dropped.
+struct Group(PathBuf);
+
+impl Group {
+    /// `None`, having said so, where none can be made.
+    fn new() -> Option<Self> {
+        let root = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+            .into_iter()
+            .find(|root| fs::metadata(format!("{root}/cgroup.controllers")).is_ok());
+        let Some(root) = root else {
+            skip("the unified hierarchy of control groups is not mounted");
+            return None;
+        };
+        let group = Path::new(root).join(format!("amoskys-test-{}", std::process::id()));
+        if fs::create_dir(&group).is_err() {
+            skip("no control group can be made");
+            return None;
+        }
+        Some(Self(group))
+    }
+
+    /// What a shell does to join it.
+    fn join(&self) -> String {
+        format!("echo $$ > {}/cgroup.procs; ", self.0.display())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Its last process may not be gone yet.
+        std::thread::sleep(Duration::from_millis(50));
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_control_group_may_be_watched_alone() {
+    let Some(group) = Group::new() else { return };
+    let number = fs::metadata(&group.0).unwrap().ino();
+    let mut config = EbpfConfig::default();
+    config.filters.cgroups = Selection::Only(vec![number]);
+    let Some(mut watch) = open(config) else { return };
+    let run = |join: &str| {
+        let script = format!("{join}/bin/true; exec /bin/true");
+        let mut child = Command::new("sh").args(["-c", &script]).spawn().unwrap();
+        child.wait().unwrap();
+        child.id()
+    };
+    let outside = run("");
+    let inside = run(&group.join());
+    let exec = watch.process(ProcessAction::Exec, inside);
+    assert_eq!(
+        (exec.cgroup, exec.arguments),
+        (number, vec!["/bin/true".to_owned()])
+    );
+    watch.process(ProcessAction::Exit, inside);
+    watch.finish();
+    assert!(!watch.seen.iter().any(
+        |event| matches!(&event.payload, Payload::Process(process) if process.pid == outside && process.action != ProcessAction::Seen)
+    ));
+    assert!(watch.handle.stats().unwrap().total().dropped(DropCause::Cgroup) > 3);
+    assert_conserved(&watch);
+}
+
+#[test]
 fn the_sensor_does_not_watch_itself_and_ports_are_filtered() {
     let mut config = EbpfConfig::default();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -270,22 +376,13 @@ fn a_program_in_memory_can_be_killed_before_it_runs() {
 
 #[test]
 fn connections_can_be_denied() {
-    let Some(root) = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
-        .into_iter()
-        .find(|root| fs::metadata(format!("{root}/cgroup.controllers")).is_ok())
-    else {
-        return skip("the unified hierarchy of control groups is not mounted");
-    };
-    let group = format!("{root}/amoskys-test-{}", std::process::id());
-    if fs::create_dir(&group).is_err() {
-        return skip("no control group can be made");
-    }
+    let Some(group) = Group::new() else { return };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let other_port = other.local_addr().unwrap().port();
     let mut config = EbpfConfig::default();
-    config.enforcement.cgroup = Some(group.clone().into());
+    config.enforcement.cgroup = Some(group.0.clone());
     config.enforcement.deny_connect = vec![DeniedPeer {
         address: Ipv4Addr::new(127, 0, 0, 0).into(),
         prefix: 8,
@@ -293,11 +390,7 @@ fn connections_can_be_denied() {
     }];
     if let Some(mut watch) = open(config) {
         let script = |inside: bool| {
-            let join = if inside {
-                format!("echo $$ > {group}/cgroup.procs; ")
-            } else {
-                String::new()
-            };
+            let join = if inside { group.join() } else { String::new() };
             format!(
                 "{join}exec 3<>/dev/tcp/127.0.0.1/{other_port} || exit 9; exec 4<>/dev/tcp/127.0.0.1/{port}"
             )
@@ -317,8 +410,6 @@ fn connections_can_be_denied() {
         assert_eq!((denied.remote_port, denied.result), (port, Some(-1)));
         assert_eq!(denied.remote_address, Some(Ipv4Addr::LOCALHOST.into()));
     }
-    std::thread::sleep(Duration::from_millis(50));
-    let _ = fs::remove_dir(&group);
 }
 
 /// Nobody reads while calls are made, so the ring overflows; then the sensor steps down, and says so.

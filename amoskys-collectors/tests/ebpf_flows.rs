@@ -5,17 +5,18 @@
 
 mod common;
 mod ebpf_common;
+#[path = "ebpf_flows/frames.rs"]
+mod frames;
+#[path = "common/pair.rs"]
+mod pair;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::path::Path;
+use std::process::Command;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use amoskys_collectors::capture::{CaptureReader, LiveConfig};
+use amoskys_collectors::capture::LiveConfig;
 use amoskys_collectors::ebpf::EbpfError;
 use amoskys_collectors::ebpf::flows::{
     FlowHook, KernelFlowCollector, KernelFlowConfig, KernelFlowStats, KernelSkip,
@@ -27,40 +28,21 @@ use amoskys_core::event::{
 };
 use amoskys_core::{Collector, Shutdown, Tally};
 use ebpf_common::{skip, turn};
+use frames::{datagram, frames_of, lab, list, mixed, write_frames};
+use pair::Pair;
 
-/// Two virtual interfaces, the far one in a network namespace of its own; removed when dropped.
-struct Pair {
-    name: String,
+/// `None`, having said so, where none can be made.
+fn pair() -> Option<Pair> {
+    let pair = Pair::new();
+    if pair.is_none() {
+        skip("virtual interfaces cannot be made (needs root and the ip command)");
+    }
+    pair
 }
 
-static PAIRS: AtomicU8 = AtomicU8::new(0);
-
-impl Pair {
-    /// `None`, having said so, where none can be made.
-    fn new() -> Option<Self> {
-        let letter = (b'a' + PAIRS.fetch_add(1, Ordering::Relaxed) % 26) as char;
-        let pair = Self {
-            name: format!("akf{letter}{}", std::process::id() % 100_000),
-        };
-        let name = &pair.name;
-        // Without IPv6 nobody speaks but the test.
-        let made = [
-            format!("ip netns add {name}"),
-            format!("ip link add {name} mtu 9000 type veth peer name inside netns {name}"),
-            format!("ip netns exec {name} sysctl -qw net.ipv6.conf.all.disable_ipv6=1"),
-            format!("ip link set {name} addrgenmode none up"),
-            format!("ip -n {name} link set inside mtu 9000 addrgenmode none up"),
-        ];
-        if made.iter().all(|line| run(line)) {
-            return Some(pair);
-        }
-        skip("virtual interfaces cannot be made (needs root and the ip command)");
-        None
-    }
-
-    /// Sends frames from the far end, as they are. Python has the sockets for it, and knows how to enter a namespace.
-    fn send(&self, frames: &Path) {
-        let script = "
+/// Sends frames from the far end, as they are. Python has the sockets for it.
+fn send(pair: &Pair, frames: &Path) {
+    let script = "
 import socket, struct, sys, time
 link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 link.bind(('inside', 0))
@@ -73,29 +55,8 @@ while at < len(bytes):
     count += 1
     if count % 100 == 0: time.sleep(0.0005)
 ";
-        let sent = Command::new("ip")
-            .args(["netns", "exec", &self.name, "python3", "-c", script])
-            .arg(frames)
-            .status()
-            .unwrap();
-        assert!(sent.success());
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        run(&format!("ip link del {}", self.name));
-        run(&format!("ip netns del {}", self.name));
-    }
-}
-
-fn run(line: &str) -> bool {
-    let mut words = line.split(' ');
-    Command::new(words.next().unwrap())
-        .args(words)
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+    let sent = pair.inside("python3").args(["-c", script]).arg(frames).status();
+    assert!(sent.unwrap().success());
 }
 
 /// What a collector gave until its end.
@@ -149,35 +110,6 @@ fn open(config: KernelFlowConfig) -> Option<KernelFlowCollector> {
     }
 }
 
-/// Frames, each behind its length.
-fn write_frames<'a>(path: &Path, frames: impl IntoIterator<Item = &'a [u8]>) -> u64 {
-    let mut file = std::io::BufWriter::new(File::create(path).unwrap());
-    let mut count = 0;
-    for frame in frames {
-        let length = u32::try_from(frame.len()).unwrap();
-        file.write_all(&length.to_ne_bytes()).unwrap();
-        file.write_all(frame).unwrap();
-        count += 1;
-    }
-    file.flush().unwrap();
-    count
-}
-
-/// The Ethernet frames of a capture that were captured whole and fit the link.
-fn frames_of(capture: &Path) -> Vec<Vec<u8>> {
-    let mut reader = CaptureReader::new(File::open(capture).unwrap()).unwrap();
-    let mut frames = Vec::new();
-    while let Some(packet) = reader.next_packet().unwrap() {
-        if packet.link == amoskys_collectors::capture::LinkType::ETHERNET
-            && packet.data.len() == packet.wire_len as usize
-            && (14..9000).contains(&packet.data.len())
-        {
-            frames.push(packet.data.to_vec());
-        }
-    }
-    frames
-}
-
 /// Meters what is sent over the pair, in the kernel and in user space at once.
 fn both(
     pair: &Pair,
@@ -204,7 +136,7 @@ fn both(
     let user = gather(user);
     // The interface is opened with the first batch that is asked for.
     std::thread::sleep(Duration::from_millis(500));
-    pair.send(frames);
+    send(pair, frames);
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while (handle.stats().unwrap().total().seen < count || progress.packets() < count)
         && std::time::Instant::now() < deadline
@@ -328,7 +260,7 @@ fn compare(frames: &[Vec<u8>], change: impl FnOnce(&mut KernelFlowConfig)) -> Op
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("frames");
     let count = write_frames(&path, frames.iter().map(Vec::as_slice));
-    let pair = Pair::new()?;
+    let pair = pair()?;
     let mut config = KernelFlowConfig::new(&pair.name);
     config.snap_bytes = 9100;
     // Replayed at full speed nothing falls silent; whether a connection ends a moment before or after is not compared.
@@ -372,10 +304,6 @@ fn compare(frames: &[Vec<u8>], change: impl FnOnce(&mut KernelFlowConfig)) -> Op
     Some(kernel)
 }
 
-fn lab() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/lab.pcap")
-}
-
 /// How many of the last records are so.
 fn count_ends(gathered: &Gathered, is_so: impl Fn(&FlowRecord) -> bool) -> usize {
     let ended = |flow: &&FlowRecord| matches!(flow.phase, FlowPhase::End(_));
@@ -407,114 +335,6 @@ fn at_the_hook_of_the_driver_too() {
         return;
     };
     assert!(count_ends(&kernel, |flow| flow.http.is_some()) > 0 && !kernel.dns.is_empty());
-}
-
-/// The IPv4 packet of a plain Ethernet frame, between other hosts of which `by` is a part.
-fn moved(frame: &[u8], by: u8) -> Option<Vec<u8>> {
-    let mut packet = match frame.get(12..14)? {
-        [8, 0] => frame.get(14..)?.to_vec(),
-        _ => return None,
-    };
-    *packet.get_mut(12)? ^= by;
-    *packet.get_mut(16)? ^= by;
-    Some(packet)
-}
-
-fn in_ethernet(kind: u16, packet: &[u8]) -> Vec<u8> {
-    let macs = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-    [&macs[..], &kind.to_be_bytes(), packet].concat()
-}
-
-/// From one end of a tunnel to the other.
-fn in_ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
-    let mut packet = vec![0x45, 0, length[0], length[1], 0, 9, 0, 0, 64, protocol, 0, 0];
-    packet.extend([192, 0, 2, 1, 192, 0, 2, 2]);
-    packet.extend(payload);
-    packet
-}
-
-fn in_gre(packet: &[u8]) -> Vec<u8> {
-    in_ethernet(0x0800, &in_ipv4(47, &[&[0, 0, 8, 0][..], packet].concat()))
-}
-
-fn in_vxlan(packet: &[u8]) -> Vec<u8> {
-    let carried = in_ethernet(0x0800, packet);
-    let length = u16::try_from(16 + carried.len()).unwrap().to_be_bytes();
-    let head = [
-        0x30, 0x39, 0x12, 0xb5, length[0], length[1], 0, 0, 8, 0, 0, 0, 0, 1, 2, 0,
-    ];
-    in_ethernet(0x0800, &in_ipv4(17, &[&head[..], &carried].concat()))
-}
-
-/// An IPv4 packet as an IPv6 one, with a header between that says nothing.
-fn in_ipv6(packet: &[u8]) -> Option<Vec<u8>> {
-    let head = usize::from(packet.first()? & 15) * 4;
-    let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
-    // Of a fragment or of ICMP it would be another packet.
-    if packet[6..8] != [0, 0] && packet[6..8] != [0x40, 0] || packet[9] == 1 {
-        return None;
-    }
-    let payload = packet.get(head..length)?;
-    let mut bytes = vec![0x60, 0, 0, 0];
-    bytes.extend(u16::try_from(8 + payload.len()).unwrap().to_be_bytes());
-    bytes.extend([60, 64]);
-    for end in [12, 16] {
-        bytes.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0]);
-        bytes.extend(&packet[end..end + 4]);
-    }
-    bytes.extend([packet[9], 0, 1, 4, 0, 0, 0, 0]);
-    bytes.extend(payload);
-    Some(in_ethernet(0x86dd, &bytes))
-}
-
-/// An IPv4 packet in pieces of 32 bytes.
-fn fragments(packet: &[u8], id: u16) -> Vec<Vec<u8>> {
-    let head = usize::from(packet[0] & 15) * 4;
-    let length = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
-    let Some(payload) = packet.get(head..length) else {
-        return Vec::new();
-    };
-    let pieces = payload.chunks(32).enumerate();
-    let last = payload.len().div_ceil(32);
-    pieces
-        .map(|(n, piece)| {
-            let mut fragment = packet[..head].to_vec();
-            let total = u16::try_from(head + piece.len()).unwrap();
-            let more = if n + 1 < last { 0x2000 } else { 0 };
-            let offset = u16::try_from(n * 4).unwrap() | more;
-            fragment[2..4].copy_from_slice(&total.to_be_bytes());
-            fragment[4..6].copy_from_slice(&id.to_be_bytes());
-            fragment[6..8].copy_from_slice(&offset.to_be_bytes());
-            fragment.extend(piece);
-            in_ethernet(0x0800, &fragment)
-        })
-        .collect()
-}
-
-/// Packets of the lab, and connections that begin in all ways, and these between other hosts: over IPv6, in pieces, in
-/// tunnels and behind a label.
-fn mixed() -> Vec<Vec<u8>> {
-    let mut all = Vec::new();
-    let openings = common::openings(40).into_iter().map(|frame| frame.bytes);
-    let frames = openings.chain(frames_of(&lab()).into_iter().take(3000));
-    for (n, frame) in frames.enumerate() {
-        let other = |by| moved(&frame, by);
-        let id = u16::try_from(n).unwrap();
-        if let (Some(a), Some(b), Some(c), Some(d), Some(e)) =
-            (other(1), other(2), other(4), other(8), other(16))
-        {
-            all.extend([in_gre(&a), in_vxlan(&b)]);
-            all.push(in_ethernet(0x8847, &[&[0, 0, 0x11, 64][..], &d].concat()));
-            all.extend(in_ipv6(&e));
-            // Messages in pieces, and a connection's first packets.
-            if c[9] != 6 || n % 8 == 0 {
-                all.extend(fragments(&c, id));
-            }
-        }
-        all.push(frame);
-    }
-    all
 }
 
 #[test]
@@ -582,37 +402,6 @@ fn and_of_the_reference_captures() {
     }
 }
 
-/// Captures below a folder.
-fn list(folder: &Path, captures: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            list(&path, captures);
-        } else if path
-            .extension()
-            .is_some_and(|extension| ["pcap", "pcapng", "cap"].iter().any(|known| extension == *known))
-            && path.metadata().unwrap().len() < 8 << 20
-        {
-            captures.push(path);
-        }
-    }
-}
-
-/// An Ethernet frame with an IPv4 datagram from one of many ports.
-fn datagram(port: u16, bytes: usize) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-    let length = u16::try_from(28 + bytes).unwrap();
-    frame.extend([0x45, 0]);
-    frame.extend(length.to_be_bytes());
-    frame.extend([0, 1, 0, 0, 64, 17, 0, 0, 198, 18, 0, 1, 198, 18, 0, 2]);
-    frame.extend(port.to_be_bytes());
-    frame.extend([0, 9]);
-    frame.extend(u16::try_from(8 + bytes).unwrap().to_be_bytes());
-    frame.extend([0, 0]);
-    frame.resize(frame.len() + bytes, 7);
-    frame
-}
-
 /// Sends frames, waits for `patience`, and stops the meter.
 fn meter(
     pair: &Pair,
@@ -627,7 +416,7 @@ fn meter(
     let kernel = open(config)?.with_stop(stop.clone());
     let handle = kernel.handle();
     let kernel = gather(kernel);
-    pair.send(&path);
+    send(pair, &path);
     std::thread::sleep(patience);
     stop.trigger();
     Some((kernel.join().unwrap(), handle.stats().unwrap()))
@@ -636,7 +425,7 @@ fn meter(
 #[test]
 fn what_is_in_no_flow_is_counted_by_reason() {
     let _turn = turn();
-    let Some(pair) = Pair::new() else { return };
+    let Some(pair) = pair() else { return };
     let mut frames = vec![datagram(1, 10); 5];
     let mut arp = datagram(2, 18);
     arp[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
@@ -674,7 +463,7 @@ fn what_is_in_no_flow_is_counted_by_reason() {
 #[test]
 fn flows_end_by_themselves_and_are_told_of_while_they_last() {
     let _turn = turn();
-    let Some(pair) = Pair::new() else { return };
+    let Some(pair) = pair() else { return };
     let mut config = KernelFlowConfig::new(&pair.name);
     config.flow.idle_timeout = Duration::from_secs(1);
     config.flow.update_interval = Some(Duration::from_millis(200));
@@ -700,7 +489,7 @@ fn flows_end_by_themselves_and_are_told_of_while_they_last() {
 #[test]
 fn a_table_or_a_ring_that_is_full_loses_with_a_count() {
     let _turn = turn();
-    let Some(pair) = Pair::new() else { return };
+    let Some(pair) = pair() else { return };
     let mut config = KernelFlowConfig::new(&pair.name);
     config.flow.max_flows = 256;
     config.ring_bytes = 64 << 10;
@@ -721,7 +510,7 @@ fn a_table_or_a_ring_that_is_full_loses_with_a_count() {
 #[test]
 fn packets_that_find_the_ring_full_are_lost_with_a_count() {
     let _turn = turn();
-    let Some(pair) = Pair::new() else { return };
+    let Some(pair) = pair() else { return };
     let mut config = KernelFlowConfig::new(&pair.name);
     config.ring_bytes = 64 << 10;
     config.flow.start_records = false;
@@ -746,7 +535,7 @@ fn packets_that_find_the_ring_full_are_lost_with_a_count() {
     let Some(kernel) = open(config) else { return };
     let kernel = kernel.with_stop(stop.clone());
     let handle = kernel.handle();
-    pair.send(&path);
+    send(&pair, &path);
     stop.trigger();
     let kernel = gather(kernel).join().unwrap();
     let stats = handle.stats().unwrap();
@@ -772,7 +561,7 @@ fn packets_that_find_the_ring_full_are_lost_with_a_count() {
 #[test]
 fn a_dropped_meter_is_gone_and_a_taken_hook_is_named() {
     let _turn = turn();
-    let Some(pair) = Pair::new() else { return };
+    let Some(pair) = pair() else { return };
     let mut config = KernelFlowConfig::new(&pair.name);
     config.hook = FlowHook::Express;
     let Some(first) = open(config.clone()) else { return };
@@ -805,7 +594,7 @@ fn a_dropped_meter_is_gone_and_a_taken_hook_is_named() {
 #[test]
 fn a_fin_and_a_reset_end_a_connection() {
     let _turn = turn();
-    let Some(pair) = Pair::new() else { return };
+    let Some(pair) = pair() else { return };
     let segment = |port: u16, backward: bool, flags: u8, seq: u32| {
         let mut frame = datagram(port, 12);
         frame[23] = 6;

@@ -7,19 +7,14 @@
 mod ebpf_common;
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use amoskys_collectors::ebpf::{EbpfConfig, OfferState};
 use amoskys_core::Payload;
 use amoskys_core::event::{ActivityAction, ActivityVia, ProcessAction, ProcessEvent};
 
-use self::ebpf_common::{Watch, calls, open, skip};
-
-const LIBRARY: &str = "import ctypes, mmap, os, struct, sys
-libc = ctypes.CDLL(None, use_errno=True)
-libc.syscall.restype = ctypes.c_long
-libc.mmap.restype = ctypes.c_void_p
-";
+use self::ebpf_common::{Watch, calls, open, skip, start};
 
 /// Calls of 32 bits from a program of 64, with the instruction that is meant for the former: `call(number, b, c, d)`.
 #[cfg(target_arch = "x86_64")]
@@ -34,14 +29,11 @@ def call(number, b=0, c=0, d=0):
 
 /// The number of the process, and what it printed; `None` if it said that the kernel does not do this.
 fn run(script: &str) -> Option<u32> {
-    let child = Command::new("python3")
-        .args(["-c", &format!("{LIBRARY}{script}")])
-        .stdout(Stdio::piped())
-        .spawn();
-    let Ok(child) = child else {
+    if Command::new("python3").arg("--version").output().is_err() {
         skip("python3 is missing");
         return None;
-    };
+    }
+    let child = start(script, Path::new("."));
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
     match output.status.code() {

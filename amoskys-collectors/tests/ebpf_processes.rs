@@ -11,9 +11,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use amoskys_collectors::ebpf::EbpfConfig;
-use amoskys_core::event::{Payload, ProcessAction};
+use amoskys_core::Event;
+use amoskys_core::event::{Payload, ProcessAction, ProcessEvent};
 
-use self::ebpf_common::open;
+use self::ebpf_common::{Watch, is_root, open, skip, start, watch_folder};
 
 #[test]
 fn a_program_is_seen_from_its_creation_to_its_end() {
@@ -179,7 +180,7 @@ fn a_program_in_memory_is_told_from_one_in_a_file() {
         return;
     };
     if Command::new("python3").arg("--version").output().is_err() {
-        ebpf_common::skip("python3 is missing");
+        skip("python3 is missing");
         return;
     }
     let script = "import os
@@ -227,12 +228,12 @@ fn a_container_is_known_by_its_group() {
         .into_iter()
         .find(|root| fs::metadata(format!("{root}/cgroup.procs")).is_ok())
     else {
-        ebpf_common::skip("no hierarchy of control groups is mounted");
+        skip("no hierarchy of control groups is mounted");
         return;
     };
     let group = format!("{root}/docker-{ID}.scope");
     if fs::create_dir_all(&group).is_err() {
-        ebpf_common::skip("no control group can be made");
+        skip("no control group can be made");
         return;
     }
     let script = format!("echo $$ > {group}/cgroup.procs; /bin/true; exec /bin/true");
@@ -259,4 +260,175 @@ fn a_container_is_known_by_its_group() {
     assert_eq!(moved, ID);
     drop(watch);
     let _ = fs::remove_dir(&group);
+}
+
+/// Users and capabilities change with the program, without a call that is made for that.
+#[test]
+fn a_program_with_the_rights_of_its_file_is_told_with_those_before() {
+    let Some(mut watch) = open(EbpfConfig::default()) else {
+        return;
+    };
+    if !is_root() {
+        return skip("a file with root's rights takes root");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    fs::copy("/bin/true", &program).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o6755)).unwrap();
+    let child = Command::new(&program).uid(65534).gid(65533).spawn().unwrap();
+    let pid = child.id();
+    child.wait_with_output().unwrap();
+    let exec = watch.process(ProcessAction::Exec, pid);
+    let (now, before) = (exec.credentials.unwrap(), exec.previous.unwrap());
+    assert_eq!((before.effective_uid, before.effective_gid), (65534, 65533));
+    assert_eq!((before.effective, before.permitted, before.ambient), (0, 0, 0));
+    assert_eq!((now.uid, now.effective_uid, now.saved_uid), (65534, 0, 0));
+    assert_eq!((now.gid, now.effective_gid, now.saved_gid), (65533, 0, 0));
+    assert_eq!(
+        (now.effective, now.bounding),
+        (own_capabilities(), before.bounding)
+    );
+    assert_eq!((exec.uid, exec.gid), (0, 0));
+}
+
+/// What `/proc` says of the process itself, and what its parent is told of its use.
+#[test]
+fn namespaces_and_use_are_those_of_the_process() {
+    let Some((mut watch, folder)) = watch_folder() else {
+        return;
+    };
+    let script = "child = os.fork()
+if child == 0:
+    if os.getuid() == 0: assert libc.unshare(0x6C000000) == 0 # Names, queues, network, and its children's numbers.
+    inner = os.fork()
+    if inner == 0:
+        print(os.getpid(), *(os.readlink('/proc/self/ns/' + name) for name in ('mnt', 'net', 'uts', 'ipc', 'user')), sep='\\n', flush=True)
+        os.execv('/bin/sh', ['sh', '-c', 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'])
+    _, status, use = os.wait4(inner, 0)
+    print(use.ru_utime + use.ru_stime, use.ru_minflt, use.ru_maxrss, sep='\\n', flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(child)";
+    let output = start(script, folder.path()).wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let [
+        inner,
+        mount,
+        network,
+        uts,
+        ipc,
+        user,
+        seconds,
+        faults,
+        resident,
+        parent,
+    ] = said.lines().collect::<Vec<_>>()[..]
+    else {
+        panic!("{said}");
+    };
+    let parent: u32 = parent.parse().unwrap();
+    let exec = watch.find("the inner program", |event| match &event.payload {
+        Payload::Process(process)
+            if process.action == ProcessAction::Exec && process.parent_pid == parent =>
+        {
+            Some((**process).clone())
+        }
+        _ => None,
+    });
+    let spaces = exec.namespaces.unwrap();
+    for (said, number) in [
+        (mount, spaces.mount),
+        (network, spaces.network),
+        (uts, spaces.uts),
+        (ipc, spaces.ipc),
+        (user, spaces.user),
+    ] {
+        assert!(said.contains(&format!("[{number}]")), "{said}: {spaces:?}");
+    }
+    assert_eq!(exec.inner_pid.to_string(), inner);
+    if is_root() {
+        assert_eq!(exec.inner_pid, 1, "it is the first of its own");
+        let own = fs::read_link("/proc/self/ns/net").unwrap();
+        assert_ne!(own.to_str().unwrap(), network);
+    }
+    let exit = watch.process(ProcessAction::Exit, exec.pid);
+    let usage = exit.usage.unwrap();
+    let (seconds, faults): (f64, u64) = (seconds.parse().unwrap(), faults.parse().unwrap());
+    let used = (usage.user_ns + usage.system_ns) as f64 / 1e9;
+    // By ticks of up to ten milliseconds.
+    assert!(
+        (used - seconds).abs() < 0.05 + seconds / 5.0,
+        "{used} and {seconds} s"
+    );
+    assert!(usage.user_ns > usage.system_ns, "{usage:?}");
+    assert!(
+        usage.minor_faults.abs_diff(faults) < 20,
+        "{usage:?} and {faults} faults"
+    );
+    assert_eq!((usage.max_resident_bytes / 1024).to_string(), resident);
+}
+
+/// A number is given to another process at once, by the way that restores processes from files.
+#[test]
+fn processes_with_the_same_number_are_told_apart() {
+    let Some((mut watch, folder)) = watch_folder() else {
+        return;
+    };
+    let script = "first = os.fork()
+if first == 0: os.execv('/bin/true', ['first'])
+os.waitpid(first, 0)
+middle = os.fork()
+if middle == 0:
+    for _ in range(200):
+        try: open('/proc/sys/kernel/ns_last_pid', 'w').write(str(first - 1))
+        except OSError: break
+        second = os.fork()
+        if second == 0: os.execv('/bin/true', ['second']) if os.getpid() == first else os._exit(0)
+        os.waitpid(second, 0)
+        if second == first: print(first, os.getpid(), flush=True); break
+    os._exit(0)
+os.waitpid(middle, 0)";
+    let child = start(script, folder.path());
+    let grandparent = child.id();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let Some((pid, middle)) = said.trim().split_once(' ') else {
+        return skip("the next number cannot be chosen");
+    };
+    let (pid, middle): (u32, u32) = (pid.parse().unwrap(), middle.parse().unwrap());
+    let named = |watch: &mut Watch, name: &str| {
+        watch.find(name, |event| match &event.payload {
+            Payload::Process(process)
+                if process.action == ProcessAction::Exec
+                    && process.pid == pid
+                    && process.arguments == [name] =>
+            {
+                Some((**process).clone())
+            }
+            _ => None,
+        })
+    };
+    let (first, second) = (named(&mut watch, "first"), named(&mut watch, "second"));
+    assert!(first.start < second.start);
+    let ancestors = |process: &ProcessEvent| {
+        process
+            .ancestors
+            .iter()
+            .map(|one| one.pid)
+            .take(2)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ancestors(&first), [grandparent, std::process::id()]);
+    assert_eq!(ancestors(&second), [middle, grandparent]);
+    let ends = |start| {
+        move |event: &Event| match &event.payload {
+            Payload::Process(process) if process.action == ProcessAction::Exit && process.start == start => {
+                Some(process.parent_pid)
+            }
+            _ => None,
+        }
+    };
+    assert_eq!(watch.find("the first's end", ends(first.start)), grandparent);
+    assert_eq!(watch.find("the second's end", ends(second.start)), middle);
 }

@@ -8,39 +8,11 @@ mod ebpf_common;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use amoskys_collectors::ebpf::{EbpfConfig, OfferState};
+use amoskys_collectors::ebpf::OfferState;
 use amoskys_core::event::{ActivityAction, ActivityEvent, ActivityVia, ProcessAction};
 
-use self::ebpf_common::{Watch, calls, open, skip};
-
-/// A sensor that watches a folder, and the folder.
-fn watch_folder() -> Option<(Watch, tempfile::TempDir)> {
-    if Command::new("python3").arg("--version").output().is_err() {
-        skip("python3 is missing");
-        return None;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = EbpfConfig::default();
-    config.filters.watched = vec![folder.path().to_str().unwrap().to_owned()];
-    Some((open(config)?, folder))
-}
-
-const LIBRARY: &str = "import ctypes, mmap, os, signal, socket, struct, sys, time
-libc = ctypes.CDLL(None, use_errno=True)
-libc.syscall.restype = ctypes.c_long
-libc.mmap.restype = ctypes.c_void_p
-";
-
-fn start(script: &str, folder: &Path) -> Child {
-    Command::new("python3")
-        .args(["-c", &format!("{LIBRARY}{script}")])
-        .current_dir(folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
+use self::ebpf_common::{Watch, calls, is_root, skip, start, watch_folder};
 
 /// Runs a script to its end. Its process id.
 fn run(script: &str, folder: &Path) -> u32 {
@@ -53,11 +25,6 @@ fn run(script: &str, folder: &Path) -> u32 {
 
 fn of(watch: &mut Watch, action: ActivityAction, pid: u32) -> ActivityEvent {
     watch.activity(action, |activity| activity.pid == pid)
-}
-
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 #[test]
@@ -235,13 +202,49 @@ fn names_that_are_asked_for_are_read() {
     return struct.pack('>6H', 7, 256, 1, 0, 0, 0) + parts + b'\\0' + struct.pack('>2H', kind, 1)
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 u.sendto(ask('first.example.org', 1), ('127.0.0.1', 53))
-u.connect(('127.0.0.1', 53))
-try: u.send(ask('second.example.org', 28))
-except OSError: pass
+w = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+w.connect(('127.0.0.1', 53))
+w.send(ask('second.example.org', 28))
 v = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-v.sendmsg([ask('third.example.org', 16)], [], 0, ('127.0.0.1', 53))";
-    let pid = run(script, folder.path());
-    for (name, kind) in [("first.example.org", 1), ("third.example.org", 16)] {
+v.sendmsg([ask('third.example.org', 16)], [], 0, ('127.0.0.1', 53))
+# Two at once, as the C library asks.
+peer = ctypes.create_string_buffer(struct.pack('=H', 2) + bytes([0, 53, 127, 0, 0, 1]) + bytes(8))
+parts, heads = [], b''
+for name, kind in (('fourth.example.org', 1), ('fifth.example.org', 28)):
+    text = ask(name, kind); text = ctypes.create_string_buffer(text, len(text))
+    vector = ctypes.create_string_buffer(struct.pack('PP', ctypes.addressof(text), len(text)))
+    parts += [text, vector]
+    heads += struct.pack('PIxxxxPQPQi4xQ', ctypes.addressof(peer), 16, ctypes.addressof(vector), 1, 0, 0, 0, 0)
+assert libc.sendmmsg(v.fileno(), heads, 2, 0) == 2
+server = socket.socket(); server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+try: server.bind(('127.0.0.77', 53))
+except OSError: sys.exit(0)
+server.listen(1)
+tcp = socket.create_connection(('127.0.0.77', 53))
+text = ask('sixth.example.org', 1)
+tcp.send(struct.pack('>H', len(text)) + text)
+print('tcp')";
+    let child = start(script, folder.path());
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    // Who is not root cannot answer at that port, nor be asked by TCP then.
+    let has_tcp = !output.stdout.is_empty();
+    assert!(has_tcp || !is_root());
+    if has_tcp {
+        let asked = watch.activity(ActivityAction::DnsQuery, |a| {
+            a.pid == pid && a.name == "sixth.example.org"
+        });
+        assert_eq!((asked.number, asked.remote_port, asked.protocol), (1, 53, 6));
+        assert_eq!(asked.remote_address, Some(Ipv4Addr::new(127, 0, 0, 77).into()));
+    }
+    for (name, kind) in [
+        ("first.example.org", 1),
+        ("second.example.org", 28),
+        ("third.example.org", 16),
+        ("fourth.example.org", 1),
+        ("fifth.example.org", 28),
+    ] {
         let asked = watch.activity(ActivityAction::DnsQuery, |a| a.pid == pid && a.name == name);
         assert_eq!((asked.number, asked.remote_port, asked.protocol), (kind, 53, 17));
         assert_eq!(asked.remote_address, Some(Ipv4Addr::LOCALHOST.into()));
@@ -384,7 +387,10 @@ own = os.fork()
 if own == 0:
     time.sleep(20); os._exit(0)
 os.kill(own, 15); os.waitpid(own, 0)
-socket.sethostname(socket.gethostname())";
+socket.sethostname(socket.gethostname())
+os.setresuid(65534, 65534, 65534)
+try: os.chroot('/')
+except PermissionError: pass";
     let child = start(script, folder.path());
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
@@ -416,12 +422,15 @@ socket.sethostname(socket.gethostname())";
             (capability.result, capability.via),
             (Some(0), ActivityVia::Kernel)
         );
+        let lacked = watch.activity(ActivityAction::CapabilityUse, |a| a.pid == pid && a.number == 18);
+        assert_eq!((lacked.result, lacked.uid), (Some(-1), 65534));
     } else {
         skip("this kernel does not tell of capabilities");
     }
 }
 
-/// A ring of io_uring set up by hand: a file is opened and unlinked without the system calls for it.
+/// A ring of io_uring set up by hand: a file is opened, renamed and unlinked, and a peer connected to, without the system
+/// calls for it.
 #[test]
 fn io_uring_is_no_way_around() {
     let Some((mut watch, folder)) = watch_folder() else {
@@ -435,15 +444,19 @@ entries, = struct.unpack_from('I', params, 0)
 sq = struct.unpack_from('10I', params, 40)
 rings = mmap.mmap(fd, sq[6] + entries * 4, offset=0)
 sqes = mmap.mmap(fd, entries * 64, offset=0x10000000)
-name = ctypes.create_string_buffer(os.path.join(os.getcwd(), 'target').encode())
-def submit(index, operation, flags):
-    struct.pack_into('<BBHiQQIIQ', sqes, index * 64, operation, 0, 0, -100, 0, ctypes.addressof(name), 0, flags, 0)
+name, other = (ctypes.create_string_buffer(os.path.join(os.getcwd(), one).encode()) for one in ('target', 'other'))
+def submit(index, operation, flags, at=-100, offset=0, address=name, size=0):
+    struct.pack_into('<BBHiQQIIQ', sqes, index * 64, operation, 0, 0, at, offset, ctypes.addressof(address), size, flags, 0)
     struct.pack_into('I', rings, sq[6] + index * 4, index)
     struct.pack_into('I', rings, sq[1], index + 1)
     assert libc.syscall(426, fd, 1, index + 1, 1, None, 0) == 1
 submit(0, 18, os.O_RDWR)
-submit(1, 36, 0)
-assert not os.path.exists('target')
+submit(1, 35, 0, offset=ctypes.addressof(other), size=0xffffff9c)
+assert os.path.exists('other')
+submit(2, 36, 0, address=other)
+assert not os.path.exists('other')
+peer = ctypes.create_string_buffer(struct.pack('=H', 2) + bytes([0, 9, 127, 0, 0, 1]) + bytes(8))
+submit(3, 16, 0, at=socket.socket(socket.AF_INET, socket.SOCK_DGRAM).fileno(), offset=16, address=peer)
 print('done')";
     let child = start(script, folder.path());
     let pid = child.id();
@@ -461,8 +474,14 @@ print('done')";
         (opened.path, opened.flags & 3, opened.number),
         (target.clone(), 2, 18)
     );
-    let gone = watch.activity(ActivityAction::FileUnlink, |a| {
-        a.pid == pid && a.via == ActivityVia::IoUring
-    });
-    assert_eq!((gone.path, gone.result), (target, None));
+    let other = folder.path().join("other").to_str().unwrap().to_owned();
+    let renamed = of(&mut watch, ActivityAction::FileRename, pid);
+    assert_eq!((renamed.path, &renamed.other_path), (target, &other));
+    let gone = of(&mut watch, ActivityAction::FileUnlink, pid);
+    assert_eq!(
+        (gone.path, gone.result, gone.via),
+        (other, None, ActivityVia::IoUring)
+    );
+    let connected = watch.activity(ActivityAction::IoUring, |a| a.pid == pid && a.number == 16);
+    assert_eq!((connected.via, connected.result), (ActivityVia::IoUring, None));
 }

@@ -3,10 +3,12 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "common/pair.rs"]
+mod pair;
+
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::process::Command;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use amoskys_collectors::capture::{LinkType, LiveCapture, LiveConfig, LiveError, Packet};
@@ -14,6 +16,7 @@ use amoskys_collectors::flow::{FlowCollector, FlowConfig, FlowHandler, FlowMeter
 use amoskys_collectors::packet::{Decoded, decode};
 use amoskys_core::event::{FlowPhase, FlowRecord, Payload};
 use amoskys_core::{Collector, Shutdown, Timestamp};
+use pair::{Pair, run};
 
 fn skip(why: &str) {
     assert_ne!(
@@ -194,88 +197,42 @@ async fn the_collector_reports_flows_while_they_last_and_ends_them_when_stopped(
     );
 }
 
-/// How many pairs were made, so that each has a name of its own.
-static PAIRS: AtomicU8 = AtomicU8::new(0);
-
-/// Two virtual interfaces, one of them in a network namespace of its own; removed when dropped.
-struct Pair {
-    name: String,
+/// Gives the inside an address, and a neighbour to send to.
+fn address(pair: &Pair) -> bool {
+    let name = &pair.name;
+    let made = [
+        format!("ip -n {name} addr add 198.18.7.1/24 dev inside"),
+        format!("ip -n {name} neigh add 198.18.7.2 lladdr 02:00:00:00:00:98 dev inside"),
+    ];
+    made.iter().all(|line| run(line))
 }
 
-impl Pair {
-    fn new() -> Option<Self> {
-        let pair = Self {
-            name: format!(
-                "amk{}{}",
-                (b'a' + PAIRS.fetch_add(1, Ordering::Relaxed) % 26) as char,
-                std::process::id() % 100_000
-            ),
-        };
-        let name = &pair.name;
-        let made = [
-            format!("ip netns add {name}"),
-            format!("ip link add {name} type veth peer name inside netns {name}"),
-            format!("ip link set {name} up"),
-            format!("ip -n {name} link set inside up"),
-        ];
-        made.iter().all(|line| run(line)).then_some(pair)
-    }
-
-    /// Gives the inside an address, and a neighbour to send to.
-    fn address(&self) -> bool {
-        let name = &self.name;
-        let made = [
-            format!("ip -n {name} addr add 198.18.7.1/24 dev inside"),
-            format!("ip -n {name} neigh add 198.18.7.2 lladdr 02:00:00:00:00:98 dev inside"),
-        ];
-        made.iter().all(|line| run(line))
-    }
-
-    /// Sends a datagram from each of these ports, so many times.
-    fn send(&self, ports: std::ops::Range<u16>, times: u32) {
-        let send = format!(
-            "for p in $(seq {} {}); do for n in $(seq {times}); do echo hello > /dev/udp/198.18.7.2/$p; done; done",
-            ports.start,
-            ports.end - 1
-        );
-        let sent = Command::new("ip")
-            .args(["netns", "exec", &self.name, "bash", "-c", &send])
-            .status()
-            .unwrap();
-        assert!(sent.success());
-    }
-
-    /// Adds an interface for VLAN 5 inside; false if the kernel cannot.
-    fn tag(&self) -> bool {
-        let name = &self.name;
-        let made = [
-            format!("ip -n {name} link add link inside name tagged type vlan id 5"),
-            format!("ip -n {name} addr add 198.18.5.1/24 dev tagged"),
-            format!("ip -n {name} link set tagged up"),
-            format!("ip -n {name} neigh add 198.18.5.2 lladdr 02:00:00:00:00:99 dev tagged"),
-        ];
-        made.iter().all(|line| run(line))
-    }
+/// Sends a datagram from each of these ports, so many times.
+fn send_inside(pair: &Pair, ports: std::ops::Range<u16>, times: u32) {
+    let send = format!(
+        "for p in $(seq {} {}); do for n in $(seq {times}); do echo hello > /dev/udp/198.18.7.2/$p; done; done",
+        ports.start,
+        ports.end - 1
+    );
+    let sent = pair.inside("bash").args(["-c", &send]).status().unwrap();
+    assert!(sent.success());
 }
 
-impl Drop for Pair {
-    fn drop(&mut self) {
-        run(&format!("ip link del {}", self.name));
-        run(&format!("ip netns del {}", self.name));
-    }
-}
-
-fn run(line: &str) -> bool {
-    let mut words = line.split(' ');
-    Command::new(words.next().unwrap())
-        .args(words)
-        .output()
-        .is_ok_and(|output| output.status.success())
+/// Adds an interface for VLAN 5 inside; false if the kernel cannot.
+fn tag(pair: &Pair) -> bool {
+    let name = &pair.name;
+    let made = [
+        format!("ip -n {name} link add link inside name tagged type vlan id 5"),
+        format!("ip -n {name} addr add 198.18.5.1/24 dev tagged"),
+        format!("ip -n {name} link set tagged up"),
+        format!("ip -n {name} neigh add 198.18.5.2 lladdr 02:00:00:00:00:99 dev tagged"),
+    ];
+    made.iter().all(|line| run(line))
 }
 
 #[test]
 fn rings_share_the_packets_and_each_flow_stays_with_one() {
-    let Some(pair) = Pair::new().filter(Pair::address) else {
+    let Some(pair) = Pair::new().filter(address) else {
         return skip("virtual interfaces cannot be made (needs root and the ip command)");
     };
     let mut rings = match LiveCapture::open_shared(&pair.name, &LiveConfig::default(), 3) {
@@ -283,7 +240,7 @@ fn rings_share_the_packets_and_each_flow_stays_with_one() {
         Err(error @ LiveError::Privileges { .. }) => return skip(&error.to_string()),
         Err(error) => panic!("{error:?}"),
     };
-    pair.send(2000..2060, 3);
+    send_inside(&pair, 2000..2060, 3);
     // Ports by ring and how often each was seen.
     let mut seen: Vec<BTreeMap<u16, u32>> = vec![BTreeMap::new(); rings.len()];
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -310,7 +267,7 @@ fn rings_share_the_packets_and_each_flow_stays_with_one() {
 
 #[tokio::test]
 async fn several_threads_meter_an_interface_as_one() {
-    let Some(pair) = Pair::new().filter(Pair::address) else {
+    let Some(pair) = Pair::new().filter(address) else {
         return skip("virtual interfaces cannot be made (needs root and the ip command)");
     };
     if open(&pair.name, &LiveConfig::default()).is_none() {
@@ -330,7 +287,7 @@ async fn several_threads_meter_an_interface_as_one() {
         let Ok(batch) = next else {
             // It is silent, so it captures.
             if !sent {
-                pair.send(3000..3040, 2);
+                send_inside(&pair, 3000..3040, 2);
                 sent = true;
             } else {
                 stop.trigger();
@@ -352,7 +309,7 @@ async fn several_threads_meter_an_interface_as_one() {
                     stated = Some(event.time);
                     // Then it is captured, even if it says so all the time.
                     if !sent {
-                        pair.send(3000..3040, 2);
+                        send_inside(&pair, 3000..3040, 2);
                         sent = true;
                     } else if ended.is_empty() && used >= 80 {
                         stop.trigger();
@@ -372,7 +329,7 @@ fn a_vlan_tag_that_the_kernel_took_out_is_seen() {
     let Some(pair) = Pair::new() else {
         return skip("virtual interfaces cannot be made (needs root and the ip command)");
     };
-    if !pair.tag() {
+    if !tag(&pair) {
         // No package brings it, so this is no missing peer.
         eprintln!("skipped: this kernel has no VLAN devices");
         return;
@@ -381,10 +338,7 @@ fn a_vlan_tag_that_the_kernel_took_out_is_seen() {
         return;
     };
     let send = "for n in 1 2 3 4 5; do echo hello > /dev/udp/198.18.5.2/9; done";
-    let sent = Command::new("ip")
-        .args(["netns", "exec", &pair.name, "bash", "-c", send])
-        .status()
-        .unwrap();
+    let sent = pair.inside("bash").args(["-c", send]).status().unwrap();
     assert!(sent.success());
     let mut tags = BTreeMap::new();
     let deadline = Instant::now() + Duration::from_secs(5);

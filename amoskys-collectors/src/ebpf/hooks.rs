@@ -111,6 +111,11 @@ pub(super) const HOOKS: &[Hook] = &[
     call("call_openat2", "openat2", OPENING),
     #[cfg(target_arch = "x86_64")]
     call("call_creat", "creat", OPENING),
+    call("call_open_by_handle_at", "open_by_handle_at", &[Kind::Open]),
+    call("call_truncate", "truncate", &[Kind::Open]),
+    #[cfg(target_arch = "x86_64")]
+    call("call_mknod", "mknod", &[Kind::Create]),
+    call("call_mknodat", "mknodat", &[Kind::Create]),
     #[cfg(target_arch = "x86_64")]
     call("call_unlink", "unlink", &[Kind::Unlink]),
     call("call_unlinkat", "unlinkat", &[Kind::Unlink]),

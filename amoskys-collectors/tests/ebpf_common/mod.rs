@@ -1,12 +1,15 @@
 //! What the tests of the sensor share.
 #![allow(dead_code, reason = "not every test uses all of it")]
 
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use amoskys_collectors::ebpf::{EbpfCollector, EbpfConfig, EbpfError, EbpfHandle};
 use amoskys_core::event::{ActivityAction, ActivityEvent, Payload, ProcessAction, ProcessEvent};
 use amoskys_core::{Collector, Event, Shutdown, Tally};
+use tempfile::TempDir;
 
 /// Numbers of the system calls that scripts make by number.
 #[cfg(target_arch = "x86_64")]
@@ -80,6 +83,40 @@ pub(crate) fn open(config: EbpfConfig) -> Option<Watch> {
         }
         Err(error) => panic!("{error:?}"),
     }
+}
+
+/// A sensor that watches a folder, and the folder. `None`, having said so, also where there is no Python.
+pub(crate) fn watch_folder() -> Option<(Watch, TempDir)> {
+    if Command::new("python3").arg("--version").output().is_err() {
+        skip("python3 is missing");
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = EbpfConfig::default();
+    config.filters.watched = vec![folder.path().to_str().unwrap().to_owned()];
+    Some((open(config)?, folder))
+}
+
+/// What scripts begin with.
+const LIBRARY: &str = "import ctypes, mmap, os, signal, socket, struct, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+libc.mmap.restype = ctypes.c_void_p
+";
+
+/// Starts a script in Python, in a folder.
+pub(crate) fn start(script: &str, folder: &Path) -> Child {
+    Command::new("python3")
+        .args(["-c", &format!("{LIBRARY}{script}")])
+        .current_dir(folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+pub(crate) fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 impl Watch {

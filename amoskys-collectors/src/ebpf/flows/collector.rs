@@ -1,7 +1,6 @@
 use std::fmt;
 
 use amoskys_core::{Batch, Collector, Name, Remedy, Shutdown};
-use tokio::sync::mpsc;
 
 use super::config::KernelFlowConfig;
 use super::meter::{Counters, Meter, stats};
@@ -10,7 +9,7 @@ use super::user::UserSide;
 use super::worker::Worker;
 use crate::clock::BootClock;
 use crate::ebpf::EbpfError;
-use crate::live::{LiveBatcher, QUEUE_BATCHES};
+use crate::live::LiveBatcher;
 use crate::threaded::Threaded;
 
 /// Flows of a live interface, metered by a program in the Linux kernel, and DNS and ARP messages.
@@ -141,17 +140,6 @@ impl KernelFlowCollector {
     pub fn handle(&self) -> KernelFlowHandle {
         self.handle.clone()
     }
-
-    fn start(&self, worker: Worker) -> Result<mpsc::Receiver<Result<Batch, EbpfError>>, EbpfError> {
-        let (output, batches) = mpsc::channel(QUEUE_BATCHES);
-        let batcher = LiveBatcher::new(output, self.device.clone(), self.source.clone());
-        let stop = self.stop.clone();
-        let thread = std::thread::Builder::new().name("amoskys-flows".to_owned());
-        thread
-            .spawn(move || worker.run(batcher, &stop))
-            .map_err(EbpfError::Thread)?;
-        Ok(batches)
-    }
 }
 
 impl Collector for KernelFlowCollector {
@@ -163,7 +151,12 @@ impl Collector for KernelFlowCollector {
 
     async fn next_batch(&mut self) -> Result<Option<Batch>, EbpfError> {
         if let Some(worker) = self.state.begin() {
-            self.state = Threaded::Running(self.start(worker)?);
+            let stop = self.stop.clone();
+            let batches =
+                LiveBatcher::on_thread("amoskys-flows", &self.device, &self.source, move |batcher| {
+                    worker.run(batcher, &stop);
+                });
+            self.state = Threaded::Running(batches.map_err(EbpfError::Thread)?);
         }
         self.state.next_batch().await
     }
