@@ -133,6 +133,39 @@ impl Meter for Ours {
     }
 }
 
+/// Two of ours at once, each with a core and a table of its own: as much as two cores of this machine can do, which may be less
+/// than twice one.
+pub(crate) struct Twice;
+
+impl Meter for Twice {
+    fn name(&self) -> &'static str {
+        "flow, twice"
+    }
+
+    fn does(&self) -> &'static str {
+        "two programs, each meters the whole file: what two cores allow"
+    }
+
+    fn run(&self, capture: &Path) -> Result<Run, Box<dyn Error>> {
+        let program = std::env::current_exe()?;
+        let started = Instant::now();
+        let mut flows = 0;
+        let start = || {
+            let mut command = Command::new(&program);
+            command.arg(METER).arg(capture);
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
+        };
+        for child in [start()?, start()?] {
+            let output = child.wait_with_output()?;
+            flows += String::from_utf8(output.stdout)?.trim().parse::<u64>()?;
+        }
+        Ok(Run {
+            time: started.elapsed(),
+            flows,
+        })
+    }
+}
+
 struct Flows {
     count: u64,
     writer: Option<RowWriter<BufWriter<File>>>,

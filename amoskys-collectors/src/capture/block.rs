@@ -70,14 +70,6 @@ impl PacketBlock {
     pub fn iter(&self) -> impl Iterator<Item = Packet<'_>> {
         self.heads.iter().map(|head| head.of(&self.bytes, 0))
     }
-
-    pub(crate) fn heads(&self) -> &[Head] {
-        &self.heads
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 impl Head {

@@ -181,10 +181,7 @@ impl<R: Read> CaptureReader<R> {
             any = true;
         }
         loop {
-            while let Some(head) = self.find_at_hand() {
-                taker.take(head, head.data(self.input.buffer()));
-                any = true;
-            }
+            any |= self.take_at_hand(taker);
             let found = self.find();
             let full = self.input.take_full();
             match (found, full) {
@@ -218,21 +215,37 @@ impl<R: Read> CaptureReader<R> {
         }
     }
 
+    /// Takes all packets for which nothing has to be read: nearly all of a pcap file. Whether there were any. What is looked at
+    /// for each packet is in no other place than the processor's own.
+    #[inline]
+    fn take_at_hand(&mut self, taker: &mut impl TakeHead) -> bool {
+        let State::Pcap(header) = self.state else {
+            return false;
+        };
+        let buffer = self.input.at_hand_in_place();
+        // Where the packet lent last begins, and where the next one does.
+        let (mut before, mut at) = (self.input.start(), self.input.start() + self.lent);
+        let first = at;
+        while let Some((record, data)) = header.next_record(buffer, at) {
+            let start = at + header.record_header_bytes;
+            taker.take(header.head(record, start), data);
+            (before, at) = (at, start + data.len());
+        }
+        self.input.consume(before - self.input.start());
+        self.lent = at - before;
+        at > first
+    }
+
     /// The next packet, at the start of the input, where nothing has to be read for it: nearly always in a pcap file.
     #[inline]
     fn find_at_hand(&mut self) -> Option<Head> {
         let State::Pcap(header) = &self.state else {
             return None;
         };
-        let at_hand = self.input.available().get(self.lent..)?;
-        let record = header.record(at_hand)?;
-        let captured = record.captured as usize;
-        let whole = header.record_header_bytes + captured;
-        if captured > MAX_PACKET_BYTES || whole > at_hand.len() {
-            return None;
-        }
-        let start = self.input.start() + self.lent + header.record_header_bytes;
-        let head = header.head(record, start);
+        let at = self.input.start() + self.lent;
+        let (record, data) = header.next_record(self.input.at_hand_in_place(), at)?;
+        let head = header.head(record, at + header.record_header_bytes);
+        let whole = header.record_header_bytes + data.len();
         self.input.consume(self.lent);
         self.lent = whole;
         Some(head)

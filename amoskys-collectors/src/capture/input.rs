@@ -62,6 +62,12 @@ impl<R: Read> Input<R> {
         &self.buffer
     }
 
+    /// The buffer in use, up to the last byte at hand.
+    #[inline]
+    pub(super) fn at_hand_in_place(&self) -> &[u8] {
+        &self.buffer[..self.end]
+    }
+
     /// Place in the buffer of the first byte not consumed.
     #[inline]
     pub(super) fn start(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use amoskys_core::Timestamp;
 
-use super::{Head, LinkType};
+use super::{Head, LinkType, MAX_PACKET_BYTES};
 
 pub(super) const FILE_HEADER_BYTES: usize = 24;
 
@@ -68,6 +68,19 @@ impl FileHeader {
             captured,
             wire_len,
         })
+    }
+
+    /// The record that begins at this place of a buffer, and its packet, if the buffer holds it whole.
+    #[inline]
+    pub(super) fn next_record(self, buffer: &[u8], at: usize) -> Option<(RecordHeader, &[u8])> {
+        let record = buffer.get(at..)?;
+        let head = self.record(record)?;
+        let captured = head.captured as usize;
+        if captured > MAX_PACKET_BYTES {
+            return None;
+        }
+        let data = record.get(self.record_header_bytes..self.record_header_bytes + captured)?;
+        Some((head, data))
     }
 
     /// What is known of the packet of a record whose bytes begin at `start` of a buffer.

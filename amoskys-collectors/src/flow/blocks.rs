@@ -1,7 +1,5 @@
-//! Meters packets by the block. Where the flows are too many to stay near the core, packets are decoded ahead of being
-//! counted, so that the memory of their flows has time to come.
+//! Meters the packets of a block: all of them, or those that were put on a list for one of several meters.
 
-use super::clock::Observed;
 use super::divide::Stamped;
 use super::meter::{FlowHandler, FlowMeter};
 use super::prepared::{AHEAD, Prepared};
@@ -14,57 +12,7 @@ impl FlowMeter {
     /// Meters the packets of a block: the same as [`push`](Self::push) for each of them, in less time, because the memory
     /// of their flows is asked for before it is needed.
     pub fn push_block(&mut self, block: &PacketBlock, handler: &mut impl FlowHandler) {
-        self.push_block_with(block, handler, |_, _| {});
-    }
-
-    /// The same; `after` is called after each packet.
-    pub(super) fn push_block_with<H: FlowHandler>(
-        &mut self,
-        block: &PacketBlock,
-        handler: &mut H,
-        mut after: impl FnMut(&Self, &mut H),
-    ) {
-        if !self.table.is_large() {
-            for packet in block.iter() {
-                self.push(&packet, handler);
-                after(self, handler);
-            }
-            return;
-        }
-        let mut batch = [Prepared::NONE; AHEAD];
-        for heads in block.heads().chunks(AHEAD) {
-            for (prepared, head) in batch.iter_mut().zip(heads) {
-                prepared.prepare(head.of(block.bytes(), 0), &self.table);
-            }
-            let batch = &mut batch[..heads.len()];
-            batch.iter().for_each(|prepared| prepared.fetch(&self.table));
-            for prepared in batch {
-                self.stats.packets += 1;
-                let nanos = prepared.packet.time.nanos();
-                if self.held.is_some() {
-                    self.settle_held(nanos, handler);
-                }
-                match self.clock.observe(nanos) {
-                    Observed::At(time) => {
-                        self.follow_clock(handler);
-                        let Prepared {
-                            packet,
-                            ip,
-                            sought,
-                            decoded,
-                            ..
-                        } = prepared;
-                        if *decoded == Ok(None) {
-                            self.take(packet, ip, sought, time, handler);
-                        } else {
-                            self.take_other(*decoded, time, handler);
-                        }
-                    }
-                    Observed::FarAhead => self.held.put(&prepared.packet),
-                }
-                after(self, handler);
-            }
-        }
+        self.push_packets(block.iter(), handler);
     }
 
     /// Meters packets of a block with these bytes. Another clock has observed their times, and each is the latest.
@@ -105,7 +53,12 @@ impl FlowMeter {
 
     /// Counts a packet that came at `time`.
     #[inline]
-    fn take_prepared(&mut self, prepared: &mut Prepared<'_>, time: i64, handler: &mut impl FlowHandler) {
+    pub(super) fn take_prepared(
+        &mut self,
+        prepared: &mut Prepared<'_>,
+        time: i64,
+        handler: &mut impl FlowHandler,
+    ) {
         self.follow_clock(handler);
         let Prepared {
             packet,

@@ -1,5 +1,6 @@
-//! Meters packets where they lie, such as in a ring shared with the kernel: as [`blocks`](super::blocks) does it for those of
-//! a file.
+//! Meters packets that are there all at once, where they lie: in a block of a file, or in a ring shared with the kernel. Where
+//! the flows are too many to stay near the core, packets are decoded ahead of being counted, so that the memory of their
+//! flows has time to come.
 
 use super::clock::Observed;
 use super::meter::{FlowHandler, FlowMeter};
@@ -60,22 +61,9 @@ impl FlowMeter {
         if self.held.is_some() {
             self.settle_held(nanos, handler);
         }
-        let time = match self.clock.observe(nanos) {
-            Observed::At(time) => time,
-            Observed::FarAhead => return self.held.put(&prepared.packet),
-        };
-        self.follow_clock(handler);
-        let Prepared {
-            packet,
-            ip,
-            sought,
-            decoded,
-            ..
-        } = prepared;
-        if *decoded == Ok(None) {
-            self.take(packet, ip, sought, time, handler);
-        } else {
-            self.take_other(*decoded, time, handler);
+        match self.clock.observe(nanos) {
+            Observed::At(time) => self.take_prepared(prepared, time, handler),
+            Observed::FarAhead => self.held.put(&prepared.packet),
         }
     }
 }

@@ -64,7 +64,7 @@ fn read_file(
             Ok(false) => break,
             Err(source) => return Err(file.damaged(source).into()),
         }
-        meter.push_block_with(&block, batcher, |meter, batcher| {
+        meter.push_packets_with(block.iter(), batcher, |meter, batcher| {
             batcher.step(meter.now(), &meter.stats());
         });
         progress.set(before + capture.offset(), meter.stats().packets);
