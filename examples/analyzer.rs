@@ -154,6 +154,7 @@ async fn pipeline(
         .until_end(args.until_end)
         .analyzer(analyzer)
         .checkpoint_every(config.analysis.checkpoint_interval)
+        .watch_checkpoints(health.reporter("analysis/checkpoint"))
         .limits(BatchLimits::from(&config.batch))
         .drain_timeout(drain)
         .log(log)

@@ -1,10 +1,11 @@
-//! A checkpoint that cannot be kept harms nobody: the analysis goes on, the next one is another try, and a restart reads more of the log.
+//! A checkpoint that cannot be kept harms nobody: the analysis goes on, the next one is another try, a restart reads more of the log, and
+//! a full log does not wait for it.
 #![cfg(feature = "pipeline")]
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amoskys_core::event::Class;
@@ -94,6 +95,18 @@ fn failed(action: &'static str) -> WalError {
 
 /// Runs an analysis on a log that refuses so many checkpoints, with one asked for at each step.
 async fn run(log: &Arc<Reluctant>, events: u64) -> (Result<Report, String>, Vec<Recorded>) {
+    let (report, events, _) = watched(log, events, Retention::UntilFull).await;
+    (report, events)
+}
+
+/// The same, with what was told of checkpoints.
+async fn watched(
+    log: &Arc<Reluctant>,
+    events: u64,
+    retention: Retention,
+) -> (Result<Report, String>, Vec<Recorded>, Vec<Option<String>>) {
+    let told: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
+    let telling = told.clone();
     let (sink, collected) = MemorySink::new("all");
     let parts = LogParts {
         wal: log.clone(),
@@ -106,9 +119,10 @@ async fn run(log: &Arc<Reluctant>, events: u64) -> (Result<Report, String>, Vec<
             ..BatchLimits::default()
         })
         .log(parts)
-        .retention(Retention::UntilFull)
+        .retention(retention)
         .analyzer(Counting::every(100))
         .checkpoint_every(Duration::from_nanos(1))
+        .watch_checkpoints(move |failure| telling.lock().expect("lock").push(failure.map(str::to_owned)))
         .sink(sink)
         .build()
         .expect("build");
@@ -116,12 +130,17 @@ async fn run(log: &Arc<Reluctant>, events: u64) -> (Result<Report, String>, Vec<
         .await
         .expect("it must end")
         .map_err(|error| error.to_string());
-    (report, collected.events())
+    let told = told.lock().expect("lock").clone();
+    (report, collected.events(), told)
 }
 
 fn reluctant(refusals: u32, gone: bool) -> Arc<Reluctant> {
+    of_bytes(64 << 20, refusals, gone)
+}
+
+fn of_bytes(budget: u64, refusals: u32, gone: bool) -> Arc<Reluctant> {
     Arc::new(Reluctant {
-        log: MemoryWal::new(64 << 20),
+        log: MemoryWal::new(budget),
         refusals: AtomicU32::new(refusals),
         stored: AtomicU32::new(0),
         gone,
@@ -167,6 +186,27 @@ async fn without_any_checkpoint_a_restart_reads_the_log_again_and_draws_nothing_
         .map(|opened| opened.events.len());
     assert_eq!(alerts.sum::<usize>(), 50);
     assert!(log.load(CHECKPOINT).expect("load").is_some());
+}
+
+#[tokio::test]
+async fn what_can_never_be_kept_does_not_stop_what_comes() {
+    for retention in [Retention::Consumed, Retention::UntilFull] {
+        // Some ten times what the log holds.
+        let log = of_bytes(128 << 10, u32::MAX, false);
+        let (report, events, told) = watched(&log, 20_000, retention).await;
+        check(&report.expect("run"), &events, 20_000);
+        assert!(log.load(CHECKPOINT).expect("load").is_none());
+        assert!(log.first().0 > 0, "it was full");
+        assert_eq!(told.first(), Some(&None), "nothing is wrong at first");
+        let last = told.last().cloned().flatten().unwrap_or_default();
+        assert!(last.contains("no space left on device"), "{last}");
+        // With room again, the analysis goes on with what is there, and keeps its state.
+        log.refusals.store(0, Ordering::SeqCst);
+        let (report, _, told) = watched(&log, 0, retention).await;
+        assert!(report.expect("run").failures.is_empty());
+        assert_eq!(told.last(), Some(&None));
+        assert!(log.load(CHECKPOINT).expect("load").is_some());
+    }
 }
 
 #[tokio::test]

@@ -32,6 +32,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LAST_TRIES: u32 = 3;
 const LAST_PAUSE: Duration = Duration::from_millis(100);
 
+/// Takes the reason why a checkpoint could not be kept, or `None` when one was.
+pub(super) type CheckpointWatch = Box<dyn Fn(Option<&str>) + Send + Sync>;
+
 /// Shows a log to the analyzers, and sends their verdicts to the writer.
 pub(super) struct Analysis {
     pub(super) reader: usize,
@@ -39,6 +42,8 @@ pub(super) struct Analysis {
     pub(super) shared: Shared,
     pub(super) writer: mpsc::Sender<FromAnalysis>,
     pub(super) checkpoint_every: Duration,
+    /// Told what becomes of checkpoints.
+    pub(super) watch: Option<CheckpointWatch>,
     pub(super) place: Place,
     /// Verdicts that are in the log already, with their highest revision.
     pub(super) known: BTreeMap<VerdictId, u32>,
@@ -71,11 +76,12 @@ impl Place {
     }
 
     /// Brings the analyzers back to their last checkpoint, and the place with them. Without one, or if it is not one
-    /// of these analyzers, everything begins at the beginning.
+    /// of these analyzers, everything begins at the beginning. `is_own` says that the log it is kept in is the one that is read.
     pub(super) fn restore(
         &mut self,
         analyzers: &mut [Box<dyn Analyzer>],
         log: &LogReader,
+        is_own: bool,
         ledger: &Ledger,
     ) -> Result<(), WalError> {
         let Some(kept) = log.wal.load(STAGE)?.filter(|_| !analyzers.is_empty()) else {
@@ -85,6 +91,13 @@ impl Place {
             Ok((bookmark, own)) => {
                 ledger.set(STAGE, bookmark.account);
                 (self.from, self.own, self.resumed) = (bookmark.offset, Some(own), true);
+                if is_own && bookmark.offset < log.wal.first() {
+                    tracing::warn!(
+                        checkpoint = bookmark.offset.0,
+                        first = log.wal.first().0,
+                        "the log no longer holds what followed the analyzers' checkpoint; they go on with its first record"
+                    );
+                }
             }
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "the analyzers' checkpoint is not used; the log is read from its beginning");
@@ -99,6 +112,7 @@ impl Analysis {
     pub(super) fn run(mut self, runtime: &Handle) -> Result<(), WalError> {
         let mut checkpointed = Instant::now();
         let mut backlog = 0;
+        self.tell(None);
         let enough = (self.shared.log.wal.budget_bytes() / 4).max(1);
         self.place.from = self.place.from.max(self.shared.log.wal.first());
         loop {
@@ -121,6 +135,10 @@ impl Analysis {
                 let to = self.checkpoint(runtime, false)?;
                 if let Some((to, _)) = to {
                     self.shared.delivery.advance(&self.shared.log, self.reader, to)?;
+                } else {
+                    self.shared
+                        .delivery
+                        .unkept(self.reader, self.place.merge.resume_at());
                 }
                 checkpointed = Instant::now();
                 backlog = 0;
@@ -138,6 +156,7 @@ impl Analysis {
     ) -> Result<(), BoxError> {
         let mut checkpointed = Instant::now();
         let mut resumed = !self.place.resumed;
+        self.tell(None);
         loop {
             let step = runtime.block_on(async {
                 let next = async {
@@ -178,6 +197,10 @@ impl Analysis {
                             tracing::warn!(error = %Chain(&error), "what was read could not be released");
                         }
                     }
+                } else {
+                    // Verdicts that were drawn since then would be drawn again, under the same ids.
+                    let own = self.shared.log.wal.durable();
+                    self.shared.delivery.unkept(self.reader, own);
                 }
                 checkpointed = Instant::now();
             }
@@ -336,6 +359,7 @@ impl Analysis {
         for left in (0..tries).rev() {
             match self.keep(&bookmark, end) {
                 Ok(()) => {
+                    self.tell(None);
                     let to = bookmark.offset;
                     if input_ended {
                         self.shared.delivery.advance(&self.shared.log, self.reader, to)?;
@@ -345,7 +369,12 @@ impl Analysis {
                 Err(error) => {
                     metrics::counter!("amoskys_checkpoint_failures_total", "pipeline" => self.shared.name.clone())
                         .increment(1);
-                    tracing::warn!(error = %Chain(&*error), "the analyzers' state cannot be kept; a restart would read the log again from the checkpoint before");
+                    let why = Chain(&*error).to_string();
+                    tracing::warn!(
+                        error = why,
+                        "the analyzers' state cannot be kept; a restart would read the log again from the checkpoint before"
+                    );
+                    self.tell(Some(&why));
                 }
             }
             if left > 0 {
@@ -353,6 +382,12 @@ impl Analysis {
             }
         }
         Ok(None)
+    }
+
+    fn tell(&self, failure: Option<&str>) {
+        if let Some(watch) = &self.watch {
+            watch(failure);
+        }
     }
 
     fn keep(&self, bookmark: &Bookmark, end: Offset) -> Result<(), BoxError> {

@@ -29,6 +29,7 @@ pub struct Pipeline {
     pub(super) limits: BatchLimits,
     pub(super) retention: Retention,
     pub(super) checkpoint_every: Duration,
+    pub(super) checkpoint_watch: Option<super::analysis::CheckpointWatch>,
     pub(super) drain_timeout: Duration,
     pub(super) ledger: Ledger,
 }
@@ -132,6 +133,7 @@ pub struct PipelineBuilder {
     limits: BatchLimits,
     retention: Retention,
     checkpoint_every: Option<Duration>,
+    checkpoint_watch: Option<super::analysis::CheckpointWatch>,
     drain_timeout: Option<Duration>,
 }
 
@@ -244,6 +246,19 @@ impl PipelineBuilder {
         self
     }
 
+    /// Calls `watch` with what becomes of the [checkpoints](Self::checkpoint_every): with `None` when the analysis begins and whenever one
+    /// was kept, and with the reason whenever one could not be. Made for a health check. It is called from the analysis' own thread
+    /// and must return quickly.
+    ///
+    /// An analysis that cannot keep its state goes on. The log keeps what a restart would need until it is full; then it forgets what
+    /// was analyzed, rather than to let collectors wait for a disk that nobody mends. `amoskys_unkept_records_total` counts those
+    /// records. A restart goes on from the last checkpoint that was kept, without them, and its ledger says `missing`.
+    #[must_use]
+    pub fn watch_checkpoints(mut self, watch: impl Fn(Option<&str>) + Send + Sync + 'static) -> Self {
+        self.checkpoint_watch = Some(Box::new(watch));
+        self
+    }
+
     /// How long sinks may take after the end to write what is left. Default 30 s. What they do not write stays
     /// in the log.
     #[must_use]
@@ -318,6 +333,7 @@ impl PipelineBuilder {
             limits: self.limits,
             retention: self.retention,
             checkpoint_every: self.checkpoint_every.unwrap_or(Duration::from_secs(30)),
+            checkpoint_watch: self.checkpoint_watch,
             drain_timeout: self.drain_timeout.unwrap_or(Duration::from_secs(30)),
             ledger: Ledger::new(),
         })

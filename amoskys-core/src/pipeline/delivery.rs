@@ -30,10 +30,20 @@ struct State {
     failed: bool,
     /// Position of each reader: records below it are dealt with.
     readers: Vec<Offset>,
+    /// Positions that readers have come to and could not keep: their restart needs what lies between.
+    unkept: BTreeMap<usize, Offset>,
     /// The last record. A restart learns from it how far the sources had come.
     last: Offset,
     /// The first record of each source that a restart needs to know what is ahead of the source's position.
     unpositioned: BTreeMap<String, Offset>,
+}
+
+impl State {
+    /// The first record that a restart needs to know how far the sources had come.
+    fn needed_by_sources(&self) -> Offset {
+        let unpositioned = self.unpositioned.values().copied().min();
+        unpositioned.unwrap_or(self.last).min(self.last)
+    }
 }
 
 /// How far a reader may go for now.
@@ -64,6 +74,7 @@ impl Delivery {
                 log_end: None,
                 failed: false,
                 readers: positions,
+                unkept: BTreeMap::new(),
                 last: Offset(log.wal.durable().0.saturating_sub(1)),
                 unpositioned: BTreeMap::new(),
             }),
@@ -133,7 +144,11 @@ impl Delivery {
 
     /// Notes that `reader` has dealt with everything below `to`, and lets the log forget what all have.
     pub(super) fn advance(&self, log: &LogReader, reader: usize, to: Offset) -> Result<(), WalError> {
-        self.lock().readers[reader] = to;
+        {
+            let mut state = self.lock();
+            state.readers[reader] = to;
+            state.unkept.remove(&reader);
+        }
         if let Some(from) = self.dealt_with()
             && let Err(error) = note_from(log, from)
         {
@@ -157,13 +172,27 @@ impl Delivery {
         }
     }
 
-    /// Makes room in a full log: forgets the older half of what every reader has dealt with.
-    pub(super) fn make_room(&self, log: &LogReader) -> Result<(), WalError> {
+    /// Notes that `reader` has dealt with everything below `to` and could not keep that: its restart needs the log from where it
+    /// was before.
+    pub(super) fn unkept(&self, reader: usize, to: Offset) {
+        self.lock().unkept.insert(reader, to);
+    }
+
+    /// Makes room in a full log: forgets the older half of what every reader has dealt with. If that is nothing, it forgets what
+    /// was dealt with but could not be kept; what cannot be stored is not to stop what comes. Gives how many records were
+    /// forgotten that a restart would need.
+    pub(super) fn make_room(&self, log: &LogReader) -> Result<u64, WalError> {
         let first = log.wal.first().0;
-        match self.dealt_with() {
-            Some(to) if to.0 > first => log.wal.trim(Offset(first + (to.0 - first).div_ceil(2))),
-            _ => Ok(()),
+        let half = |to: Offset| Offset(first + (to.0 - first).div_ceil(2));
+        if let Some(to) = self.dealt_with().filter(|to| to.0 > first) {
+            log.wal.trim(half(to))?;
+            return Ok(0);
         }
+        let Some(to) = self.dealt_with_unkept().filter(|to| to.0 > first) else {
+            return Ok(0);
+        };
+        log.wal.trim(half(to))?;
+        Ok(log.wal.first().0.saturating_sub(first))
     }
 
     fn trim(&self, log: &LogReader) -> Result<(), WalError> {
@@ -173,14 +202,16 @@ impl Delivery {
     fn dealt_with(&self) -> Option<Offset> {
         let state = self.lock();
         let dealt_with = state.readers.iter().copied().min()?;
-        let needed = state
-            .unpositioned
-            .values()
-            .copied()
-            .min()
-            .unwrap_or(state.last)
-            .min(state.last);
-        Some(dealt_with.min(needed))
+        Some(dealt_with.min(state.needed_by_sources()))
+    }
+
+    /// The same without regard to what a restart of readers would need.
+    fn dealt_with_unkept(&self) -> Option<Offset> {
+        let state = self.lock();
+        let reached =
+            |(reader, kept): (usize, &Offset)| state.unkept.get(&reader).map_or(*kept, |to| *to.max(kept));
+        let dealt_with = state.readers.iter().enumerate().map(reached).min()?;
+        Some(dealt_with.min(state.needed_by_sources()))
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {

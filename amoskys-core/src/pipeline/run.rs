@@ -114,7 +114,7 @@ impl Pipeline {
 
         let mut place = analysis::Place::new(merge, &log);
         if !analyzers.is_empty() {
-            place.restore(&mut analyzers, &log, &ledger)?;
+            place.restore(&mut analyzers, &log, record_source.is_none(), &ledger)?;
         }
         // Analyzers that begin anew draw all verdicts again, so all that are there have to be known.
         let all = !analyzers.is_empty() && !place.is_resumed();
@@ -240,6 +240,7 @@ impl Pipeline {
                 shared: shared.clone(),
                 writer: verdict_sender,
                 checkpoint_every: self.checkpoint_every,
+                watch: self.checkpoint_watch,
                 place,
                 known: recovery.verdicts,
             };

@@ -306,7 +306,15 @@ impl Appending<'_> {
     fn make_room(&mut self) -> Result<bool, WalError> {
         let Shared { delivery, log, .. } = &self.writer.shared;
         let first = log.wal.first();
-        delivery.make_room(log)?;
+        let needed = delivery.make_room(log)?;
+        if needed > 0 {
+            metrics::counter!("amoskys_unkept_records_total", "pipeline" => self.writer.shared.name.clone())
+                .increment(needed);
+            tracing::error!(
+                records = needed,
+                "the log is full, and the analyzers' state cannot be kept: records were forgotten that a restart of the analysis would need"
+            );
+        }
         if log.wal.first() > first {
             return Ok(false);
         }

@@ -401,8 +401,13 @@ impl Wal for SledWal {
     }
 
     fn sync(&self) -> Result<(), WalError> {
-        self.store.sync();
-        Ok(())
+        if self.store.sync() {
+            return Ok(());
+        }
+        Err(WalError::Failed {
+            action: "made the values beside it durable",
+            source: "they are in memory: the disk has no room for them, or their directory cannot be used".into(),
+        })
     }
 
     fn used_bytes(&self) -> u64 {

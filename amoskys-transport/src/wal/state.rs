@@ -121,19 +121,19 @@ impl StateStore {
         Ok(())
     }
 
-    /// Makes what was stored durable, as soon as there is room for it.
-    pub(crate) fn sync(&self) {
+    /// Makes what was stored durable, as soon as there is room for it. Whether all of it is.
+    pub(crate) fn sync(&self) -> bool {
         let mut inner = lock(&self.inner);
         if !inner.dirty {
-            return;
+            return !matches!(inner.store, Store::Memory(_));
         }
         if matches!(inner.store, Store::Waiting) {
             if !has_room(&self.dir) {
-                return;
+                return false;
             }
             inner.store = match open_sled(&self.dir) {
                 Ok(db) => Store::Sled(db),
-                Err(error) if lacks_room(&self.dir, &error) => return,
+                Err(error) if lacks_room(&self.dir, &error) => return false,
                 Err(error) => begin_anew(&self.dir, None, &error),
             };
             self.store_unsynced(&mut inner);
@@ -146,14 +146,18 @@ impl StateStore {
                 Ok(sync_dir(self.dir.parent().unwrap_or(&self.dir))?)
             }),
             Store::Memory(_) => Ok(()),
-            Store::Waiting => return,
+            Store::Waiting => return false,
         };
         match flushed {
             Ok(()) => {
                 inner.unsynced.clear();
                 inner.dirty = false;
+                !matches!(inner.store, Store::Memory(_))
             }
-            Err(error) => self.replace(&mut inner, &error),
+            Err(error) => {
+                self.replace(&mut inner, &error);
+                false
+            }
         }
     }
 
