@@ -406,7 +406,8 @@ impl Wal for SledWal {
         }
         Err(WalError::Failed {
             action: "made the values beside it durable",
-            source: "they are in memory: the disk has no room for them, or their directory cannot be used".into(),
+            source: "they are in memory: the disk has no room for them, or their directory cannot be used"
+                .into(),
         })
     }
 
