@@ -5,12 +5,15 @@
 //! normalised, 0 for silence and 100 for perfection: at the released threshold; at the threshold best for each profile, as the
 //! protocol has it; and at the threshold best on one half of the series, measured on the other.
 
+#[path = "nab/alarms.rs"]
+mod alarms;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
 use std::io::BufReader;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
 use amoskys_analysis::calibrate::Platt;
@@ -49,7 +52,7 @@ const TRIED: i32 = 245;
 
 pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Result<(), Box<dyn Error>> {
     let folder = folder(&options.data, "nab");
-    let published = published(&folder)?;
+    let (published, reference) = (published(&folder)?, totals(&folder)?);
     let profiles = profiles(&folder)?;
     let mut printer = Results::new(format, page);
     printer.group("nab: series");
@@ -69,7 +72,6 @@ pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Resul
     if results.is_empty() {
         return Err(format!("{}: there is no series that can be read", folder.display()).into());
     }
-    let reference = totals(&folder)?;
     let best: [Option<f64>; 3] = std::array::from_fn(|profile| {
         let scores = reference.iter().map(|(_, scores)| scores[profile]);
         scores.max_by(f64::total_cmp)
@@ -117,6 +119,7 @@ pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Resul
                 .join(", ")
         );
         println!("{:.1} µs a row, {rows} rows", seconds * 1e6 / rows as f64);
+        alarms::print(&results, options.halves);
     }
     failures.finish()
 }
@@ -127,14 +130,10 @@ fn draw(results: &[Detected], printer: &mut Results<'_>) {
     let rows = |wanted: &dyn Fn(usize) -> bool| -> (Vec<f64>, Vec<bool>) {
         let chosen = results.iter().enumerate().filter(|(at, _)| wanted(*at));
         let of = |(_, result): (usize, &Detected)| {
-            let inside = |row: usize| {
-                let windows = result.labels.windows();
-                windows.iter().any(|&(first, last)| (first..=last).contains(&row))
-            };
             let known = result.surprises.iter().copied().enumerate();
             let known = known.skip(probation(result.labels.rows()));
             known
-                .map(|(row, surprise)| (surprise, inside(row)))
+                .map(|(row, surprise)| (surprise, is_inside(&result.labels, row)))
                 .collect::<Vec<_>>()
         };
         chosen
@@ -161,6 +160,11 @@ fn draw(results: &[Detected], printer: &mut Results<'_>) {
     }
 }
 
+fn is_inside(labels: &Labels, row: usize) -> bool {
+    let windows = labels.windows();
+    windows.iter().any(|&(first, last)| (first..=last).contains(&row))
+}
+
 struct Series {
     name: String,
     points: Vec<(Timestamp, f64)>,
@@ -173,6 +177,8 @@ struct Detected {
     horizon: u32,
     surprises: Vec<f64>,
     alarms: Vec<usize>,
+    /// Of each alarm after the probation: its score as a multiple of the threshold, and whether it is in a window.
+    strengths: Vec<(f64, bool)>,
     seconds: f64,
 }
 
@@ -187,6 +193,7 @@ fn detect(series: Series, options: &Options) -> Result<Detected, Box<dyn Error>>
     config.alarm = AlarmRule::Threshold(options.threshold);
     let mut detector = SeriesDetector::new(config)?;
     let (mut surprises, mut alarms) = (Vec::with_capacity(points.len()), Vec::new());
+    let mut strengths = Vec::new();
     let start = Instant::now();
     for (row, &(time, value)) in points.iter().enumerate() {
         let reading = detector.push(time, value);
@@ -194,15 +201,23 @@ fn detect(series: Series, options: &Options) -> Result<Detected, Box<dyn Error>>
         // The benchmark is about values; gaps in time are no anomaly in it.
         if reading.alarm.is_some_and(|cause| cause != Cause::Silence) {
             alarms.push(row);
+            strengths.push((row, reading.score / options.threshold));
         }
     }
     let seconds = start.elapsed().as_secs_f64();
+    let counted = strengths
+        .into_iter()
+        .filter(|(row, _)| *row >= probation(labels.rows()));
+    let strengths = counted
+        .map(|(row, strength)| (strength, is_inside(&labels, row)))
+        .collect();
     Ok(Detected {
         name,
         labels,
         horizon: config.horizon.get(),
         surprises,
         alarms,
+        strengths,
         seconds,
     })
 }
@@ -325,11 +340,7 @@ impl Table {
         let mut sums = [0.0; 3];
         let mut count = 0.0;
         for draw in 0..draws {
-            let mut series: Vec<usize> = (0..self.windows.len()).collect();
-            let mut state = draw;
-            for at in (1..series.len()).rev() {
-                series.swap(at, (split_mix(&mut state) % (at as u64 + 1)) as usize);
-            }
+            let series = shuffled(self.windows.len(), draw);
             let (a, b) = series.split_at(series.len() / 2);
             for (chosen_on, measured_on) in [(a, b), (b, a)] {
                 let scores: [Option<f64>; 3] = std::array::from_fn(|profile| {
@@ -343,6 +354,16 @@ impl Table {
         }
         sums.map(|sum| (count > 0.0).then(|| sum / count))
     }
+}
+
+/// The numbers below `count` in an order of their own for each draw.
+fn shuffled(count: usize, draw: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    let mut state = draw;
+    for at in (1..count).rev() {
+        order.swap(at, (split_mix(&mut state) % (at as u64 + 1)) as usize);
+    }
+    order
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
@@ -361,9 +382,18 @@ type Labelled = (String, Vec<[String; 2]>);
 fn labelled(folder: &Path) -> Result<Vec<Labelled>, Box<dyn Error>> {
     let windows: BTreeMap<String, Vec<[String; 2]>> = json(&folder.join("windows.json"))?;
     let all = windows.len();
+    let is_below = |name: &str| {
+        Path::new(name)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    };
+    if let Some(name) = windows.keys().find(|name| !is_below(name)) {
+        let path = folder.join("windows.json");
+        return Err(format!("{}: {name:?} names no series below data/", path.display()).into());
+    }
     let series: Vec<Labelled> = windows
         .into_iter()
-        .filter(|(name, _)| folder.join("data").join(name).exists())
+        .filter(|(name, _)| file_of(folder, name).is_some())
         .collect();
     if series.len() < all {
         let absent = all - series.len();
@@ -380,6 +410,13 @@ fn labelled(folder: &Path) -> Result<Vec<Labelled>, Box<dyn Error>> {
         );
     }
     Ok(series)
+}
+
+/// The file of a series, packed or not.
+fn file_of(folder: &Path, name: &str) -> Option<PathBuf> {
+    let data = folder.join("data");
+    let names = [data.join(name), data.join(format!("{name}.gz"))];
+    names.into_iter().find(|path| path.exists())
 }
 
 /// Series below a folder that have no labels. Folders are one or two deep.
@@ -440,7 +477,8 @@ fn profiles(folder: &Path) -> Result<[Profile; 3], Box<dyn Error>> {
 }
 
 fn read(folder: &Path, name: String, windows: &[[String; 2]]) -> Result<Series, Box<dyn Error>> {
-    let csv = Csv::read(&folder.join("data").join(&name))?;
+    let file = file_of(folder, &name).ok_or_else(|| format!("{name}: it is not there any more"))?;
+    let csv = Csv::read(&file)?;
     let [time, value] = ["timestamp", "value"].map(|column| csv.column(column));
     let (time, value) = (time?, value?);
     let mut points = Vec::with_capacity(csv.lines.len());

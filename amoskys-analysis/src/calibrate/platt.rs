@@ -36,6 +36,15 @@ impl Platt {
         }
     }
 
+    /// A curve that was fitted elsewhere: the score at which it is surest, and the variances of the log-odds there and of the slope.
+    pub(crate) const fn of_known(slope: f64, intercept: f64, center: f64, variances: [f64; 2]) -> Self {
+        Self {
+            center,
+            variances,
+            ..Self::new(slope, intercept)
+        }
+    }
+
     /// The curve that has these probabilities at two scores, the lower score first. `None` unless both rise and lie
     /// between 0 and 1.
     #[must_use]

@@ -41,6 +41,7 @@ mod ranked;
 mod rate;
 mod season;
 mod sorted;
+mod strength;
 mod tail;
 mod verdict;
 
@@ -51,6 +52,7 @@ pub use self::group::{Departure, GroupConfig, GroupError, GroupReading, SeriesGr
 pub use self::interval::PredictionInterval;
 pub use self::metrics::{MetricDetection, MetricsConfig, MetricsConfigError};
 pub use self::season::Seasonality;
+pub use self::strength::alarm_probability;
 pub use self::tail::TailProbability;
 
 /// Of the evidence in verdicts about metrics.

@@ -7,13 +7,9 @@ use amoskys_core::{FeatureDef, FeatureSchema, Name, Recorded};
 
 use super::detector::{Cause, Reading};
 use super::group::Departure;
+use super::strength::{DOUBLED, FAINTEST, alarm_probability};
 use crate::odds::{LIMIT, probability};
 
-/// Log-odds of an alarm at the threshold, and what each doubling of the score adds. Of the alarms on the labelled series of the
-/// Numenta Anomaly Benchmark, 36 % of those with less than 1.5 times the threshold lie in a labelled window, 73 % of those with
-/// two to three times, and 91 % beyond.
-const FAINTEST: f64 = -0.8;
-const DOUBLED: f64 = 1.5;
 /// Log-odds of a silence: machines are switched off more often than they are attacked.
 const SILENCE: f64 = 0.4;
 
@@ -79,8 +75,8 @@ impl Occasion<'_> {
             return self.silence(metric, reading.missing);
         }
         let device = &self.recorded.event.device;
-        let doublings = (reading.score / self.threshold).log2();
-        let log_odds = (FAINTEST + DOUBLED * doublings).clamp(-LIMIT, LIMIT);
+        let strength = reading.score / self.threshold;
+        let log_odds = (FAINTEST + DOUBLED * strength.log2()).clamp(-LIMIT, LIMIT);
         let expected = match reading.expected {
             Some((low, high)) => format!(", where {low:.4} to {high:.4} is expected"),
             None => String::new(),
@@ -103,7 +99,11 @@ impl Occasion<'_> {
             list.push(evidence("expected_low", low, 0.0));
             list.push(evidence("expected_high", high, 0.0));
         }
-        self.verdict(Some(metric), title, log_odds, list)
+        let verdict = self.verdict(Some(metric), title, log_odds, list);
+        Verdict {
+            interval: alarm_probability(strength).of_score(verdict.score),
+            ..verdict
+        }
     }
 
     /// No values have come for long: they still do not, or they are back.
