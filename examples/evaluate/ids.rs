@@ -136,7 +136,7 @@ pub(crate) fn run(options: &Options, format: Format, report: &mut Report) -> Res
             .transpose()?;
         let none = BTreeMap::new();
         return evaluate(&name, &train, test.as_ref(), &none, options, &mut results)
-            .map_err(|error| said_of(&train, &*error));
+            .map_err(|error| said_of(&train, test.as_ref(), &*error));
     }
     let data = options.data.as_deref().unwrap_or(Path::new("."));
     let folder = folder(data, "ids");
@@ -151,7 +151,7 @@ pub(crate) fn run(options: &Options, format: Format, report: &mut Report) -> Res
         let done = Csv::read(&path).and_then(|set| {
             let of_task = of_task.unwrap_or_default();
             evaluate(&table_name(&path), &set, None, &of_task, options, &mut results)
-                .map_err(|error| said_of(&set, &*error))
+                .map_err(|error| said_of(&set, None, &*error))
         });
         failures.note(done);
     }
@@ -159,12 +159,13 @@ pub(crate) fn run(options: &Options, format: Format, report: &mut Report) -> Res
 }
 
 /// Names the file, if that was not done.
-fn said_of(set: &Csv, error: &dyn Error) -> Box<dyn Error> {
+fn said_of(set: &Csv, test: Option<&Csv>, error: &dyn Error) -> Box<dyn Error> {
     let (path, text) = (set.path.display().to_string(), error.to_string());
     let cause = error
         .source()
         .map_or_else(String::new, |cause| format!(": {cause}"));
-    if text.starts_with(&path) {
+    let is_named = |file: &Csv| text.starts_with(&file.path.display().to_string());
+    if is_named(set) || test.is_some_and(is_named) {
         text.into()
     } else {
         format!("{path}: {text}{cause}").into()

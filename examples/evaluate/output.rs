@@ -1,5 +1,7 @@
 //! Prints results: for people, or as CSV or JSON for programs.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 /// How results are printed.
@@ -24,7 +26,8 @@ pub(crate) struct Metric {
 impl Metric {
     /// By how much ours is above the reference.
     pub(crate) fn difference(&self) -> Option<f64> {
-        self.reference.map(|reference| self.value - reference)
+        let by = self.value - self.reference?;
+        by.is_finite().then_some(by)
     }
 }
 
@@ -68,10 +71,11 @@ impl Printer {
                     let difference = metric
                         .difference()
                         .map_or_else(String::new, |by| format!("({by:+.4})"));
-                    format!(" {:>8.4} {difference:>8}", metric.value)
+                    format!(" {:>8} {difference:>8}", shown(metric.value, 4))
                 };
                 let cells: String = metrics.iter().map(cell).collect();
-                println!("{detector:<16} {set:<26}{cells} {seconds:>9.3}");
+                let seconds = shown(*seconds, 3);
+                println!("{detector:<16} {set:<26}{cells} {seconds:>9}");
             }
             Format::Csv => {
                 if first {
@@ -80,14 +84,17 @@ impl Printer {
                         .collect();
                     println!("detector,set{heads},seconds");
                 }
-                let optional =
-                    |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
+                let number = |value: Option<f64>| {
+                    let known = value.filter(|value| value.is_finite());
+                    known.map_or_else(String::new, |value| format!("{value:.6}"))
+                };
                 let cell = |metric: &Metric| {
-                    let (reference, by) = (optional(metric.reference), optional(metric.difference()));
-                    format!(",{:.6},{reference},{by}", metric.value)
+                    let (reference, by) = (number(metric.reference), number(metric.difference()));
+                    format!(",{},{reference},{by}", number(Some(metric.value)))
                 };
                 let cells: String = metrics.iter().map(cell).collect();
-                println!("{detector},{set}{cells},{seconds:.6}");
+                let (detector, set) = (csv_field(detector), csv_field(set));
+                println!("{detector},{set}{cells},{}", number(Some(*seconds)));
             }
             Format::Json => {
                 let mut object = Map::new();
@@ -104,6 +111,29 @@ impl Printer {
                 println!("{}", Value::Object(object));
             }
         }
+    }
+}
+
+/// A number for people; a dash where there is none.
+fn shown(value: f64, digits: usize) -> String {
+    if value.is_finite() {
+        let text = format!("{value:.digits$}");
+        // No zero below zero.
+        match text.strip_prefix('-') {
+            Some(rest) if rest.bytes().all(|byte| matches!(byte, b'0' | b'.')) => rest.to_owned(),
+            _ => text,
+        }
+    } else {
+        "-".to_owned()
+    }
+}
+
+/// A field of a line of CSV, quoted where it must be (RFC 4180).
+pub(crate) fn csv_field(text: &str) -> Cow<'_, str> {
+    if text.contains([',', '"', '\n', '\r']) {
+        Cow::Owned(format!("\"{}\"", text.replace('"', "\"\"")))
+    } else {
+        Cow::Borrowed(text)
     }
 }
 

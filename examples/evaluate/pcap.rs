@@ -6,19 +6,21 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use amoskys_analysis::eval::{auroc, average_precision};
 use amoskys_analysis::{Detection, DetectionConfig};
+use amoskys_collectors::capture::CaptureReader;
 use amoskys_collectors::flow::FlowCollector;
 use amoskys_core::error::Chain;
 use amoskys_core::event::{Technique, Verdict, VerdictId};
 use amoskys_core::{Analyzer, Class, Collector as _, Epoch, Observation, Recorded, Seq, StreamId};
 use serde_json::json;
 
-use crate::output::{Format, Metric, Outcome};
+use crate::output::{Format, Metric, Outcome, csv_field};
 use crate::report::{Drawn, Report, Results};
 use crate::table::{Lines, folder};
 
@@ -84,6 +86,7 @@ pub(crate) fn run(options: &Options, format: Format, report: &mut Report) -> Res
     for capture in captures(&folder)? {
         match runtime.block_on(detect(&capture)) {
             Ok(finding) => {
+                say_damaged(&capture.path)?;
                 if finding.events == 0 {
                     eprintln!(
                         "{}: there is no packet that could be metered",
@@ -197,6 +200,18 @@ fn analyzer() -> Result<impl Analyzer, Box<dyn Error>> {
     Ok(Detection::new(config, Vec::new())?)
 }
 
+/// What could be read of a damaged capture was judged; what was wrong with it is said.
+fn say_damaged(path: &Path) -> Result<(), Box<dyn Error>> {
+    let mut reader = CaptureReader::new(File::open(path)?)?;
+    while reader.next_packet()?.is_some() {}
+    let damage = reader.damage();
+    for (kind, count) in &damage.counts {
+        let at = damage.first_offset.unwrap_or_default();
+        eprintln!("{}: damaged: {count} {kind}, from byte {at}", path.display());
+    }
+    Ok(())
+}
+
 async fn detect(capture: &Capture) -> Result<Finding, Box<dyn Error>> {
     let mut analyzer = analyzer()?;
     let stream = Arc::new(StreamId {
@@ -299,7 +314,10 @@ fn print(finding: &Finding, format: Format) {
         Format::Table => {
             println!("{name:<48} {host:<24} {technique:<10} {score:>6} {alerts:>3} alerts  {verdict}");
         }
-        Format::Csv => println!("{name},{host},{technique},{score},{alerts},{verdict}"),
+        Format::Csv => println!(
+            "{},{host},{technique},{score},{alerts},{verdict}",
+            csv_field(name)
+        ),
         Format::Json => println!(
             "{}",
             json!({"capture": name, "host": host, "technique": technique, "score": finding.score, "alerts": alerts, "verdict": verdict})
@@ -328,8 +346,8 @@ fn summarise(findings: &[Finding], format: Format, results: &mut Results<'_>) {
                 findings
                     .iter()
                     .filter(|finding| !finding.attack)
-                    .map(|finding| finding.alerts as f64)
-                    .sum(),
+                    .map(|finding| finding.alerts)
+                    .sum::<usize>() as f64,
             ),
             metric("benign", count(&|finding| !finding.attack)),
             metric("auroc", auroc(&scores, &labels).unwrap_or(f64::NAN)),

@@ -123,6 +123,7 @@ struct Row {
     group: String,
     detector: String,
     set: String,
+    /// Name, value, and the reference where there is a difference to it.
     metrics: Vec<(&'static str, f64, Option<f64>)>,
     seconds: f64,
 }
@@ -139,7 +140,10 @@ struct Curves {
 
 impl Report {
     fn outcome(&mut self, group: &str, outcome: &Outcome) {
-        let metric = |metric: &crate::output::Metric| (metric.name, metric.value, metric.reference);
+        let metric = |metric: &crate::output::Metric| {
+            let comparable = metric.difference().and(metric.reference);
+            (metric.name, metric.value, comparable)
+        };
         self.rows.push(Row {
             group: group.to_owned(),
             detector: outcome.detector.clone(),
@@ -352,12 +356,12 @@ fn signed(value: f64) -> String {
 }
 
 fn is_count(value: f64) -> bool {
-    value.is_nan() || (value.fract() == 0.0 && value >= 0.0)
+    !value.is_finite() || (value.fract() == 0.0 && value >= 0.0)
 }
 
 /// A count is written as one; what is not known not at all.
 fn number(value: f64, whole: bool) -> String {
-    if value.is_nan() {
+    if !value.is_finite() {
         String::new()
     } else if whole {
         format!("{value:.0}")

@@ -108,14 +108,21 @@ impl Csv {
 }
 
 /// What is said of a label that is none.
-pub(crate) const NO_LABEL: &str = "the label is neither 0 nor 1";
+pub(crate) const NO_LABEL: &str =
+    "the label is neither 0 (false, normal, benign) nor 1 (true, attack, anomaly)";
 
 /// Whether a label says anomaly. `None` if it says neither.
 pub(crate) fn label(text: &str) -> Option<bool> {
     match text.parse::<f64>() {
-        Ok(0.0) => Some(false),
-        Ok(1.0) => Some(true),
-        _ => None,
+        Ok(0.0) => return Some(false),
+        Ok(1.0) => return Some(true),
+        _ => {}
+    }
+    let is_one_of = |words: [&str; 3]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is_one_of(["false", "normal", "benign"]) {
+        Some(false)
+    } else {
+        is_one_of(["true", "attack", "anomaly"]).then_some(true)
     }
 }
 

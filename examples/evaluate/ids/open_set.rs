@@ -78,11 +78,20 @@ pub(crate) fn run(parts: &Parts<'_>) -> Result<Vec<Found>, Box<dyn Error>> {
         .filter(|name| !name.is_empty())
         .collect();
     let families: Vec<&str> = families.into_iter().collect();
+    if families.len() < 2 {
+        let count = families.len();
+        let what =
+            "the families that are not left out teach how a new one looks, so there have to be two at least";
+        return Err(format!("{what}; there are {count} in training").into());
+    }
     let mut learned: Vec<Lesson> = Vec::new();
     for (first, one) in families.iter().enumerate() {
         for other in &families[first + 1..] {
             learned.push(task.lesson([one, other], learned.len())?);
         }
+    }
+    if !parts.test.iter().any(|row| families.contains(&row.1)) {
+        return Err("no family of attacks of the test occurs in training".into());
     }
     let mut found = Vec::new();
     for &family in &families {
