@@ -122,12 +122,15 @@ struct flow_side {
 
 struct flow {
 	u64 number;
+	/* From the key's high end to the low one. */
+	u32 descending;
+	u32 ending;
 	u64 first, last;
 	/* When it was last told of. */
 	u64 reported;
-	u64 active_since;
 	/* It ends then, for the reason `ending`. */
 	u64 end_at;
+	u64 active_since;
 	struct periods gaps, active, idle;
 	u64 syn, syn_ack, ack;
 	u64 run_first, run_last, run_bytes;
@@ -136,9 +139,6 @@ struct flow {
 	u32 breaks;
 	u32 syn_seq;
 	u32 interface;
-	/* From the key's high end to the low one. */
-	u32 descending;
-	u32 ending;
 	u8 tcp_state;
 	/* Side that opened the connection; 2 if that was not seen. */
 	u8 opener;

@@ -194,7 +194,8 @@ INLINE void begin(struct slot *slot, const struct packet *packet, u64 *number, b
 	u32 descending = remembers ? flow->descending : packet->descending;
 	u8 opener = remembers ? flow->opener : 2;
 	u8 state = remembers ? flow->tcp_state : TCP_MIDSTREAM;
-	clear_flow(flow);
+	if (slot->state != SLOT_VACANT)
+		clear_flow(flow);
 	flow->descending = descending;
 	flow->opener = opener;
 	flow->tcp_state = state;
@@ -212,6 +213,23 @@ INLINE void begin(struct slot *slot, const struct packet *packet, u64 *number, b
 	__builtin_memcpy(backward ? flow->source_mac : flow->destination_mac, packet->macs, 6);
 	__builtin_memcpy(backward ? flow->destination_mac : flow->source_mac, packet->macs + 6, 6);
 	slot->state = SLOT_LIVE;
+}
+
+/*
+ * Reads a word of each part of a flow that a packet changes, so that the processor fetches them all at once. It would
+ * come to them one after another, and fetches nothing beyond the lock before that is taken.
+ */
+INLINE void bring_near(struct flow *flow, u32 from)
+{
+	struct flow_side *side = &flow->sides[from & 1];
+	FORGET(flow->gaps.max);
+	FORGET(flow->run_first);
+	FORGET(flow->sampled);
+	FORGET(flow->sample_gaps[15]);
+	FORGET(side->last);
+	FORGET(side->payload.max);
+	FORGET(side->packets);
+	FORGET(side->first_length);
 }
 
 INLINE struct desk *clean_desk(void)
@@ -274,6 +292,7 @@ INLINE void meter(const struct source *from, struct desk *desk)
 	}
 	/* What has to be read of the packet is read before the lock is taken. */
 	u32 side = packet->descending != slot->flow.descending;
+	bring_near(&slot->flow, side);
 	bool is_read = !settings->read_payloads || slot->flow.read >> side & 1;
 	bool is_known = is_read && slot->flow.collected >> side & 1 && slot->state == SLOT_LIVE &&
 			!cut(&slot->flow, packet, settings, now);
@@ -417,19 +436,65 @@ INLINE u32 expired(const struct flow *flow, const struct flow_settings *settings
 	return why;
 }
 
+/* What a sweep looks for. */
+struct sweep {
+	u64 now;
+	u64 idle, active, update;
+	u64 evict_before;
+	u32 finish, never_expire;
+};
+
+/*
+ * Whether something may be due, without the lock: most flows are left alone. What changes at this moment is found by the
+ * next sweep.
+ */
+INLINE bool may_be_due(const struct slot *slot, u32 state, const struct sweep *sweep)
+{
+	const struct flow *flow = &slot->flow;
+	u64 now = sweep->now, last = flow->last;
+	if (state == SLOT_DORMANT)
+		return sweep->finish || sweep->evict_before || elapsed(last, now) > HOUR_NS;
+	if (state != SLOT_LIVE)
+		return state == SLOT_CONDEMNED;
+	if (sweep->finish || last < sweep->evict_before)
+		return 1;
+	if (!sweep->never_expire && ((flow->ending && now > flow->end_at) || elapsed(last, now) > sweep->idle ||
+				     elapsed(flow->first, now) > sweep->active))
+		return 1;
+	return sweep->update && elapsed(flow->reported, now) >= sweep->update && flow->dirty;
+}
+
+INLINE void take_census(struct flow_census *census, u32 state, u64 last, u64 now)
+{
+	census->live += state == SLOT_LIVE || state == SLOT_VACANT;
+	census->dormant += state == SLOT_DORMANT;
+	u64 age = elapsed(last, now);
+	if (state == SLOT_LIVE)
+		census->ages[age < 1000000000 ? 0 : age_class(age / 1000000000) & 15]++;
+}
+
 static long sweep_one(void *map, struct flow_key *key, struct slot *slot, void *context)
 {
 	u32 zero = 0, draft = DRAFT_SWEPT;
+	const struct sweep *sweep = context;
+	struct flow_census *census = map_lookup(&FLOW_CENSUS, &zero);
+	if (!census)
+		return 1;
+	u32 before = *(volatile u32 *)&slot->state;
+	if (!may_be_due(slot, before, sweep)) {
+		take_census(census, before, slot->flow.last, sweep->now);
+		return 0;
+	}
 	struct flow_settings *settings = map_lookup(&FLOW_SETTINGS, &zero);
 	struct flow_counts *counts = map_lookup(&FLOW_COUNTS, &zero);
-	struct flow_census *census = map_lookup(&FLOW_CENSUS, &zero);
 	struct flow_report *report = map_lookup(&DRAFT, &draft);
-	if (!settings || !counts || !census || !report)
+	if (!settings || !counts || !report)
 		return 1;
 	/* What waits for the next sweep is not lost. */
 	bool has_room = ringbuf_query(&FLOW_RING, 0) + 64 * sizeof(*report) < ringbuf_query(&FLOW_RING, 1);
 	u64 now = boot_ns();
-	u32 why = END_NONE, state, age = 0;
+	u64 last = 0;
+	u32 why = END_NONE, state;
 	bool tells = 0, waits = 0, evicted = 0;
 	spin_lock(&slot->lock);
 	struct flow *flow = &slot->flow;
@@ -446,12 +511,12 @@ static long sweep_one(void *map, struct flow_key *key, struct slot *slot, void *
 		}
 		if (tells && why)
 			slot->state = is_remembered(flow, why) && !settings->never_expire ? SLOT_DORMANT : SLOT_CONDEMNED;
-		age = age_class(elapsed(flow->last, now) / 1000000000);
 	} else if (slot->state == SLOT_DORMANT) {
 		if (settings->finish || settings->evict_before || elapsed(flow->last, now) > HOUR_NS)
 			slot->state = SLOT_CONDEMNED;
 	}
 	state = slot->state;
+	last = flow->last;
 	spin_unlock(&slot->lock);
 	if (tells)
 		report->key = *key;
@@ -463,19 +528,28 @@ static long sweep_one(void *map, struct flow_key *key, struct slot *slot, void *
 		report->time = now;
 		hand_over(report, counts, settings);
 	}
-	census->live += state == SLOT_LIVE || state == SLOT_VACANT;
-	census->dormant += state == SLOT_DORMANT;
+	take_census(census, state, last, now);
 	census->waiting += waits;
 	census->evicted += tells && evicted;
-	if (state == SLOT_LIVE)
-		census->ages[age & 15]++;
 	return 0;
 }
 
 /* Run by the reader. What is due is handed over, and the flows are counted. */
 SECTION("classifier") int sweep_flows(struct __sk_buff *skb)
 {
-	u64 nothing = 0;
-	for_each(&FLOWS, sweep_one, &nothing, 0);
+	u32 zero = 0;
+	struct flow_settings *settings = map_lookup(&FLOW_SETTINGS, &zero);
+	if (!settings)
+		return 0;
+	struct sweep sweep = {
+		.now = boot_ns(),
+		.idle = settings->idle,
+		.active = settings->active,
+		.update = settings->update,
+		.evict_before = settings->evict_before,
+		.finish = settings->finish,
+		.never_expire = settings->never_expire,
+	};
+	for_each(&FLOWS, sweep_one, &sweep, 0);
 	return 0;
 }

@@ -146,10 +146,11 @@ fn tcp_state(number: u8) -> Result<TcpState, BadRecord> {
 /// `struct flow`. `key` goes from the low end to the high one.
 fn read_flow(reader: &mut Reader<'_>, key: FlowKey, clock: BootClock) -> Result<FlowRecord, BadRecord> {
     let number = reader.u64()?;
+    let descending = reader.u32()? != 0;
+    let _ending = reader.u32()?;
     let (first, last) = (reader.u64()?, reader.u64()?);
-    let _reported = reader.u64()?;
+    let (_reported, _end_at) = (reader.u64()?, reader.u64()?);
     let active_since = reader.u64()?;
-    let _end_at = reader.u64()?;
     let (gaps, mut active, idle) = (
         Periods::read(reader)?,
         Periods::read(reader)?,
@@ -161,8 +162,6 @@ fn read_flow(reader: &mut Reader<'_>, key: FlowKey, clock: BootClock) -> Result<
     let (pauses, breaks) = (reader.u32()?, reader.u32()?);
     let _syn_seq = reader.u32()?;
     let interface = reader.u32()?;
-    let descending = reader.u32()? != 0;
-    let _ending = reader.u32()?;
     let [state, _opener, _finished, _dirty] = reader.array()?;
     let [vlan, inner_vlan] = [reader.u16()?, reader.u16()?].map(|id| (id != NO_VLAN).then_some(id));
     let [_collected, _read, _shown @ ..] = reader.array::<4>()?;
@@ -482,11 +481,11 @@ mod tests {
         put(52, &[6, 4]);
         let flow = 56;
         put(flow, &7u64.to_ne_bytes());
-        put(flow + 8, &1000u64.to_ne_bytes());
-        put(flow + 16, &5000u64.to_ne_bytes());
-        put(flow + 32, &1000u64.to_ne_bytes());
-        put(flow + 236, &3u32.to_ne_bytes());
-        put(flow + 240, &1u32.to_ne_bytes());
+        put(flow + 8, &1u32.to_ne_bytes());
+        put(flow + 16, &1000u64.to_ne_bytes());
+        put(flow + 24, &5000u64.to_ne_bytes());
+        put(flow + 48, &1000u64.to_ne_bytes());
+        put(flow + 244, &3u32.to_ne_bytes());
         put(flow + 248, &[6, 0, 0, 0]);
         put(flow + 252, &5u16.to_ne_bytes());
         put(flow + 254, &NO_VLAN.to_ne_bytes());

@@ -19,8 +19,10 @@ use crate::live::LiveBatcher;
 
 /// The ring is looked at this often, and when it is a quarter full.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// Time-outs are looked for this often.
+/// Time-outs are looked for this often, or, where a sweep takes long and there is room for more flows, as rarely as lets
+/// sweeps have this part of the time.
 const SWEEP: Duration = Duration::from_millis(200);
+const SWEEP_SHARE: u32 = 20;
 /// The clock is stated this often.
 const PUNCTUATION: Duration = Duration::from_secs(1);
 /// Records read before something else is looked after.
@@ -50,15 +52,20 @@ impl Worker {
 
     fn work(&mut self, batcher: &mut Batcher, stop: &Shutdown) -> Result<(), EbpfError> {
         let (mut swept, mut stated) = (Instant::now(), Instant::now());
-        let mut waiting = false;
+        let mut pause = SWEEP;
         while batcher.is_wanted() && !stop.is_triggered() {
             self.wait()?;
             let time = self.now();
             let turn = Instant::now();
-            if waiting || turn.duration_since(swept) >= SWEEP {
+            if turn.duration_since(swept) >= pause {
                 swept = turn;
                 let census = self.meter.sweep(Orders::default())?;
-                waiting = census.waiting > 0;
+                pause = match census {
+                    // What is due waits for room in the ring.
+                    Census { waiting: 1.., .. } => Duration::ZERO,
+                    _ if census.live + census.dormant > u64::from(self.max_flows / 2) => SWEEP,
+                    _ => SWEEP.max(turn.elapsed() * SWEEP_SHARE),
+                };
                 self.make_room(&census)?;
                 self.account(batcher)?;
             }
