@@ -18,7 +18,7 @@ const VARIANCES: [f64; 2] = [0.0241, 0.1222];
 /// its score as a multiple of the threshold, with the bounds that the labelled alarms behind it leave open, at the confidence of a
 /// verdict's bounds.
 ///
-/// *Assumes* that alarms are as those on the 33 labelled series are, which are metrics of servers, traffic and clicks. *Costs* 0.1 µs.
+/// *Assumes* that alarms are as those on the 33 labelled series are, which are metrics of servers, traffic and clicks. *Costs* two logarithms and three exponentials, of alarms only.
 ///
 /// ```
 /// use amoskys_analysis::series::alarm_probability;
