@@ -122,6 +122,10 @@ fn a_spike_and_a_departure_become_verdicts() {
         spike.title
     );
     assert_eq!(spike.evidence[0].feature.as_str(), "extreme");
+    let bounds = spike
+        .interval
+        .expect("how sure the curve is of so strong an alarm");
+    assert!(bounds.low < spike.score && spike.score < bounds.high, "{bounds}");
     let schema = MetricDetection::evidence_schema();
     assert_eq!(spike.schema, schema.digest());
     for verdict in &verdicts {

@@ -71,6 +71,9 @@ fn a_capture_is_found_only_with_the_right_host_and_a_technique_that_fits() {
     std::fs::copy(data("lab.pcap"), dir.join("attack/e.pcap")).expect("copy");
     std::fs::write(dir.join("benign/notes.txt"), "no capture").expect("write");
     std::fs::write(dir.join("benign/empty.pcap"), "").expect("write");
+    // So is what is cut off, but what came before is judged.
+    let lab = std::fs::read(data("lab.pcap")).expect("the capture");
+    std::fs::write(dir.join("benign/cut.pcap"), &lab[..100_003]).expect("write");
     let output = succeed(&mut evaluate(dir, &["pcap", "--data", "."]));
     let (said, printed) = (
         String::from_utf8_lossy(&output.stderr),
@@ -81,6 +84,11 @@ fn a_capture_is_found_only_with_the_right_host_and_a_technique_that_fits() {
         said.contains("notes.txt") && said.contains("empty.pcap"),
         "{said}"
     );
+    assert!(
+        said.contains("benign/cut.pcap: damaged: 1 capture_truncated, from byte 99"),
+        "{said}"
+    );
+    assert!(printed.contains("benign/cut.pcap"), "{printed}");
     assert!(printed.contains("2 of 4 attacks found"), "{printed}");
 }
 

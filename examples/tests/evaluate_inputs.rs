@@ -74,6 +74,8 @@ fn tables_may_lack_values_and_be_written_otherwise() {
         .collect();
     write(dir, "s/quoted.csv", format!("\u{feff}{quoted}\r\n"));
     write(dir, "s/three.csv", "a,label\n1,0\n2,0\n9,1\n");
+    let words = plain.replace(",1\n", ",Attack\n").replace(",0\n", ",BENIGN\n");
+    write(dir, "s/words, ü.csv", words);
     write(dir, "s/reference_means.csv", "not,a,set\n");
     let detectors = "Ensemble,IForest,KNN,LOF,HBOS,PCA";
     let (rows, said) = rows(dir, &["adbench", "--data", "s", "--detectors", detectors]);
@@ -88,11 +90,44 @@ fn tables_may_lack_values_and_be_written_otherwise() {
         assert!(area > 0.95, "{set}: {area}");
     }
     assert_eq!(area("plain", "KNN"), area("quoted", "KNN"));
+    assert_eq!(area("plain", "KNN"), area("words, ü", "KNN"));
     assert!(area("three", "Ensemble").is_some());
     assert!(
         said.contains("gaps.csv") && said.contains("missing or infinite"),
         "{said}"
     );
+    // A reader of CSV finds as many fields in each line.
+    let arguments = ["adbench", "--data", "s", "--detectors", "HBOS", "--format", "csv"];
+    let output = succeed(&mut evaluate(dir, &arguments));
+    let lines: Vec<csv::StringRecord> = csv::Reader::from_reader(&*output.stdout)
+        .records()
+        .collect::<Result<_, _>>()
+        .expect("CSV");
+    assert!(lines.iter().any(|line| &line[1] == "words, ü"), "{lines:?}");
+}
+
+#[test]
+fn figures_that_do_not_exist_are_no_numbers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("benign")).expect("a folder");
+    std::fs::copy(support::data("lab.pcap"), dir.join("benign/lab.pcap")).expect("copy");
+    // Without attacks there is no curve.
+    for (format, nothing) in [("table", " - "), ("csv", ",,"), ("json", "\"auroc\":null")] {
+        let output = succeed(&mut evaluate(
+            dir,
+            &["pcap", "--data", ".", "--format", format, "--report", "p.html"],
+        ));
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let page = std::fs::read_to_string(dir.join("p.html")).expect("the page");
+        for text in [&printed, &page] {
+            assert!(
+                !text.contains("NaN") && !text.contains("inf,") && !text.contains("-0."),
+                "{text}"
+            );
+        }
+        assert!(printed.contains(nothing), "{printed}");
+    }
 }
 
 #[test]
@@ -169,6 +204,17 @@ fn flows_of_another_file_may_come_in_other_columns_and_with_words_never_seen() {
         said.contains("test.csv: line 19") && said.contains("\"fast\""),
         "{said}"
     );
+    // The file that is wrong is the one that is named.
+    write(dir, "honest.csv", "bytes,rate,service,label\n1,2,http,0\n");
+    let (_, why) = fail(&mut evaluate(
+        dir,
+        &["ids", "--train", "train.csv", "--test", "honest.csv"],
+    ));
+    assert!(why.contains("evaluate: honest.csv: 1 test rows"), "{why}");
+    // Of one family nothing is left to learn how a new one looks.
+    let open_set = ["ids", "--train", "train.csv", "--test", "test.csv", "--open-set"];
+    let (_, why) = fail(&mut evaluate(dir, &open_set));
+    assert!(why.contains("two at least; there are 1"), "{why}");
     write(dir, "less.csv", "bytes,label\n1,0\n2,1\n");
     let (_, why) = fail(&mut evaluate(
         dir,
@@ -334,6 +380,22 @@ fn series_may_have_gaps_other_intervals_and_profiles() {
         said.contains("1 of 5 series") && said.contains("1 series below"),
         "{said}"
     );
+
+    // A series may be packed, and is never looked for elsewhere.
+    let plain = std::fs::read(dir.join("data/x/gaps.csv")).expect("the series");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, &plain).expect("pack");
+    write(dir, "data/x/gaps.csv.gz", packed.finish().expect("pack"));
+    std::fs::remove_file(dir.join("data/x/gaps.csv")).expect("remove");
+    let (again, _) = rows(dir, &["nab", "--data", "."]);
+    assert_eq!(of(&again, "gaps", "standard"), of(&quiet, "gaps", "standard"));
+    write(dir, "windows.json", r#"{"../../elsewhere.csv": []}"#);
+    let (_, why) = fail(&mut evaluate(dir, &["nab", "--data", "."]));
+    assert!(
+        why.contains("elsewhere.csv") && why.contains("no series below data/"),
+        "{why}"
+    );
+    write(dir, "windows.json", &windows);
 
     // Profiles of the folder count: one that forgives a miss leaves nothing to lose.
     write(
