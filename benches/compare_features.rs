@@ -142,12 +142,13 @@ fn run(load: &Load, spec: WindowSpec) -> Run {
     let mut measured = false;
     for (part, events) in load.happenings.chunks(64).enumerate() {
         windows.update_all(events, |event| (&event.host, event.time, Seq(0)), add);
+        // After the last window has closed there may be none left, though their memory is kept for those that come.
+        entities = entities.max(windows.entities());
         if let Some(last) = events.last() {
             windows.advance(last.time, |closed| sum += read(closed.aggregate));
         }
         if !measured && part * 64 >= load.happenings.len() / 4 * 3 {
             measured = true;
-            entities = windows.entities();
             bytes_per_entity = resident().saturating_sub(before) / entities.max(1);
         }
     }

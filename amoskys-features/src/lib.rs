@@ -87,6 +87,7 @@ mod fitted;
 pub mod hash;
 mod lru;
 pub mod normalize;
+mod pack;
 mod snapshot;
 #[cfg(test)]
 mod testing;

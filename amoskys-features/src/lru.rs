@@ -23,11 +23,15 @@ const NONE: u32 = u32::MAX;
 /// is inserted again. So its memory need not be asked for each time.
 pub(crate) struct Lru<K, V> {
     capacity: usize,
-    /// Where entries are; the keys are there alone, so that what is looked up lies close together.
-    index: HashTable<u32>,
+    /// Where entries are, each with a part of its key's hash: the keys are there alone, so that what is looked up lies
+    /// close together, and that part tells nearly all other keys without a look at them.
+    index: HashTable<(u32, u32)>,
     /// A hash that is quick, and different each time, for keys come from outside.
     hasher: RandomState,
-    slots: Vec<Slot<K, V>>,
+    /// `None` where a slot is free.
+    slots: Vec<Option<(K, V)>>,
+    /// Of each slot, apart from it: a neighbour in a list is changed without its entry being fetched.
+    links: Vec<Link>,
     /// Slots without an entry; the last is used next.
     free: Vec<u32>,
     order: List,
@@ -53,9 +57,9 @@ impl List {
     };
 }
 
-struct Slot<K, V> {
-    /// `None` while the slot is free.
-    entry: Option<(K, V)>,
+/// The place of a slot in its list.
+#[derive(Clone, Copy)]
+struct Link {
     older: u32,
     newer: u32,
     /// It was used since it came, or had its last turn.
@@ -64,11 +68,13 @@ struct Slot<K, V> {
     rests: bool,
 }
 
-impl<K, V> Slot<K, V> {
-    /// The entry, unless it is at rest.
-    const fn awake(&self) -> Option<&(K, V)> {
-        if self.rests { None } else { self.entry.as_ref() }
-    }
+impl Link {
+    const NEW: Self = Self {
+        older: NONE,
+        newer: NONE,
+        used: false,
+        rests: false,
+    };
 }
 
 /// An [`Lru`] in a form that can be stored.
@@ -104,6 +110,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
             index: HashTable::new(),
             hasher: RandomState::default(),
             slots: Vec::new(),
+            links: Vec::new(),
             free: Vec::new(),
             order: List::EMPTY,
             resting: List::EMPTY,
@@ -124,7 +131,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         self.clear();
         for (key, used, value) in state.entries {
             let (slot, _, _) = self.get_or_insert_at(&key, || value);
-            self.slots[slot as usize].used = used;
+            self.links[slot as usize].used = used;
         }
     }
 
@@ -135,12 +142,12 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     /// The entry, which is thereby used.
     pub(crate) fn get(&mut self, key: &K) -> Option<&mut V> {
         let slot = self.find(key)?;
-        let place = &mut self.slots[slot as usize];
-        if place.rests {
+        let link = &mut self.links[slot as usize];
+        if link.rests {
             return None;
         }
-        place.used = true;
-        place.entry.as_mut().map(|entry| &mut entry.1)
+        link.used = true;
+        self.slots[slot as usize].as_mut().map(|entry| &mut entry.1)
     }
 
     /// The entry, without using it.
@@ -152,13 +159,28 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     /// Where an entry is, at rest or not, without using it.
     pub(crate) fn slot(&self, key: &K) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
-        let same = |slot: &u32| {
-            self.slots[*slot as usize]
-                .entry
-                .as_ref()
-                .is_some_and(|entry| entry.0 == *key)
+        let same = |&(other, slot): &(u32, u32)| {
+            other == tag(hash)
+                && self.slots[slot as usize]
+                    .as_ref()
+                    .is_some_and(|entry| entry.0 == *key)
         };
-        self.index.find(hash, same).copied()
+        self.index.find(hash, same).map(|found| found.1)
+    }
+
+    /// Where an entry probably is, if there is one, without a look at it: to be [expected](Self::expect) there.
+    pub(crate) fn probable_slot(&self, key: &K) -> Option<u32> {
+        let hash = self.hasher.hash_one(key);
+        self.index
+            .find(hash, |found| found.0 == tag(hash))
+            .map(|found| found.1)
+    }
+
+    /// Reads what is needed to find this key in this slot, so that it is at hand by then. What it returns means nothing.
+    pub(crate) fn touch(&self, slot: u32, key: &K) -> bool {
+        let entry = self.slots.get(slot as usize).and_then(Option::as_ref);
+        let link = self.links.get(slot as usize);
+        entry.is_some_and(|entry| entry.0 == *key) ^ link.is_some_and(|link| link.used)
     }
 
     /// Says that the next key asked for is probably in this slot.
@@ -168,29 +190,32 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
 
     /// What is in a slot, at rest or not, without using it.
     pub(crate) fn value(&self, slot: u32) -> Option<&V> {
-        let entry = self.slots.get(slot as usize)?.entry.as_ref()?;
+        let entry = self.slots.get(slot as usize)?.as_ref()?;
         Some(&entry.1)
     }
 
     /// The entry in a slot, without using it.
     pub(crate) fn at(&self, slot: u32) -> Option<(&K, &V)> {
-        let entry = self.slots.get(slot as usize)?.awake()?;
+        if self.links.get(slot as usize)?.rests {
+            return None;
+        }
+        let entry = self.slots.get(slot as usize)?.as_ref()?;
         Some((&entry.0, &entry.1))
     }
 
     /// The entry in a slot, without using it.
     pub(crate) fn at_mut(&mut self, slot: u32) -> Option<(&K, &mut V)> {
-        let place = self.slots.get_mut(slot as usize)?;
-        let entry = place.entry.as_mut().filter(|_| !place.rests)?;
+        if self.links.get(slot as usize)?.rests {
+            return None;
+        }
+        let entry = self.slots.get_mut(slot as usize)?.as_mut()?;
         Some((&entry.0, &mut entry.1))
     }
 
     /// The entry, which is thereby used, inserted if absent; and the entry that had to go for it.
     pub(crate) fn get_or_insert(&mut self, key: &K, make: impl FnOnce() -> V) -> (&mut V, Option<(K, V)>) {
         let (slot, evicted) = self.slot_of(key);
-        let entry = self.slots[slot as usize]
-            .entry
-            .get_or_insert_with(|| (key.clone(), make()));
+        let entry = self.slots[slot as usize].get_or_insert_with(|| (key.clone(), make()));
         (&mut entry.1, evicted)
     }
 
@@ -201,16 +226,14 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         make: impl FnOnce() -> V,
     ) -> (u32, &mut V, Option<(K, V)>) {
         let (slot, evicted) = self.slot_of(key);
-        let entry = self.slots[slot as usize]
-            .entry
-            .get_or_insert_with(|| (key.clone(), make()));
+        let entry = self.slots[slot as usize].get_or_insert_with(|| (key.clone(), make()));
         (slot, &mut entry.1, evicted)
     }
 
     /// Takes an entry out.
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let slot = self.slot(key)?;
-        if self.slots[slot as usize].rests {
+        if self.links[slot as usize].rests {
             return None;
         }
         self.take(slot).map(|entry| entry.1)
@@ -220,8 +243,8 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     pub(crate) fn rest(&mut self, slot: u32) {
         if self.at(slot).is_some() {
             self.unlink(slot);
-            let place = &mut self.slots[slot as usize];
-            (place.rests, place.used) = (true, false);
+            let link = &mut self.links[slot as usize];
+            (link.rests, link.used) = (true, false);
             self.append(slot);
         }
     }
@@ -253,6 +276,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     pub(crate) fn clear(&mut self) {
         self.index.clear();
         self.slots.clear();
+        self.links.clear();
         self.free.clear();
         (self.order, self.resting) = (List::EMPTY, List::EMPTY);
     }
@@ -265,8 +289,9 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     /// All entries with where they are.
     pub(crate) fn iter_at(&self) -> impl Iterator<Item = (u32, &K, &V)> {
         // The capacity is below `NONE`, so the number fits.
-        (0..).zip(&self.slots).filter_map(|(slot, place)| {
-            let (key, value) = place.awake()?;
+        let slots = self.slots.iter().zip(&self.links);
+        (0..).zip(slots).filter_map(|(slot, (place, link))| {
+            let (key, value) = place.as_ref().filter(|_| !link.rests)?;
             Some((slot, key, value))
         })
     }
@@ -274,7 +299,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     /// Where an entry is, by a look at the one before if it is the same.
     fn find(&mut self, key: &K) -> Option<u32> {
         let latest = self.slots.get(self.latest as usize);
-        if latest.is_some_and(|place| place.entry.as_ref().is_some_and(|entry| entry.0 == *key)) {
+        if latest.is_some_and(|place| place.as_ref().is_some_and(|entry| entry.0 == *key)) {
             return Some(self.latest);
         }
         let slot = self.slot(key)?;
@@ -286,9 +311,9 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     fn slot_of(&mut self, key: &K) -> (u32, Option<(K, V)>) {
         let known = self.find(key);
         if let Some(slot) = known
-            && !self.slots[slot as usize].rests
+            && !self.links[slot as usize].rests
         {
-            self.slots[slot as usize].used = true;
+            self.links[slot as usize].used = true;
             return (slot, None);
         }
         let evicted = if self.order.len >= self.capacity {
@@ -298,7 +323,7 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         };
         if let Some(slot) = known {
             self.unlink(slot);
-            self.slots[slot as usize].rests = false;
+            self.links[slot as usize].rests = false;
             self.append(slot);
             return (slot, evicted);
         }
@@ -306,21 +331,17 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
             self.release();
         }
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                entry: None,
-                older: NONE,
-                newer: NONE,
-                used: false,
-                rests: false,
-            });
+            self.slots.push(None);
+            self.links.push(Link::NEW);
             u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
         });
         let (slots, hasher) = (&self.slots, &self.hasher);
-        let again = |slot: &u32| {
-            let entry = slots[*slot as usize].entry.as_ref();
+        let again = |&(_, slot): &(u32, u32)| {
+            let entry = slots[slot as usize].as_ref();
             entry.map_or(0, |entry| hasher.hash_one(&entry.0))
         };
-        self.index.insert_unique(hasher.hash_one(key), slot, again);
+        let hash = hasher.hash_one(key);
+        self.index.insert_unique(hash, (tag(hash), slot), again);
         self.append(slot);
         self.latest = slot;
         (slot, evicted)
@@ -330,9 +351,9 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     fn by_age(&self) -> impl Iterator<Item = (bool, &(K, V))> {
         let mut at = self.order.oldest;
         std::iter::from_fn(move || {
-            let slot = self.slots.get(at as usize)?;
-            at = slot.newer;
-            Some((slot.used, slot.entry.as_ref()?))
+            let (entry, link) = (self.slots.get(at as usize)?, self.links.get(at as usize)?);
+            at = link.newer;
+            Some((link.used, entry.as_ref()?))
         })
     }
 
@@ -340,8 +361,8 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     fn settle(&mut self) -> Option<u32> {
         loop {
             let slot = self.order.oldest;
-            let place = self.slots.get_mut(slot as usize)?;
-            if !std::mem::take(&mut place.used) {
+            let link = self.links.get_mut(slot as usize)?;
+            if !std::mem::take(&mut link.used) {
                 return Some(slot);
             }
             self.unlink(slot);
@@ -351,54 +372,57 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
 
     /// Puts a slot at the end of its list.
     fn append(&mut self, slot: u32) {
-        let rests = self.slots[slot as usize].rests;
+        let rests = self.links[slot as usize].rests;
         let list = if rests { &mut self.resting } else { &mut self.order };
         let before = std::mem::replace(&mut list.newest, slot);
         list.len += 1;
-        match self.slots.get_mut(before as usize) {
-            Some(entry) => entry.newer = slot,
+        match self.links.get_mut(before as usize) {
+            Some(link) => link.newer = slot,
             None => list.oldest = slot,
         }
-        let entry = &mut self.slots[slot as usize];
-        (entry.older, entry.newer) = (before, NONE);
+        let link = &mut self.links[slot as usize];
+        (link.older, link.newer) = (before, NONE);
     }
 
     /// Takes a slot out of its list.
     fn unlink(&mut self, slot: u32) {
-        let Slot {
+        let Link {
             older, newer, rests, ..
-        } = self.slots[slot as usize];
+        } = self.links[slot as usize];
         let list = if rests { &mut self.resting } else { &mut self.order };
         list.len -= 1;
-        match self.slots.get_mut(older as usize) {
-            Some(entry) => entry.newer = newer,
+        match self.links.get_mut(older as usize) {
+            Some(link) => link.newer = newer,
             None => list.oldest = newer,
         }
-        match self.slots.get_mut(newer as usize) {
-            Some(entry) => entry.older = older,
+        match self.links.get_mut(newer as usize) {
+            Some(link) => link.older = older,
             None => list.newest = older,
         }
     }
 
     fn take(&mut self, slot: u32) -> Option<(K, V)> {
-        let hash = self
-            .hasher
-            .hash_one(&self.slots.get(slot as usize)?.entry.as_ref()?.0);
-        if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
+        let hash = self.hasher.hash_one(&self.slots.get(slot as usize)?.as_ref()?.0);
+        if let Ok(found) = self.index.find_entry(hash, |other| other.1 == slot) {
             found.remove();
         }
         self.unlink(slot);
         self.free.push(slot);
-        let place = &mut self.slots[slot as usize];
-        (place.used, place.rests) = (false, false);
-        let taken = place.entry.take();
+        self.links[slot as usize] = Link::NEW;
+        let taken = self.slots[slot as usize].take();
         if self.index.is_empty() {
             // Nobody holds a slot any more.
             self.slots.clear();
+            self.links.clear();
             self.free.clear();
         }
         taken
     }
+}
+
+/// The part of a hash that is kept beside a place: bits that do not choose where in the table that is.
+fn tag(hash: u64) -> u32 {
+    (hash >> 24) as u32
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use amoskys_core::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Aggregate, Stacked};
+use crate::pack::{put, take};
 
 /// Sums in which a number counts the less the longer ago it came: half as much after each 1/λ seconds, where λ is
 /// `PER_1000_S` / 1000 a second.
@@ -139,6 +140,7 @@ impl DampedSums {
 
 impl<const PER_1000_S: u32> Aggregate for Damped<PER_1000_S> {
     type Sliding = Stacked<Self>;
+    const PACKS: bool = true;
 
     fn merge(&mut self, later: &Self) {
         if later.sums.weight == 0.0 {
@@ -148,6 +150,32 @@ impl<const PER_1000_S: u32> Aggregate for Damped<PER_1000_S> {
         self.sums.weight += share * later.sums.weight;
         self.sums.sum += share * later.sums.sum;
         self.sums.squares += share * later.sums.squares;
+    }
+
+    #[inline]
+    fn pack(&self, into: &mut Vec<u8>) -> bool {
+        let DampedSums {
+            weight,
+            sum,
+            squares,
+            at,
+        } = self.sums;
+        for number in [weight, sum, squares] {
+            put(into, number.to_le_bytes());
+        }
+        put(into, at.nanos().to_le_bytes());
+        true
+    }
+
+    #[inline]
+    fn unpack(&mut self, from: &mut &[u8]) {
+        let [weight, sum, squares] = [(); 3].map(|()| f64::from_le_bytes(take(from)));
+        self.sums = DampedSums {
+            weight,
+            sum,
+            squares,
+            at: Timestamp::from_nanos(i64::from_le_bytes(take(from))),
+        };
     }
 
     fn touch(&self) -> u64 {

@@ -3,6 +3,7 @@ use smallvec::SmallVec;
 
 use super::{Aggregate, Sliding};
 use crate::hash::KeyHash;
+use crate::pack::{extend, put_all, put_number, take_all, take_number};
 
 /// Up to this many keys are counted exactly.
 const EXACT: usize = 64;
@@ -79,6 +80,7 @@ impl Distinct {
 
 impl Aggregate for Distinct {
     type Sliding = Holders;
+    const PACKS: bool = true;
 
     fn merge(&mut self, later: &Self) {
         match (&mut self.0, &later.0) {
@@ -107,6 +109,34 @@ impl Aggregate for Distinct {
         match &mut self.0 {
             Form::Exact(keys) => keys.clear(),
             Form::Sketch(_) => *self = Self::default(),
+        }
+    }
+
+    #[inline]
+    fn pack(&self, into: &mut Vec<u8>) -> bool {
+        let Form::Exact(keys) = &self.0 else {
+            return false;
+        };
+        put_number(into, keys.len() as u64);
+        put_all(into, keys, |key| key.0.to_le_bytes());
+        true
+    }
+
+    #[inline]
+    fn unpack(&mut self, from: &mut &[u8]) {
+        self.reset();
+        let count = usize::try_from(take_number(from)).unwrap_or(0).min(EXACT);
+        if let Form::Exact(keys) = &mut self.0 {
+            extend(keys, take_all(from, count), KeyHash(0), |key| {
+                KeyHash(u64::from_le_bytes(key))
+            });
+        }
+    }
+
+    fn merge_packed(&mut self, from: &mut &[u8]) {
+        let count = usize::try_from(take_number(from)).unwrap_or(0).min(EXACT);
+        for &key in take_all(from, count) {
+            self.add(KeyHash(u64::from_le_bytes(key)));
         }
     }
 
@@ -165,7 +195,7 @@ impl Sliding<Distinct> for Holders {
         true
     }
 
-    fn turn<'a>(&mut self, _: impl Iterator<Item = &'a Distinct> + Clone) {}
+    fn turn(&mut self) {}
 
     fn settle(&self, _: &mut Distinct) {}
 

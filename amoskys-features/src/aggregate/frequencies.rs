@@ -3,6 +3,7 @@ use smallvec::SmallVec;
 
 use super::{Aggregate, Distinct, Subtract, Subtracted};
 use crate::hash::KeyHash;
+use crate::pack::{extend, put_all, put_number, take_all, take_number};
 
 /// Up to this many keys are counted one by one.
 const EXACT: usize = 64;
@@ -143,6 +144,7 @@ impl Frequencies {
 
 impl Aggregate for Frequencies {
     type Sliding = Subtracted;
+    const PACKS: bool = true;
 
     fn merge(&mut self, later: &Self) {
         match (&mut self.form, &later.form) {
@@ -179,6 +181,42 @@ impl Aggregate for Frequencies {
         match &mut self.form {
             Form::Exact(keys) => keys.clear(),
             Form::Sketch(_) => self.form = Form::default(),
+        }
+    }
+
+    #[inline]
+    fn pack(&self, into: &mut Vec<u8>) -> bool {
+        let Form::Exact(keys) = &self.form else {
+            return false;
+        };
+        put_number(into, self.total);
+        put_number(into, keys.len() as u64);
+        put_all(into, keys, |&(key, count)| {
+            (u128::from(key.0) << 64 | u128::from(count)).to_le_bytes()
+        });
+        true
+    }
+
+    #[inline]
+    fn unpack(&mut self, from: &mut &[u8]) {
+        self.reset();
+        self.total = take_number(from);
+        let count = usize::try_from(take_number(from)).unwrap_or(0).min(EXACT);
+        if let Form::Exact(keys) = &mut self.form {
+            extend(keys, take_all(from, count), (KeyHash(0), 0), |entry| {
+                let entry = u128::from_le_bytes(entry);
+                (KeyHash((entry >> 64) as u64), entry as u64)
+            });
+        }
+    }
+
+    fn merge_packed(&mut self, from: &mut &[u8]) {
+        // It is the sum of what follows.
+        let _total = take_number(from);
+        let count = usize::try_from(take_number(from)).unwrap_or(0).min(EXACT);
+        for &entry in take_all(from, count) {
+            let entry = u128::from_le_bytes(entry);
+            self.add_times(KeyHash((entry >> 64) as u64), entry as u64);
         }
     }
 

@@ -26,6 +26,8 @@ mod start_times;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::pack::{put, put_number, take, take_number};
+
 pub(crate) use self::damped::decay;
 pub use self::damped::{Damped, DampedSums};
 pub use self::distinct::Distinct;
@@ -45,6 +47,9 @@ pub trait Aggregate: Clone + Default + Send + Serialize + DeserializeOwned {
     /// How a window of several panes slides: [`Merged`] will always do, and costs the most.
     type Sliding: Sliding<Self>;
 
+    /// Whether it can be [packed](Self::pack). Default: no.
+    const PACKS: bool = false;
+
     /// Takes in what was computed over the time that follows.
     fn merge(&mut self, later: &Self);
 
@@ -58,6 +63,30 @@ pub trait Aggregate: Clone + Default + Send + Serialize + DeserializeOwned {
         *self = Self::default();
     }
 
+    /// Adds itself to these bytes, in a form that [`unpack`](Self::unpack) makes the same of again, and says whether it did:
+    /// it need not if it is large. The bytes are kept in memory only, for entities with few events. Default: it does
+    /// not.
+    #[inline]
+    fn pack(&self, into: &mut Vec<u8>) -> bool {
+        let _ = into;
+        false
+    }
+
+    /// Becomes what was packed, whatever it was, and takes that from the front of these bytes. Default: becomes empty.
+    #[inline]
+    fn unpack(&mut self, from: &mut &[u8]) {
+        let _ = from;
+        self.reset();
+    }
+
+    /// Takes in what was packed and computed over the time that follows: as [`merge`](Self::merge) of what
+    /// [`unpack`](Self::unpack) makes of it, which it is by default.
+    fn merge_packed(&mut self, from: &mut &[u8]) {
+        let mut later = Self::default();
+        later.unpack(from);
+        self.merge(&later);
+    }
+
     /// Reads a little of the memory that the next addition will need, so that it is at hand by then; what it returns
     /// means nothing. Default: reads nothing.
     fn touch(&self) -> u64 {
@@ -67,9 +96,21 @@ pub trait Aggregate: Clone + Default + Send + Serialize + DeserializeOwned {
 
 impl Aggregate for u64 {
     type Sliding = Subtracted;
+    const PACKS: bool = true;
 
     fn merge(&mut self, later: &Self) {
         *self = self.saturating_add(*later);
+    }
+
+    #[inline]
+    fn pack(&self, into: &mut Vec<u8>) -> bool {
+        put_number(into, *self);
+        true
+    }
+
+    #[inline]
+    fn unpack(&mut self, from: &mut &[u8]) {
+        *self = take_number(from);
     }
 
     fn touch(&self) -> u64 {
@@ -79,9 +120,21 @@ impl Aggregate for u64 {
 
 impl Aggregate for f64 {
     type Sliding = Stacked<Self>;
+    const PACKS: bool = true;
 
     fn merge(&mut self, later: &Self) {
         *self += later;
+    }
+
+    #[inline]
+    fn pack(&self, into: &mut Vec<u8>) -> bool {
+        put(into, self.to_le_bytes());
+        true
+    }
+
+    #[inline]
+    fn unpack(&mut self, from: &mut &[u8]) {
+        *self = Self::from_le_bytes(take(from));
     }
 }
 
@@ -90,6 +143,7 @@ macro_rules! tuples {
     ($(($($part:ident $at:tt),+);)+) => {
         $(impl<$($part: Aggregate),+> Aggregate for ($($part,)+) {
             type Sliding = ($($part::Sliding,)+);
+            const PACKS: bool = true $(&& $part::PACKS)+;
 
             fn merge(&mut self, later: &Self) {
                 $(self.$at.merge(&later.$at);)+
@@ -101,6 +155,18 @@ macro_rules! tuples {
 
             fn reset(&mut self) {
                 $(self.$at.reset();)+
+            }
+
+            fn pack(&self, into: &mut Vec<u8>) -> bool {
+                true $(&& self.$at.pack(into))+
+            }
+
+            fn unpack(&mut self, from: &mut &[u8]) {
+                $(self.$at.unpack(from);)+
+            }
+
+            fn merge_packed(&mut self, from: &mut &[u8]) {
+                $(self.$at.merge_packed(from);)+
             }
 
             fn touch(&self) -> u64 {
@@ -165,6 +231,7 @@ pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use amoskys_core::Timestamp;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::hash::KeyHash;
@@ -192,6 +259,60 @@ mod tests {
             all.6 += n;
         }
         all
+    }
+
+    type Packs = (Distinct, Frequencies, Quantiles, Moments, Damped<100>, u64, f64);
+
+    fn small(numbers: &[u64]) -> Packs {
+        let mut small = Packs::default();
+        for &number in numbers {
+            let key = KeyHash::of_number(number % 80);
+            small.0.add(key);
+            small.1.add(key);
+            small.2.add((number % 1000) as f64 - 500.0);
+            small.3.add(number as f64);
+            small.4.add(
+                Timestamp::from_nanos((number % 1_000_000_007).cast_signed()),
+                number as f64,
+            );
+            small.5 = small.5.saturating_add(number);
+            small.6 += number as f64;
+        }
+        small
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_comes_out_the_same_whatever_was_there(
+            numbers in proptest::collection::vec(any::<u64>(), 0..200),
+            before in proptest::collection::vec(any::<u64>(), 0..200),
+            behind: u8,
+            cut: prop::sample::Index,
+        ) {
+            let (whole, mut room) = (small(&numbers), small(&before));
+            let mut bytes = Vec::new();
+            // A large one need not, and one of up to 64 keys and 256 bins does.
+            let packed = whole.pack(&mut bytes);
+            prop_assert_eq!(packed, whole.0.count() <= 64.0 && whole.2.relative_error() < 0.0101);
+            if packed {
+                bytes.push(behind);
+                let mut from = &*bytes;
+                room.unpack(&mut from);
+                prop_assert_eq!(from, &[behind]);
+                prop_assert_eq!(postcard::to_allocvec(&room), postcard::to_allocvec(&whole));
+            }
+            if packed {
+                let (mut merged, mut expected) = (small(&before), small(&before));
+                merged.merge_packed(&mut &*bytes);
+                expected.merge(&whole);
+                prop_assert_eq!(postcard::to_allocvec(&merged), postcard::to_allocvec(&expected));
+            }
+            // Bytes that are not whole do no harm.
+            let part = &bytes[..cut.index(bytes.len() + 1)];
+            room.merge_packed(&mut &*part);
+            room.unpack(&mut &*part);
+            room.merge(&whole);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Aggregate, Stacked};
+use crate::pack::{put, put_number, take, take_number};
 
 /// Count, sum, mean, standard deviation and extremes of a series of numbers.
 ///
@@ -110,6 +111,7 @@ impl Moments {
 
 impl Aggregate for Moments {
     type Sliding = Stacked<Self>;
+    const PACKS: bool = true;
 
     #[expect(
         clippy::cast_precision_loss,
@@ -131,6 +133,29 @@ impl Aggregate for Moments {
         self.sum += later.sum;
         self.min = self.min.min(later.min);
         self.max = self.max.max(later.max);
+    }
+
+    #[inline]
+    fn pack(&self, into: &mut Vec<u8>) -> bool {
+        put_number(into, self.count);
+        for number in [self.sum, self.mean, self.squares, self.min, self.max] {
+            put(into, number.to_le_bytes());
+        }
+        true
+    }
+
+    #[inline]
+    fn unpack(&mut self, from: &mut &[u8]) {
+        let count = take_number(from);
+        let [sum, mean, squares, min, max] = [(); 5].map(|()| f64::from_le_bytes(take(from)));
+        *self = Self {
+            count,
+            sum,
+            mean,
+            squares,
+            min,
+            max,
+        };
     }
 }
 

@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{Aggregate, Subtract, Subtracted};
+use crate::pack::{extend, put_all, put_number, take_all, take_number};
 
 /// Values of one bin differ by at most this factor: (1 + α) / (1 - α) for an error of α = 1 %.
 const GAMMA: f64 = 1.01 / 0.99;
@@ -141,6 +142,7 @@ impl Quantiles {
 
 impl Aggregate for Quantiles {
     type Sliding = Subtracted;
+    const PACKS: bool = true;
 
     fn merge(&mut self, later: &Self) {
         while self.collapses < later.collapses {
@@ -172,6 +174,38 @@ impl Aggregate for Quantiles {
         self.bins.clear();
         self.count = 0;
         self.collapses = 0;
+    }
+
+    #[inline]
+    fn pack(&self, into: &mut Vec<u8>) -> bool {
+        if self.collapses > 0 {
+            return false;
+        }
+        put_number(into, self.count);
+        put_number(into, self.bins.len() as u64);
+        put_all(into, &self.bins, |&(key, count)| {
+            (u64::from(key.cast_unsigned()) << 32 | u64::from(count)).to_le_bytes()
+        });
+        true
+    }
+
+    #[inline]
+    fn unpack(&mut self, from: &mut &[u8]) {
+        self.reset();
+        self.count = take_number(from);
+        let bins = usize::try_from(take_number(from)).unwrap_or(0).min(BINS);
+        extend(&mut self.bins, take_all(from, bins), (0, 0), |bin| {
+            bin_of(u64::from_le_bytes(bin))
+        });
+    }
+
+    fn merge_packed(&mut self, from: &mut &[u8]) {
+        self.count = self.count.saturating_add(take_number(from));
+        let bins = usize::try_from(take_number(from)).unwrap_or(0).min(BINS);
+        for &bin in take_all(from, bins) {
+            let (key, count) = bin_of(u64::from_le_bytes(bin));
+            self.add_to(collapsed(key, self.collapses), count);
+        }
     }
 
     fn touch(&self) -> u64 {
@@ -252,6 +286,11 @@ impl TryFrom<Parts> for Quantiles {
     }
 }
 
+/// A bin and its count, packed.
+const fn bin_of(packed: u64) -> (i32, u32) {
+    (((packed >> 32) as u32).cast_signed(), packed as u32)
+}
+
 /// The bin of a number before any collapse.
 #[expect(clippy::cast_possible_truncation, reason = "positions are within ±36 000")]
 fn key_of(value: f64) -> i32 {
@@ -259,7 +298,10 @@ fn key_of(value: f64) -> i32 {
     if size < f64::MIN_POSITIVE {
         return 0;
     }
-    let key = (position(size) * PER_DOUBLING).floor() as i32 + OFFSET;
+    let place = position(size) * PER_DOUBLING;
+    // Rounded down, without a call where the processor's own rounding may not be used.
+    let towards_zero = place as i32;
+    let key = towards_zero - i32::from(f64::from(towards_zero) > place) + OFFSET;
     if value < 0.0 { -key } else { key }
 }
 

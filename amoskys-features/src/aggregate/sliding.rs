@@ -21,11 +21,9 @@ pub trait Sliding<A>: Default + Send {
     /// Takes out the oldest pane, as it was when it entered.
     fn leave(&mut self, window: &mut A, pane: &A) -> bool;
 
-    /// Prepares for leaving those panes that are in the window, which come newest first. It is called before the first
-    /// of them leaves, and again when all of them have left.
-    fn turn<'a>(&mut self, newest_first: impl Iterator<Item = &'a A> + Clone)
-    where
-        A: 'a;
+    /// Prepares for the leaving of those panes that are in the window. It is called before the first of them leaves, and
+    /// again when all of them have left.
+    fn turn(&mut self);
 
     /// Puts into the window what entering and leaving did not.
     fn settle(&self, window: &mut A);
@@ -54,11 +52,7 @@ impl<A> Sliding<A> for Merged {
         false
     }
 
-    fn turn<'a>(&mut self, _: impl Iterator<Item = &'a A> + Clone)
-    where
-        A: 'a,
-    {
-    }
+    fn turn(&mut self) {}
 
     fn settle(&self, _: &mut A) {}
 
@@ -89,11 +83,7 @@ impl<A: Subtract> Sliding<A> for Subtracted {
         window.minus(pane)
     }
 
-    fn turn<'a>(&mut self, _: impl Iterator<Item = &'a A> + Clone)
-    where
-        A: 'a,
-    {
-    }
+    fn turn(&mut self) {}
 
     fn settle(&self, _: &mut A) {}
 
@@ -112,15 +102,31 @@ impl Subtract for u64 {
 }
 
 /// Windows of two stacks (Tangwongsan and others, "In-order sliding-window aggregation in worst-case constant time", VLDB J.
-/// 2021): of the older panes the sum of each with all later ones of that part, of the newer ones one sum. A pane is
-/// merged twice in its life, and a window of its two parts.
+/// 2021): of the older panes the sum of each with all later ones of that part, of the newer ones each and one sum. A pane
+/// is merged twice in its life, and a window of its two parts.
 ///
 /// Meant for aggregates of a few numbers: it holds one for each pane.
 #[derive(Clone, Debug, Default)]
 pub struct Stacked<A> {
-    /// From a pane to the end of the older part, the oldest pane's last.
-    older: Vec<A>,
+    /// First what has left, then for each of the older panes, oldest first, the sum from it to the end of that part, then
+    /// the newer panes.
+    panes: Vec<A>,
+    left: u32,
+    /// Where the newer panes begin.
+    split: u32,
     newer: A,
+}
+
+impl<A> Stacked<A> {
+    /// The sum of the older part.
+    fn older(&self) -> Option<&A> {
+        let left = self.left as usize;
+        if self.left < self.split {
+            self.panes.get(left)
+        } else {
+            None
+        }
+    }
 }
 
 impl<A: Aggregate> Sliding<A> for Stacked<A> {
@@ -128,35 +134,35 @@ impl<A: Aggregate> Sliding<A> for Stacked<A> {
 
     fn enter(&mut self, _: &mut A, pane: &A) -> bool {
         self.newer.merge(pane);
+        if self.panes.len() == self.panes.capacity() {
+            // Doubling would leave an entity with twice the memory it needs.
+            self.panes.reserve_exact(4 + self.panes.len() / 2);
+        }
+        self.panes.push(pane.clone());
         true
     }
 
     fn leave(&mut self, _: &mut A, _: &A) -> bool {
-        // If there is none, the stacks turn next.
-        self.older.pop();
+        // If it is the first of the newer ones, the stacks turn next.
+        self.left += 1;
         true
     }
 
-    fn turn<'a>(&mut self, newest_first: impl Iterator<Item = &'a A> + Clone)
-    where
-        A: 'a,
-    {
-        self.reset();
-        for pane in newest_first {
-            let mut sum = pane.clone();
-            if let Some(later) = self.older.last() {
-                sum.merge(later);
+    fn turn(&mut self) {
+        self.panes.drain(..self.panes.len().min(self.left as usize));
+        // Newest first: each with all that follow.
+        for at in (1..self.panes.len()).rev() {
+            let (earlier, later) = self.panes.split_at_mut(at);
+            if let (Some(pane), Some(later)) = (earlier.last_mut(), later.first()) {
+                pane.merge(later);
             }
-            if self.older.len() == self.older.capacity() {
-                // Doubling would leave an entity with twice the memory it needs.
-                self.older.reserve_exact(4 + self.older.len() / 4);
-            }
-            self.older.push(sum);
         }
+        (self.left, self.split) = (0, u32::try_from(self.panes.len()).unwrap_or(u32::MAX));
+        self.newer.reset();
     }
 
     fn settle(&self, window: &mut A) {
-        match self.older.last() {
+        match self.older() {
             Some(older) => {
                 window.assign(older);
                 window.merge(&self.newer);
@@ -166,12 +172,13 @@ impl<A: Aggregate> Sliding<A> for Stacked<A> {
     }
 
     fn reset(&mut self) {
-        self.older.clear();
+        self.panes.clear();
+        (self.left, self.split) = (0, 0);
         self.newer.reset();
     }
 
     fn touch(&self) -> u64 {
-        self.older.last().map_or(0, Aggregate::touch)
+        self.older().map_or(0, Aggregate::touch) ^ self.panes.last().map_or(0, Aggregate::touch)
     }
 }
 
@@ -189,11 +196,8 @@ macro_rules! tuples {
                 true $(&& self.$at.leave(&mut window.$at, &pane.$at))+
             }
 
-            fn turn<'a>(&mut self, newest_first: impl Iterator<Item = &'a ($($part,)+)> + Clone)
-            where
-                ($($part,)+): 'a,
-            {
-                $(self.$at.turn(newest_first.clone().map(|pane| &pane.$at));)+
+            fn turn(&mut self) {
+                $(self.$at.turn();)+
             }
 
             fn settle(&self, window: &mut ($($part,)+)) {

@@ -34,7 +34,9 @@
 
 mod clock;
 mod damped;
+mod few;
 mod keyed;
+mod many;
 mod panes;
 mod ring;
 mod running;

@@ -2,7 +2,7 @@
 
 use amoskys_core::Seq;
 
-use super::panes::Pane;
+use super::many::Pane;
 use crate::aggregate::{Aggregate, Sliding, Stacked};
 
 /// The window of the panes that have closed and not gone, as it is.
@@ -57,13 +57,10 @@ impl<A: Aggregate> Running<A> {
         self.spans.leave(&mut self.span, &pane.span) && self.beside.leave(&mut self.window, &pane.aggregate)
     }
 
-    /// Prepares for the leaving of these panes, all that it holds, newest first.
-    pub(super) fn turn<'a>(&mut self, newest_first: impl Iterator<Item = &'a Pane<A>> + Clone)
-    where
-        A: 'a,
-    {
-        self.spans.turn(newest_first.clone().map(|pane| &pane.span));
-        self.beside.turn(newest_first.map(|pane| &pane.aggregate));
+    /// Prepares for the leaving of all panes that it holds.
+    pub(super) fn turn(&mut self) {
+        self.spans.turn();
+        self.beside.turn();
     }
 
     /// Brings the window up to what entered and left.

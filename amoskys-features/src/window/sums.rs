@@ -1,6 +1,6 @@
 //! Windows made of sums of their panes.
 
-use super::panes::Pane;
+use super::many::Pane;
 use super::ring::Ring;
 use super::running::Span;
 use crate::aggregate::Aggregate;
