@@ -118,7 +118,7 @@ pub(crate) fn run(options: &Options, format: Format, page: &mut Report) -> Resul
                 .collect::<Vec<_>>()
                 .join(", ")
         );
-        println!("{:.1} µs a row, {rows} rows", seconds * 1e6 / rows as f64);
+        println!("{:.1} µs a row, {rows} rows", seconds * 1e6 / rows.max(1) as f64);
         alarms::print(&results, options.halves);
     }
     failures.finish()
