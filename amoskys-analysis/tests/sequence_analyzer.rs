@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use amoskys_analysis::model::{ModelFile, Origin};
 use amoskys_analysis::sequence::{
-    Example, SequenceAnalyzer, SequenceAnalyzerParams, SequenceModel, SequenceParams, TraceParams,
-    pattern_rules,
+    Example, SequenceAnalyzer, SequenceAnalyzerParams, SequenceModel, SequenceParams, TraceAssembler,
+    TraceParams, pattern_rules,
 };
 use amoskys_core::event::{
     ActivityAction, ActivityEvent, Ancestor, Credentials, Entity, Layer, ProcessAction, ProcessEvent,
-    SyscallEvent, Verdict,
+    Punctuation, SyscallEvent, Verdict,
 };
 use amoskys_core::{
     Analyzer, Class, Epoch, Event, EventId, Observation, Payload, Recorded, Seq, StreamId, Timestamp,
@@ -108,6 +108,11 @@ impl Log {
         self.add(seconds, Payload::Process(Box::new(event)));
     }
 
+    /// The machine's clock, stated.
+    fn clock(&mut self, seconds: f64) {
+        self.add(seconds, Payload::Punctuation(Punctuation::default()));
+    }
+
     fn activity(&mut self, seconds: f64, pid: u32, parent: u32, change: impl FnOnce(&mut ActivityEvent)) {
         let ancestors = vec![Ancestor {
             pid: parent,
@@ -167,6 +172,9 @@ fn a_process_unlike_all_others_is_found_and_new_honest_ones_are_not() {
     let mut log = Log(Vec::new());
     log.calls(0.0, 9, "program1", &odd());
     log.process(1.0, ProcessAction::Exit, 9, 1, &[]);
+    log.clock(2.9);
+    assert!(feed(&mut analyzer(Some(model.clone())), &log).is_empty());
+    log.clock(3.0);
     let found = feed(&mut analyzer(Some(model.clone())), &log);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].layer, Layer::Behavioral);
@@ -192,6 +200,7 @@ fn it_keeps_the_promises_of_an_analyzer() {
     log.process(1.5, ProcessAction::Exec, 12, 9, &["/tmp/x"]);
     log.calls(2.0, 8, "program2", &odd());
     log.process(3.0, ProcessAction::Exit, 8, 1, &[]);
+    log.clock(5.0);
     assert_eq!(feed(&mut analyzer(Some(model.clone())), &log).len(), 3);
     amoskys_core::conformance::analyzer(|| analyzer(Some(model.clone())), &log.0);
 }
@@ -218,6 +227,69 @@ fn a_long_process_is_judged_in_stretches_and_lost_calls_cut_it() {
     };
     log.add(1.0, Payload::Syscall(Box::new(gap)));
     assert_eq!(feed(&mut analyzer(Some(model)), &log).len(), 1);
+}
+
+#[test]
+fn calls_that_come_after_the_news_of_the_end_belong_to_the_trace() {
+    let end = |log: &mut Log, at| log.process(at, ProcessAction::Exit, 9, 1, &[]);
+    let mut traces = Vec::new();
+    for order in 0..3 {
+        let mut log = Log(Vec::new());
+        log.process(0.0, ProcessAction::Exec, 9, 1, &["/bin/p"]);
+        if order == 0 {
+            end(&mut log, 0.1);
+        }
+        log.calls(0.1, 9, "p", &odd()[..150]);
+        if order == 1 {
+            end(&mut log, 0.1);
+        }
+        let rest = SyscallEvent {
+            pid: 9,
+            tid: 9,
+            command: "p".to_owned(),
+            numbers: odd()[150..].to_vec(),
+            first: 150,
+            ..SyscallEvent::default()
+        };
+        log.add(0.1, Payload::Syscall(Box::new(rest)));
+        if order == 2 {
+            end(&mut log, 0.1);
+        }
+        log.clock(1.0);
+        log.clock(2.5);
+        let mut assembler = TraceAssembler::new(2048, 16).unwrap();
+        let whole: Vec<_> = log.0.iter().flat_map(|event| assembler.observe(event)).collect();
+        assert_eq!(whole.len(), 1, "order {order}");
+        traces.push(whole[0].calls.clone());
+        // What comes later still is a trace of its own, and waits no longer than others.
+        let mut late = Log(Vec::new());
+        late.calls(2.6, 9, "p", &odd()[..50]);
+        late.clock(4.0);
+        assert!(late.0.iter().all(|event| assembler.observe(event).is_empty()));
+        late.clock(4.6);
+        let event = late.0.last().unwrap();
+        assert_eq!(assembler.observe(event).len(), 1);
+        assert!(assembler.finish().is_empty());
+    }
+    assert!(traces.iter().all(|calls| *calls == odd()));
+}
+
+#[test]
+fn memory_for_processes_is_bounded() {
+    let mut assembler = TraceAssembler::new(2048, 4).unwrap();
+    let mut log = Log(Vec::new());
+    for pid in 0..10 {
+        log.calls(0.0, pid + 1, "p", &[1, 2, 3]);
+        log.process(0.0, ProcessAction::Exit, pid + 1, 0, &[]);
+    }
+    let mut complete = 0;
+    for event in &log.0 {
+        complete += assembler.observe(event).len();
+    }
+    // Those that ended first wait no longer when there are too many.
+    assert_eq!((complete, assembler.evicted()), (7, 0));
+    assert_eq!(assembler.finish().len(), 3);
+    assert!(TraceAssembler::new(15, 4).is_err() && TraceAssembler::new(16, 0).is_err());
 }
 
 #[test]

@@ -43,6 +43,9 @@ pub(crate) struct Inputs {
     /// Of what processes do, look at that of this control group alone: a directory of the unified hierarchy.
     #[arg(long, value_name = "DIR", requires = "ebpf")]
     pub(crate) cgroup: Option<PathBuf>,
+    /// With --ebpf, record every system call too, by its number: `train --log` learns in what order programs make them.
+    #[arg(long, requires = "ebpf")]
+    pub(crate) calls: bool,
     /// Analyze again what is in the log of the data directory, without adding to it.
     #[arg(long, requires = "data_dir", conflicts_with_all = ["read", "interface", "ebpf", "proc", "integrity"])]
     pub(crate) replay: bool,
@@ -100,7 +103,7 @@ mod host {
     use std::time::Duration;
 
     use amoskys_collectors::ebpf::flows::{KernelFlowCollector, KernelFlowConfig};
-    use amoskys_collectors::ebpf::{EbpfCollector, EbpfConfig, Selection};
+    use amoskys_collectors::ebpf::{CallStreams, EbpfCollector, EbpfConfig, Selection};
     use amoskys_collectors::fim::{FimCollector, FimConfig};
     use amoskys_collectors::proc::{FlowOwners, ProcCollector, ProcConfig};
     use amoskys_core::Event;
@@ -133,6 +136,9 @@ mod host {
         }
         if inputs.ebpf {
             let mut settings = EbpfConfig::default();
+            if inputs.calls {
+                settings.streams = CallStreams::Sequences;
+            }
             if let Some(directory) = &inputs.cgroup {
                 let mut scope = Scope::open(directory)?;
                 settings.filters.cgroups = Selection::Only(vec![scope.cgroup()]);

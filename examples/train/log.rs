@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use amoskys_analysis::model::{DetectorKind, ModelFile, Origin, SiteModel};
-use amoskys_analysis::sequence::{Example, SequenceParams};
+use amoskys_analysis::sequence::{Example, ProcessTrace, SequenceError, SequenceParams, TraceAssembler};
 use amoskys_analysis::{BaselineBuilder, DetectionConfig};
 use amoskys_core::config::Config;
-use amoskys_core::event::{Payload, ProcessAction, VerdictId};
+use amoskys_core::event::{Payload, VerdictId};
 use amoskys_core::{
     BoxExtractor, Digest, Extractor as _, FeatureVector, LogParts, Open, Opened, Recorded, SealError,
     read_log,
@@ -28,8 +28,10 @@ const MOST_WINDOWS: usize = 40_000;
 /// Windows of a kind below which nothing is learned.
 const FEWEST_WINDOWS: usize = 400;
 /// Processes whose calls are collected at once, and stretches of calls in all.
-const MOST_PROCESSES: usize = 100_000;
+const MOST_PROCESSES: usize = 16_384;
 const MOST_STRETCHES: usize = 200_000;
+/// Distinct stretches below which nothing is learned.
+const FEWEST_STRETCHES: usize = 60;
 /// Alerts that are told apart, to say how many there are.
 const MOST_ALERTS: usize = 10_000;
 /// Calls that are judged together: as the analyzer does.
@@ -116,7 +118,7 @@ impl Lessons {
             extractor: own,
             vectors: Vec::new(),
             windows,
-            calls: Calls::default(),
+            calls: Calls::new()?,
             events: 0,
             alerts: BTreeSet::new(),
         })
@@ -164,7 +166,7 @@ impl Lessons {
             }
             site = site.with_windows(file);
         }
-        if let Some((file, false_alarms)) = self.calls.fit(data, settings) {
+        if let Some((file, false_alarms)) = self.calls.fit(data, settings)? {
             metrics.insert("sequences.false_alarms".to_owned(), false_alarms);
             site = site.with_sequences(file)?;
         }
@@ -255,75 +257,79 @@ impl Windows {
 }
 
 /// The calls of processes, in stretches.
-#[derive(Default)]
 struct Calls {
-    open: BTreeMap<(String, u32, i64), (String, Vec<u32>)>,
+    assembler: TraceAssembler,
     stretches: Vec<(String, Vec<u32>)>,
+    /// Stretches that were too many.
+    left: u64,
 }
 
 impl Calls {
+    fn new() -> Result<Self, SequenceError> {
+        Ok(Self {
+            assembler: TraceAssembler::new(STRETCH, MOST_PROCESSES)?,
+            stretches: Vec::new(),
+            left: 0,
+        })
+    }
+
     fn observe(&mut self, recorded: &Recorded) {
-        let device = || recorded.event.device.to_string();
-        match &recorded.event.payload {
-            Payload::Syscall(calls) if !calls.numbers.is_empty() => {
-                let key = (device(), calls.pid, calls.start.nanos());
-                if self.open.len() >= MOST_PROCESSES && !self.open.contains_key(&key) {
-                    return;
-                }
-                let (_, trace) = self
-                    .open
-                    .entry(key.clone())
-                    .or_insert_with(|| (calls.command.clone(), Vec::new()));
-                trace.extend_from_slice(&calls.numbers);
-                while trace.len() >= STRETCH {
-                    let rest = trace.split_off(STRETCH);
-                    let full = std::mem::replace(trace, rest);
-                    if self.stretches.len() < MOST_STRETCHES {
-                        self.stretches.push((calls.command.clone(), full));
-                    }
-                }
-            }
-            Payload::Process(process) if process.action == ProcessAction::Exit => {
-                self.close(&(device(), process.pid, process.start.nanos()));
-            }
-            _ => {}
+        for trace in self.assembler.observe(recorded) {
+            self.add(trace);
         }
     }
 
-    fn close(&mut self, key: &(String, u32, i64)) {
-        if let Some((command, trace)) = self.open.remove(key)
-            && !trace.is_empty()
-            && self.stretches.len() < MOST_STRETCHES
-        {
-            self.stretches.push((command, trace));
+    fn add(&mut self, trace: ProcessTrace) {
+        if self.stretches.len() < MOST_STRETCHES {
+            self.stretches.push((trace.command, trace.calls));
+        } else {
+            self.left += 1;
         }
     }
 
     /// The model, and the share of its last fifth that would be alarms. `None` if there are no calls, or too few.
-    fn fit(mut self, data: Digest, settings: &Settings) -> Option<(ModelFile, f64)> {
-        let keys: Vec<_> = self.open.keys().cloned().collect();
-        keys.iter().for_each(|key| self.close(key));
+    fn fit(mut self, data: Digest, settings: &Settings) -> Result<Option<(ModelFile, f64)>, Box<dyn Error>> {
+        let forgotten = self.assembler.evicted();
+        let silent = TraceAssembler::new(STRETCH, MOST_PROCESSES)?;
+        for trace in std::mem::replace(&mut self.assembler, silent).finish() {
+            self.add(trace);
+        }
         if self.stretches.is_empty() {
-            return None;
+            return Ok(None);
+        }
+        if forgotten + self.left > 0 {
+            eprintln!(
+                "system calls: {forgotten} processes of too many at once, and {} stretches of too many, are left out",
+                self.left
+            );
         }
         let held = self.stretches.len() * 8 / 10;
         let (known, test) = self.stretches.split_at(held);
+        let distinct: BTreeSet<&[u32]> = known.iter().map(|(_, calls)| calls.as_slice()).collect();
+        if distinct.len() < FEWEST_STRETCHES {
+            eprintln!(
+                "system calls: {} distinct traces of {} are too few to learn from, {FEWEST_STRETCHES} are needed",
+                distinct.len(),
+                known.len()
+            );
+            return Ok(None);
+        }
         let examples: Vec<Example<'_>> = known
             .iter()
             .map(|(program, calls)| Example { program, calls })
             .collect();
+        let usual = SequenceParams::default();
+        // Where too few are held out for the rate asked for, it is the lowest that they can promise.
+        let held_out = (distinct.len() / usual.held_out) as f64;
         let params = SequenceParams {
-            false_alarms: settings.false_alarms,
-            ..SequenceParams::default()
+            false_alarms: settings.false_alarms.max(1.5 / (held_out + 1.0)),
+            ..usual
         };
         let model = match params.fit(&examples) {
             Ok(model) => model,
             Err(error) => {
-                eprintln!(
-                    "system calls: {} traces, and no model: {error}",
-                    self.stretches.len()
-                );
-                return None;
+                eprintln!("system calls: {} traces, and no model: {error}", known.len());
+                return Ok(None);
             }
         };
         let mut scorer = model.traces().scorer();
@@ -336,11 +342,12 @@ impl Calls {
             seed: settings.seed,
             training_data: data,
             training_rows: self.stretches.len() as u64,
-            metrics: BTreeMap::from([("false_alarms".to_owned(), false_alarms)]),
+            metrics: BTreeMap::from([
+                ("false_alarms".to_owned(), false_alarms),
+                ("false_alarms_promised".to_owned(), params.false_alarms),
+                ("distinct_traces".to_owned(), distinct.len() as f64),
+            ]),
         };
-        model
-            .to_file("sequences", "1", origin)
-            .ok()
-            .map(|file| (file, false_alarms))
+        Ok(Some((model.to_file("sequences", "1", origin)?, false_alarms)))
     }
 }

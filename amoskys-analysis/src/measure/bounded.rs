@@ -59,6 +59,12 @@ impl<K: Hash + Eq + Clone, V> BoundedMap<K, V> {
         self.entries.pop(key)
     }
 
+    /// The values, from the one unused for longest on.
+    pub(crate) fn into_values(self) -> impl Iterator<Item = V> {
+        let mut entries = self.entries;
+        std::iter::from_fn(move || entries.pop_lru().map(|(_, value)| value))
+    }
+
     /// How many entries there may be.
     pub(crate) fn limit(&self) -> usize {
         self.limit

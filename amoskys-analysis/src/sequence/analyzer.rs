@@ -3,15 +3,15 @@
 use std::net::IpAddr;
 
 use amoskys_core::event::{
-    Entity, EventRange, Evidence, Layer, ModelRef, Payload, ProcessAction, SyscallEvent, Technique, Verdict,
-    VerdictId,
+    Entity, EventRange, Evidence, Layer, ModelRef, Payload, Technique, Verdict, VerdictId,
 };
 use amoskys_core::{Analyzer, AnalyzerError, Digest, Event, Name, Observation, Recorded, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::SequenceError;
+use super::assembly::{ProcessTrace, TraceAssembler};
 use super::model::{SequenceModel, sequence_schema};
-use super::process::{Actors, process_key};
+use super::process::Actors;
 use super::rules::PatternRule;
 use crate::finding::{Mark, Span, Streams};
 use crate::measure::{BoundedMap, hash_bytes, seconds_between};
@@ -51,8 +51,9 @@ const SURPRISES: usize = 3;
 /// Verdicts about processes: by the model, when the calls of a process are unlike those of normal ones, and by written rules, when
 /// a process or its children take the steps of a known pattern.
 ///
-/// A process is judged when it ends, or when it has made [`stretch`](SequenceAnalyzerParams::stretch) calls. Where calls were lost,
-/// what came before is judged alone. Without a model the rules work by themselves.
+/// A process is judged two seconds of event time after it ends, so that its last calls are in, or when it has made
+/// [`stretch`](SequenceAnalyzerParams::stretch) calls. Where calls were lost, what came before is judged alone
+/// ([`TraceAssembler`]). Without a model the rules work by themselves.
 ///
 /// # Guarantees
 ///
@@ -70,20 +71,9 @@ pub struct SequenceAnalyzer {
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     streams: Streams,
-    /// By machine and process.
-    traces: BoundedMap<u64, Trace>,
+    traces: TraceAssembler,
     /// How far rules have come, by machine, process and rule.
     progress: BoundedMap<(u64, u16), Progress>,
-}
-
-/// The calls of a process since it was last judged.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Trace {
-    command: String,
-    calls: Vec<u32>,
-    /// Number of the next call of each thread, of which the last few are kept.
-    next: Vec<(u32, u64)>,
-    span: Span,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,9 +86,6 @@ struct Progress {
     connection: Option<(Option<IpAddr>, IpAddr)>,
 }
 
-/// Threads of a process whose place is known.
-const THREADS: usize = 16;
-
 impl SequenceAnalyzer {
     /// An analyzer that has seen nothing. Without a model it applies the rules alone.
     ///
@@ -107,12 +94,7 @@ impl SequenceAnalyzer {
     /// If a setting is out of range.
     pub fn new(model: Option<SequenceModel>, params: SequenceAnalyzerParams) -> Result<Self, SequenceError> {
         let refuse = |setting, reason| Err(SequenceError::Setting { setting, reason });
-        if !(16..=1 << 20).contains(&params.stretch) {
-            return refuse("stretch", "must be 16 to 1,048,576");
-        }
-        if params.processes == 0 {
-            return refuse("processes", "must be 1 or more");
-        }
+        let traces = TraceAssembler::new(params.stretch, params.processes)?;
         if !(0.0..=1.0).contains(&params.report_score) {
             return refuse("report_score", "must be 0 to 1");
         }
@@ -150,7 +132,7 @@ impl SequenceAnalyzer {
         let processes = params.processes;
         let state = State {
             streams: Streams::default(),
-            traces: BoundedMap::new(processes),
+            traces,
             progress: BoundedMap::new(processes.saturating_mul(4)),
         };
         Ok(Self {
@@ -170,76 +152,18 @@ impl SequenceAnalyzer {
 
     fn event(&mut self, recorded: &Recorded, verdicts: &mut Vec<Verdict>) {
         let mark = self.state.streams.mark(recorded);
-        let device = &recorded.event.device;
-        match &recorded.event.payload {
-            Payload::Syscall(calls) => {
-                let process = process_key(device, calls.pid, calls.start);
-                self.calls(process, calls, device, mark, verdicts);
-            }
-            Payload::Process(process) => {
-                let key = process_key(device, process.pid, process.start);
-                self.rules(recorded, mark, verdicts);
-                // What runs from here on is another program.
-                if matches!(process.action, ProcessAction::Exit | ProcessAction::Exec)
-                    && let Some(trace) = self.state.traces.remove(&key)
-                {
-                    self.judge(&trace, device, mark, verdicts);
-                }
-            }
-            Payload::Activity(_) => self.rules(recorded, mark, verdicts),
-            _ => {}
+        if let Payload::Process(_) | Payload::Activity(_) = &recorded.event.payload {
+            self.rules(recorded, mark, verdicts);
         }
-    }
-
-    fn calls(
-        &mut self,
-        key: u64,
-        event: &SyscallEvent,
-        device: &Name,
-        mark: Mark,
-        verdicts: &mut Vec<Verdict>,
-    ) {
-        if self.model.is_none() || event.numbers.is_empty() {
-            return;
-        }
-        let known = self.state.traces.peek(&key);
-        let expected = known.and_then(|trace| trace.next.iter().find(|(tid, _)| *tid == event.tid));
-        // A source that does not number calls says 0 each time.
-        let lost = expected.is_some_and(|(_, next)| event.first != 0 && event.first != *next);
-        if lost && let Some(trace) = self.state.traces.remove(&key) {
-            self.judge(&trace, device, mark, verdicts);
-        }
-        let mut rest = event.numbers.as_slice();
-        while !rest.is_empty() {
-            let trace = self.state.traces.entry(&key, || Trace {
-                command: event.command.chars().take(64).collect(),
-                calls: Vec::new(),
-                next: Vec::new(),
-                span: Span::of(mark),
-            });
-            let room = self.params.stretch.saturating_sub(trace.calls.len()).max(1);
-            let (now, later) = rest.split_at(room.min(rest.len()));
-            trace.calls.extend_from_slice(now);
-            trace.span.extend(mark);
-            rest = later;
-            if trace.calls.len() >= self.params.stretch
-                && let Some(trace) = self.state.traces.remove(&key)
-            {
-                self.judge(&trace, device, mark, verdicts);
+        if self.model.is_some() {
+            for trace in self.state.traces.observe_at(recorded, mark) {
+                self.judge(&trace, mark, verdicts);
             }
-        }
-        if let Some(trace) = self.state.traces.peek_mut(&key) {
-            let next = event.first.saturating_add(event.numbers.len() as u64);
-            trace.next.retain(|(tid, _)| *tid != event.tid);
-            if trace.next.len() >= THREADS {
-                trace.next.remove(0);
-            }
-            trace.next.push((event.tid, next));
         }
     }
 
     /// What the model says of the calls of a process.
-    fn judge(&self, trace: &Trace, device: &Name, mark: Mark, verdicts: &mut Vec<Verdict>) {
+    fn judge(&self, trace: &ProcessTrace, mark: Mark, verdicts: &mut Vec<Verdict>) {
         let Some(model) = &self.model else { return };
         let score = model.traces().scorer().score(&trace.calls);
         if !model.threshold().is_alarm(score.value) {
@@ -269,7 +193,7 @@ impl SequenceAnalyzer {
             ("p_value", p_value, 0.0),
         ];
         evidence.extend(surprising.first().map(|(.., bits)| ("surprise", *bits, 0.0)));
-        let entity = process_entity(device, command);
+        let entity = process_entity(&trace.device, command);
         let told = verdicts.len();
         self.speak(
             Layer::Behavioral,

@@ -4,11 +4,13 @@
 //! - [`CallModel`] says how surprising each call is after those before it.
 //! - [`SequenceModel`] is both, per program, with its threshold, in one model file.
 //! - [`PatternRule`]s are known-bad patterns that can be read.
+//! - [`TraceAssembler`] puts the calls of processes together from events.
 //! - [`SequenceAnalyzer`] gives verdicts by model and rules; `SigmaAnalyzer` (feature `sigma`) by Sigma rules.
 //!
 //! `docs/sequences.md` in the repository says what each assumes, when it fails, and what was measured.
 
 mod analyzer;
+mod assembly;
 mod calls;
 mod error;
 mod gram;
@@ -21,6 +23,7 @@ mod threshold;
 mod trace;
 
 pub use self::analyzer::{SequenceAnalyzer, SequenceAnalyzerParams};
+pub use self::assembly::{ProcessTrace, TraceAssembler};
 pub use self::calls::{CallChance, CallModel, CallParams, Position};
 pub use self::error::SequenceError;
 pub use self::model::{Example, SequenceModel, SequenceParams, sequence_schema};
