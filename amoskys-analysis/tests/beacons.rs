@@ -118,3 +118,16 @@ fn people_are_no_beacons() {
     }
     assert_eq!(summary(&alerts(traffic)), []);
 }
+
+/// A third of the period more or less, and seen before it has called twelve times.
+#[test]
+fn a_beacon_with_much_jitter_is_seen_as_soon() {
+    let mut traffic = Traffic::default();
+    office(&mut traffic, 300);
+    let mut at = 3.0;
+    for n in 0..12 {
+        traffic.tcp(at, inside(3), outside(200), 443, Ending::Data(400, 700, 0.1));
+        at += 12.0 * (0.7 + 0.6 * noise(n * 5 + 1));
+    }
+    assert_eq!(summary(&alerts(traffic)), [("T1071.001".to_owned(), inside(3))]);
+}

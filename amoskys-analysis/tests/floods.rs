@@ -3,6 +3,7 @@
 
 mod traffic;
 
+use amoskys_core::event::TcpFlagCounts;
 use traffic::{Ending, Traffic, alerts, inside, outside, summary};
 
 #[test]
@@ -91,6 +92,64 @@ fn a_benchmark_and_a_dead_service_are_no_flood() {
             443,
             Ending::Silent,
         );
+    }
+    assert_eq!(summary(&alerts(traffic)), []);
+}
+
+/// Whom a flood is aimed at, and how long it takes to see it: two seconds of it, and five more.
+fn flooded(traffic: Traffic, from: std::net::IpAddr, technique: &str) {
+    let alerts = alerts(traffic);
+    assert_eq!(summary(&alerts), [(technique.to_owned(), from)]);
+    assert_eq!(alerts[0].peers[0].host(), Some(inside(20)));
+    assert!(alerts[0].time < traffic::time(7.0), "{:?}", alerts[0].time);
+}
+
+#[test]
+fn a_flood_of_datagrams_that_nobody_answers_is_seen() {
+    let mut traffic = Traffic::default();
+    for n in 0..6_000 {
+        traffic.udp(f64::from(n) * 0.001, inside(5), inside(20), 9_999, false, 64);
+    }
+    flooded(traffic, inside(5), "T1498.001");
+}
+
+#[test]
+fn a_flood_of_packets_into_no_connection_is_seen() {
+    let mut traffic = Traffic::default();
+    let ack = TcpFlagCounts {
+        ack: 1,
+        ..TcpFlagCounts::default()
+    };
+    let reset = TcpFlagCounts {
+        rst: 1,
+        ..TcpFlagCounts::default()
+    };
+    for n in 0..3_000_u16 {
+        let at = f64::from(n) * 0.001;
+        traffic.stray(at, (outside(5), 1_024 + n), (inside(20), 80), ack, Some(reset));
+    }
+    flooded(traffic, outside(5), "T1498.001");
+}
+
+#[test]
+fn a_flood_of_echo_requests_is_seen_and_pings_are_none() {
+    let mut traffic = Traffic::default();
+    traffic.pings(0.0, inside(5), inside(20), 4_000, 2.0);
+    for host in 30..90 {
+        traffic.pings(f64::from(host), inside(6), inside(host), 5, 5.0);
+    }
+    traffic.pings(100.0, inside(7), inside(21), 300, 60.0);
+    flooded(traffic, inside(5), "T1498.001");
+}
+
+#[test]
+fn busy_services_over_udp_are_not_flooded() {
+    let mut traffic = Traffic::default();
+    for n in 0..6_000_u32 {
+        let at = f64::from(n) * 0.002;
+        // A resolver that answers nearly all, and a collector that answers nobody.
+        traffic.udp(at, inside(5), inside(20), 53, n % 40 != 0, 64);
+        traffic.udp(at, inside(6), inside(21), 8_125, false, 64);
     }
     assert_eq!(summary(&alerts(traffic)), []);
 }

@@ -120,3 +120,19 @@ fn honest_handshakes_are_in_order() {
     }
     assert_eq!(summary(&alerts(traffic)), []);
 }
+
+#[test]
+fn who_asks_for_a_block_of_addresses_looks_for_hosts() {
+    let asked = |targets: &mut dyn Iterator<Item = u8>| {
+        let mut traffic = Traffic::default();
+        for (n, target) in targets.enumerate() {
+            traffic.arp(n as f64 * 1.5, Request, 5, 5, target);
+        }
+        summary(&alerts(traffic))
+    };
+    // Slowly, and the order says nothing.
+    let block = |n: u8| 100 + (n % 3) * 10 + n / 3;
+    assert_eq!(asked(&mut (0..30).map(block)), [("T1018".to_owned(), inside(5))]);
+    // As many that are gone, here and there.
+    assert_eq!(asked(&mut (0..30).map(|n| 7 * n + 11)), []);
+}

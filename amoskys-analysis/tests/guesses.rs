@@ -101,3 +101,155 @@ fn honest_logins_are_no_guesses() {
     }
     assert_eq!(summary(&alerts(traffic)), []);
 }
+
+/// How OpenSSH and its client come to the point of logging in: greetings, key exchange, the service asked for and accepted, and a
+/// first request that says which methods there are.
+const EXCHANGE: [i32; 12] = [41, -41, 1448, 112, -1088, 1208, -1448, -116, 16, 44, -44, 60];
+const SSH: &[u8] = b"SSH-2.0-OpenSSH_";
+
+fn said(then: &[i32]) -> Vec<i32> {
+    [&EXCHANGE[..], then].concat()
+}
+
+/// Tried so often in one connection.
+fn turned_away(tries: usize) -> Vec<i32> {
+    said(&[&[-52][..], &[84, -52].repeat(tries)].concat())
+}
+
+/// A command that says little.
+fn let_in() -> Vec<i32> {
+    said(&[
+        -52, 140, -100, 308, -28, 112, -396, -44, 52, -72, -76, 36, -36, -88, 60,
+    ])
+}
+
+#[test]
+fn a_program_that_logs_in_again_and_again_and_is_let_in_guesses_nothing() {
+    let mut traffic = Traffic::default();
+    for n in 0..60_u32 {
+        let at = f64::from(n) * 1.7 + f64::from(n % 5) * 0.3;
+        traffic.talk(at, 0.5, (inside(1), inside(20), 22), SSH, &let_in());
+        // Keys of hosts are collected by who knows none yet: that is no login.
+        let host = inside(100 + u16::try_from(n).unwrap());
+        traffic.talk(at, 0.1, (inside(2), host, 22), SSH, &EXCHANGE[..9]);
+    }
+    assert_eq!(summary(&alerts(traffic)), []);
+}
+
+#[test]
+fn who_is_turned_away_guesses_also_before_a_server_that_warns_at_length() {
+    for banner in [None, Some(-700)] {
+        let mut traffic = Traffic::default();
+        for n in 0..10_u32 {
+            let away = [&EXCHANGE[..], banner.as_slice(), &[-52, 84, -52]].concat();
+            traffic.talk(f64::from(n) * 5.0, 0.4, (outside(5), inside(20), 22), SSH, &away);
+        }
+        assert_eq!(
+            summary(&alerts(traffic)),
+            [("T1110.001".to_owned(), outside(5))],
+            "{banner:?}"
+        );
+    }
+}
+
+#[test]
+fn several_tries_in_one_connection_count_as_more_than_one() {
+    let found = |tries| {
+        let mut traffic = Traffic::default();
+        for n in 0..4_u32 {
+            traffic.talk(
+                f64::from(n) * 6.0,
+                4.0,
+                (inside(7), inside(20), 22),
+                SSH,
+                &turned_away(tries),
+            );
+        }
+        summary(&alerts(traffic))
+    };
+    assert_eq!(found(6), [("T1110.001".to_owned(), inside(7))]);
+    // Somebody who mistypes, twice.
+    assert_eq!(found(1), []);
+}
+
+#[test]
+fn one_password_on_many_hosts_is_seen_and_who_is_let_in_by_them_is_not() {
+    let mut traffic = Traffic::default();
+    for n in 0..25_u16 {
+        let at = f64::from(n) * 2.0;
+        traffic.talk(at, 0.4, (inside(7), inside(100 + n), 22), SSH, &turned_away(1));
+        traffic.talk(at, 0.5, (inside(8), inside(100 + n), 22), SSH, &let_in());
+    }
+    let alerts = alerts(traffic);
+    assert_eq!(summary(&alerts), [("T1110.003".to_owned(), inside(7))]);
+    assert!(alerts[0].peers.len() > 4, "{:?}", alerts[0].peers);
+}
+
+#[test]
+fn who_transfers_files_was_let_in() {
+    let (greeting, login) = (b"220 (vsFTPd 3.0.3)", [-20, 12, -34, 22]);
+    let mut traffic = Traffic::default();
+    for n in 0..20_u32 {
+        let at = f64::from(n) * 8.0;
+        let uploads = [&login[..], &[-23, 5, -62, 9, -33, 6, -14]].concat();
+        traffic.talk(at, 1.0, (inside(1), inside(20), 21), greeting, &uploads);
+        let port = 40_000 + u16::try_from(n).unwrap();
+        traffic.tcp(at + 0.3, inside(1), inside(20), port, Ending::Data(9_000, 0, 0.2));
+        // Three passwords in each connection.
+        let refused = [&[-20][..], &[10, -34, 14, -22].repeat(3)].concat();
+        traffic.talk(at, 7.0, (inside(2), inside(20), 21), greeting, &refused);
+    }
+    assert_eq!(summary(&alerts(traffic)), [("T1110.001".to_owned(), inside(2))]);
+}
+
+#[test]
+fn pages_and_shares_that_ask_for_a_password_are_login_services() {
+    let mut traffic = Traffic::default();
+    for n in 0..16_u32 {
+        let at = f64::from(n) * 0.7;
+        traffic.talk(
+            at,
+            0.1,
+            (inside(1), inside(20), 8080),
+            b"HTTP/1.1 401 Una",
+            &[137, -367],
+        );
+        traffic.talk(
+            at,
+            0.1,
+            (inside(2), inside(21), 445),
+            b"\0\0\0",
+            &[232, -288, 166, -208, 486, -77],
+        );
+        // Asked first, let in next: how programs without a memory do it.
+        traffic.talk(
+            at,
+            0.1,
+            (inside(3), inside(20), 80),
+            b"HTTP/1.1 401 Una",
+            &[137, -367],
+        );
+        traffic.talk(
+            at + 0.2,
+            0.1,
+            (inside(3), inside(20), 80),
+            b"HTTP/1.1 200 OK\r",
+            &[190, -800],
+        );
+        // Somebody at work on a share.
+        let work = [
+            232, -288, 166, -208, 486, -105, 110, -84, 162, -77, 72, -72, 112, -84,
+        ];
+        traffic.talk(
+            f64::from(n) * 9.0,
+            0.2,
+            (inside(4), inside(21), 445),
+            b"\0\0\0",
+            &work,
+        );
+    }
+    let mut found = summary(&alerts(traffic));
+    found.sort();
+    let guess = |host| ("T1110.001".to_owned(), inside(host));
+    assert_eq!(found, [guess(1), guess(2)]);
+}

@@ -3,6 +3,7 @@
 
 mod traffic;
 
+use amoskys_core::event::TcpFlagCounts;
 use traffic::{Ending, Traffic, alerts, inside, outside, summary};
 
 #[test]
@@ -129,3 +130,73 @@ fn a_traceroute_is_no_scan() {
     }
     assert_eq!(summary(&alerts(traffic)), []);
 }
+
+/// Packets into nothing, as `nmap -sF`, `-sX`, `-sA` and `-sM` send them: ports that are closed answer with a reset.
+#[test]
+fn scans_without_a_handshake_are_seen() {
+    let flags = |fin, psh, urg, ack| TcpFlagCounts {
+        fin,
+        psh,
+        urg,
+        ack,
+        ..TcpFlagCounts::default()
+    };
+    let kinds = [
+        flags(1, 0, 0, 0),
+        flags(1, 1, 1, 0),
+        flags(0, 0, 0, 0),
+        flags(0, 0, 0, 1),
+        flags(1, 0, 0, 1),
+    ];
+    for sent in kinds {
+        let mut traffic = Traffic::default();
+        for n in 0..40_u16 {
+            let at = f64::from(n) * 0.01;
+            traffic.stray(at, (inside(5), 61_000), (inside(20), 20 + n), sent, Some(RESET));
+        }
+        assert_eq!(
+            summary(&alerts(traffic)),
+            [("T1046".to_owned(), inside(5))],
+            "{sent:?}"
+        );
+    }
+}
+
+/// After a client was started anew, its servers go on with connections it does not know; and somebody sends answers that nobody
+/// asked for.
+#[test]
+fn whoever_is_asked_out_of_the_blue_scans_nobody() {
+    let ack = TcpFlagCounts {
+        ack: 1,
+        ..TcpFlagCounts::default()
+    };
+    let answer = TcpFlagCounts {
+        syn: 1,
+        ack: 1,
+        ..TcpFlagCounts::default()
+    };
+    let mut traffic = Traffic::default();
+    for n in 0..60_u16 {
+        let at = f64::from(n) * 0.05;
+        traffic.stray(
+            at,
+            (inside(20), 443),
+            (inside(5), 50_000 + 7 * n),
+            ack,
+            Some(RESET),
+        );
+        traffic.stray(at, (outside(9), 2_000 + n), (inside(21), 80), answer, Some(RESET));
+    }
+    assert_eq!(summary(&alerts(traffic)), []);
+}
+
+const RESET: TcpFlagCounts = TcpFlagCounts {
+    rst: 1,
+    fin: 0,
+    syn: 0,
+    psh: 0,
+    ack: 0,
+    urg: 0,
+    ece: 0,
+    cwr: 0,
+};

@@ -123,7 +123,17 @@ impl From<&Verdict> for Alert {
 
 /// The services that a verdict is about, as `tcp/22`: of the accused's own use, or of its peers. None if it is about more than those.
 pub(crate) fn services(verdict: &Verdict) -> Vec<String> {
-    let service = |entity: &Entity| match entity {
+    let own = service(&verdict.entity);
+    let of_peers: Vec<Option<String>> = verdict.peers.iter().map(service).collect();
+    if own.is_none() && of_peers.iter().any(Option::is_none) {
+        return Vec::new();
+    }
+    once(own.into_iter().chain(of_peers.into_iter().flatten()))
+}
+
+/// The service of an entity that is one or uses one, as `tcp/22`.
+pub(crate) fn service(entity: &Entity) -> Option<String> {
+    match entity {
         Entity::Service(_, protocol, port) | Entity::Client(_, protocol, port) => Some(match *protocol {
             6 => format!("tcp/{port}"),
             17 => format!("udp/{port}"),
@@ -131,13 +141,7 @@ pub(crate) fn services(verdict: &Verdict) -> Vec<String> {
             other => format!("{other}/{port}"),
         }),
         _ => None,
-    };
-    let own = service(&verdict.entity);
-    let of_peers: Vec<Option<String>> = verdict.peers.iter().map(service).collect();
-    if own.is_none() && of_peers.iter().any(Option::is_none) {
-        return Vec::new();
     }
-    once(own.into_iter().chain(of_peers.into_iter().flatten()))
 }
 
 /// Without what was there already.

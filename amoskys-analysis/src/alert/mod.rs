@@ -4,5 +4,7 @@ mod file;
 mod line;
 
 pub use self::file::{AlertFile, AlertFileError};
+#[cfg(feature = "report")]
+pub(crate) use self::line::service;
 pub use self::line::{Alert, AlertEvents, AlertEvidence};
 pub(crate) use self::line::{services, shown};

@@ -7,17 +7,20 @@
 //! with the same payload sizes, up to a tenth, within a minute.
 //!
 //! **Priors.** Attempts within ten minutes: three are nothing, each doubling adds 2.6, at most 8. A login service adds 2, one of
-//! mail 1, because mail programs connect often. Sizes within 10 % of each other add 1.5, within 25 % half of it; far apart
+//! mail 1, because mail programs connect often. Where connections show how a login went (`sighting::login`), those that were let
+//! in are no attempts, more than four fifths turned away add 1.5, and each further try in one connection counts half: clients
+//! offer their keys one by one too. Where they do not, sizes within 10 % of each other add 1.5, within 25 % half of it; far apart
 //! they take 2 away. Less than 20 s between two attempts adds 1. What takes away: intervals of clockwork, as of
-//! a monitor (-2.5) or of more than 50 s (-1.5), and each longer session (-1, at most -3), as of an
-//! administrator at work. About ten attempts make the layer sure.
+//! a monitor (-2.5) or of more than 50 s (-1.5), each longer session (-1, at most -3), as of an
+//! administrator at work, and being let in (-1, at most -2; 4 more where it comes near the number of refusals, as of
+//! programs that are asked before they say who they are). Eight to ten attempts make the layer sure.
 //!
 //! Equal calls: four in a minute are nothing, each doubling adds 3; remote-procedure or file service +1.5, less than 2 s
 //! apart +1. About sixteen make it sure.
 //!
-//! **Fails** against guesses hours apart or spread over many clients, guesses within one connection, and over HTTP, where
-//! sizes do not tell a form from a page. Accuses wrongly scripts that log in dozens of times in a few minutes and do
-//! the same small thing each time; a baseline teaches it.
+//! **Fails** against guesses hours apart or spread over many clients, and over forms of web pages, where nothing tells a refusal
+//! from a page. Accuses wrongly scripts that log in dozens of times in a few minutes and do the same small thing each time, if it is
+//! by a service that does not show how a login went; a baseline teaches it.
 //!
 //! **Cost.** One look-up for each TCP flow that ends, and sorting up to 64 numbers on login services; 2.5 kB for each client
 //! and service.
@@ -28,26 +31,27 @@ use amoskys_core::Timestamp;
 use amoskys_core::event::FlowRecord;
 use serde::{Deserialize, Serialize};
 
+use super::attempt::{Attempt, TURNED_AWAY, USUAL, WINDOW, by_attempts, by_let_in, intervals};
+use super::spraying::Sprays;
+use super::transfers::Transfers;
 use crate::config::DetectionConfig;
 use crate::finding::{Card, Detector, Feature, Finding, Gate, Mark, Span, Target};
 use crate::measure::{BoundedMap, Leaky, Ring, float, median, relative_spread, seconds_between};
 use crate::odds::logit;
+use crate::sighting::login::Login;
 use crate::sighting::service::{ServiceKind, TCP};
 use crate::sighting::{Contact, Outcome, Sighting};
 
-/// Seconds over which attempts count.
-const WINDOW: f64 = 600.0;
 /// Seconds over which equal calls count.
 const MINUTE: f64 = 60.0;
 /// Payload bytes and seconds beyond which a connection is a session, not an attempt.
 const SESSION: (u64, f64) = (20_000, 120.0);
-/// Attempts that are nothing.
-const USUAL: f64 = 3.0;
-
 /// Attempts of each client on each service that asks for a login or is reached from afar.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Guesses {
     series: BoundedMap<(IpAddr, IpAddr, u16), Series>,
+    sprays: Sprays,
+    transfers: Transfers,
     guessing_prior: f64,
     calls_prior: f64,
     floor: f64,
@@ -57,21 +61,17 @@ pub(crate) struct Guesses {
 struct Series {
     attempts: Ring<Attempt, 64>,
     sessions: Leaky,
+    let_in: Leaky,
     span: Option<Span>,
     gate: Gate,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Attempt {
-    start: Timestamp,
-    sent: u64,
-    received: u64,
 }
 
 impl Guesses {
     pub(crate) fn new(config: &DetectionConfig) -> Self {
         Self {
             series: BoundedMap::new(config.capacity.pairs),
+            sprays: Sprays::new(config.capacity.hosts),
+            transfers: Transfers::new(config.capacity.pairs.min(1_024)),
             guessing_prior: logit(config.priors.guessing),
             calls_prior: logit(config.priors.calls),
             floor: config.speaks_from(),
@@ -79,36 +79,66 @@ impl Guesses {
     }
 
     pub(crate) fn evicted(&self) -> u64 {
-        self.series.evicted()
+        self.series.evicted() + self.sprays.evicted()
     }
 
     pub(crate) fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
-        if let Sighting::Closed {
-            contact,
-            flow,
-            outcome: Some(Outcome::Answered),
-            began,
-        } = sighting
-            && contact.protocol == TCP
-            && contact.certain
-        {
-            let kind = ServiceKind::of(contact, flow);
-            if kind != ServiceKind::Other {
-                self.closed(contact, flow, kind, *began, mark, findings);
+        match sighting {
+            Sighting::Opened { contact, .. } if contact.protocol == TCP && contact.certain => {
+                self.transfers.opened(contact);
             }
+            Sighting::Closed {
+                contact,
+                flow,
+                outcome: Some(Outcome::Answered),
+                began,
+            } if contact.protocol == TCP && contact.certain => {
+                let attempt = self.attempt(contact, flow);
+                let kind = match attempt.login {
+                    Login::TurnedAway(_) => ServiceKind::Login,
+                    _ => ServiceKind::of(contact, flow),
+                };
+                let service = (contact.client, contact.server, contact.port);
+                // What a web server answers with is known of each answer alone: honest ones count against refusals.
+                if kind != ServiceKind::Other {
+                    self.closed(contact, flow, kind, attempt, *began, mark, findings);
+                } else if let Some(series) = self.series.peek_mut(&service) {
+                    series.let_in.add(mark.time, 1.0, WINDOW);
+                }
+            }
+            _ => {}
         }
     }
 
+    fn attempt(&self, contact: &Contact, flow: &FlowRecord) -> Attempt {
+        let (sent, received) = contact.payload(flow);
+        let login = match self.transfers.during(contact) {
+            true => Login::LetIn,
+            false => Login::of(contact, flow),
+        };
+        Attempt {
+            start: contact.start,
+            sent,
+            received,
+            login,
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is known of a connection that ended"
+    )]
     fn closed(
         &mut self,
         contact: &Contact,
         flow: &FlowRecord,
         kind: ServiceKind,
+        attempt: Attempt,
         began: Mark,
         mark: Mark,
         findings: &mut Vec<Finding>,
     ) {
-        let (sent, received) = contact.payload(flow);
+        let (sent, received) = (attempt.sent, attempt.received);
         let series = self
             .series
             .entry(&(contact.client, contact.server, contact.port), Series::default);
@@ -118,21 +148,29 @@ impl Guesses {
         {
             *series = Series::default();
         }
+        if attempt.login == Login::LetIn {
+            series.let_in.add(mark.time, 1.0, WINDOW);
+            self.sprays.let_in(contact, mark);
+            return;
+        }
         if sent.saturating_add(received) > SESSION.0 || flow.duration().as_secs_f64() > SESSION.1 {
             series.sessions.add(mark.time, 1.0, WINDOW);
             return;
         }
-        if sent == 0 || received == 0 {
-            return; // Reading the greeting, as monitors do, is no attempt.
+        // Reading the greeting, as monitors do, or asking for keys is no attempt.
+        if sent == 0 || received == 0 || attempt.login == Login::TurnedAway(0) {
+            return;
         }
-        series.attempts.push(Attempt {
-            start: contact.start,
-            sent,
-            received,
-        });
+        series.attempts.push(attempt);
         match &mut series.span {
             Some(span) => span.extend(mark),
             none => *none = Some(Span::of(began)),
+        }
+        if matches!(attempt.login, Login::TurnedAway(_)) {
+            let card = self
+                .sprays
+                .turned_away(contact, attempt, self.guessing_prior, began, mark);
+            findings.extend(card.filter(|spray| spray.card.log_odds() >= self.floor));
         }
         let Some(span) = series.span else { return };
         let (card, detector, count) = match kind {
@@ -141,9 +179,7 @@ impl Guesses {
                 (card, Detector::RepeatedCalls, count)
             }
             _ => {
-                let sessions = series.sessions.read(mark.time, WINDOW);
-                let (card, count) =
-                    series.guessing_card(contact.port, sessions, self.guessing_prior, mark.time);
+                let (card, count) = series.guessing_card(contact.port, self.guessing_prior, mark.time);
                 (card, Detector::PasswordGuessing, count)
             }
         };
@@ -180,13 +216,14 @@ impl Series {
         self.attempts.iter().filter(since).copied().collect()
     }
 
-    fn guessing_card(&self, port: u16, sessions: f64, prior: f64, now: Timestamp) -> (Card, usize) {
+    fn guessing_card(&self, port: u16, prior: f64, now: Timestamp) -> (Card, usize) {
         let recent = self.recent(now, WINDOW);
-        let count = recent.len();
-        let amount = float(count as u64);
+        let amount: f64 = recent.iter().map(Attempt::worth).sum();
+        let count = recent.iter().map(Attempt::tries).sum();
         if amount <= USUAL {
             return (Card::new(prior), count);
         }
+        let (sessions, let_in) = (self.sessions.read(now, WINDOW), self.let_in.read(now, WINDOW));
         let mut sizes: Vec<f64> = recent
             .iter()
             .map(|attempt| float(attempt.sent + attempt.received))
@@ -200,7 +237,11 @@ impl Series {
         };
         let mut intervals = intervals(&recent);
         let interval = median(&mut intervals);
-        let clockwork = count >= 8 && interval >= SHORTEST_POLL && relative_spread(&mut intervals) < 0.03;
+        let refused = recent.iter().filter(|attempt| attempt.is_turned_away()).count();
+        let refused = float(refused as u64) / float(recent.len() as u64);
+        // Monitors keep to the clock, but they know their passwords.
+        let steady = recent.len() >= 8 && relative_spread(&mut intervals) < 0.03;
+        let clockwork = refused <= 0.8 && steady && interval >= SHORTEST_POLL;
         let pace = match interval {
             i if i < 20.0 => 1.0,
             i if i > 50.0 => -1.5,
@@ -212,13 +253,16 @@ impl Series {
             2.0
         };
         let card = Card::new(prior)
-            .with_count(Feature::Attempts, amount, |amount| {
-                (2.6 * (amount / USUAL).log2()).min(8.0)
-            })
+            .with_count(Feature::Attempts, amount, by_attempts)
             .with(Feature::LoginService, 1.0, login)
-            .with(Feature::AttemptSpread, spread, alike)
             .with(Feature::AttemptInterval, interval, pace)
-            .with(Feature::LongSessions, sessions, -sessions.min(3.0));
+            .with(Feature::LongSessions, sessions, -sessions.min(3.0))
+            .with(Feature::LetIn, let_in, by_let_in(let_in, amount));
+        // What was turned away needs not be alike: there may have been more than one try in a connection.
+        let card = match refused > 0.8 {
+            true => card.with(Feature::TurnedAway, refused, TURNED_AWAY),
+            false => card.with(Feature::AttemptSpread, spread, alike),
+        };
         (card, count)
     }
 
@@ -253,12 +297,3 @@ impl Series {
 
 /// Seconds below which clockwork is a program's pace, not a timer: a guesser in a loop keeps a steady pace too.
 const SHORTEST_POLL: f64 = 5.0;
-
-fn intervals(attempts: &[Attempt]) -> Vec<f64> {
-    let mut starts: Vec<Timestamp> = attempts.iter().map(|attempt| attempt.start).collect();
-    starts.sort_unstable();
-    starts
-        .windows(2)
-        .map(|pair| seconds_between(pair[0], pair[1]))
-        .collect()
-}

@@ -1,9 +1,12 @@
 //! The behavioral layer: in what order.
 
+mod attempt;
 mod guessing;
 mod handshake;
 mod names;
 mod outcomes;
+mod spraying;
+mod transfers;
 
 use amoskys_core::event::Layer;
 use serde::{Deserialize, Serialize};

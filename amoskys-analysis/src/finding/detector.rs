@@ -17,6 +17,8 @@ pub(crate) enum Detector {
     RepeatedCalls,
     NameTunnel,
     TlsHandshake,
+    PasswordSpraying,
+    PacketFlood,
 }
 
 /// Kinds of attack. Findings of one kind about one host are one incident.
@@ -43,7 +45,7 @@ impl Family {
 }
 
 impl Detector {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::PortScan,
         Self::HostSweep,
         Self::ArpSweep,
@@ -57,18 +59,25 @@ impl Detector {
         Self::RepeatedCalls,
         Self::NameTunnel,
         Self::TlsHandshake,
+        Self::PasswordSpraying,
+        Self::PacketFlood,
     ];
 
     /// The layer it belongs to.
     pub(crate) const fn layer(self) -> Layer {
         match self {
-            Self::PortScan | Self::HostSweep | Self::ArpSweep | Self::HalfOpenFlood | Self::ArpSpoofing => {
-                Layer::Geometric
-            }
+            Self::PortScan
+            | Self::HostSweep
+            | Self::ArpSweep
+            | Self::HalfOpenFlood
+            | Self::ArpSpoofing
+            | Self::PacketFlood => Layer::Geometric,
             Self::Beacon | Self::RepeatedUpload | Self::EchoTunnel | Self::VolumeOut => Layer::Temporal,
-            Self::PasswordGuessing | Self::RepeatedCalls | Self::NameTunnel | Self::TlsHandshake => {
-                Layer::Behavioral
-            }
+            Self::PasswordGuessing
+            | Self::PasswordSpraying
+            | Self::RepeatedCalls
+            | Self::NameTunnel
+            | Self::TlsHandshake => Layer::Behavioral,
         }
     }
 
@@ -76,13 +85,13 @@ impl Detector {
     pub(crate) const fn family(self) -> Family {
         match self {
             Self::PortScan | Self::HostSweep | Self::ArpSweep => Family::Scan,
-            Self::HalfOpenFlood => Family::Flood,
+            Self::HalfOpenFlood | Self::PacketFlood => Family::Flood,
             Self::ArpSpoofing => Family::Spoofing,
             Self::Beacon | Self::RepeatedUpload => Family::Channel,
             Self::EchoTunnel => Family::EchoTunnel,
             Self::VolumeOut => Family::Volume,
             Self::NameTunnel => Family::NameTunnel,
-            Self::PasswordGuessing => Family::Guessing,
+            Self::PasswordGuessing | Self::PasswordSpraying => Family::Guessing,
             Self::RepeatedCalls => Family::Calls,
             Self::TlsHandshake => Family::Exploit,
         }
@@ -109,6 +118,10 @@ impl Detector {
             Self::EchoTunnel => "T1095",
             // Brute Force: Password Guessing.
             Self::PasswordGuessing => "T1110.001",
+            // Brute Force: Password Spraying.
+            Self::PasswordSpraying => "T1110.003",
+            // Network Denial of Service: Direct Network Flood.
+            Self::PacketFlood => "T1498.001",
             // Exploitation of Remote Services.
             Self::RepeatedCalls => "T1210",
             // Application Layer Protocol: DNS.

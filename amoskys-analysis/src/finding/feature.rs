@@ -36,12 +36,15 @@ features! {
     HalfOpen = "half_open", "", "connections to one service begun and not completed, recent ones counting most";
     HalfOpenShare = "half_open_share", "", "share of recent connections to the service that were not completed";
     Sources = "sources", "", "distinct addresses that began connections to the service";
+    FloodPackets = "flood_packets", "", "packets or conversations in ten seconds that one host got and nobody asked for or answered";
+    FloodShare = "flood_share", "", "their share of all conversations begun with the host";
     ArpContradictions = "arp_contradictions", "", "times a station asked for an address that it had claimed to have";
     ArpConflicts = "arp_conflicts", "", "times an address in use by one station was claimed by another";
     ArpUnasked = "arp_unasked_replies", "", "ARP replies to one host that it had not asked for";
     ArpAddresses = "arp_addresses", "", "addresses one station claims";
     ArpRedirected = "arp_redirected", "", "hosts whose outgoing packets moved to the station after its claim";
-    ArpSwept = "arp_swept", "", "distinct addresses asked for in a minute that nobody answered for";
+    ArpSwept = "arp_swept", "", "distinct addresses asked for in five minutes that nobody answered for";
+    ArpBlock = "arp_block", "", "share of the addresses asked for whose neighbour was asked for too";
     PeerClients = "peer_clients", "", "distinct hosts seen to use the same service";
     PeerOutside = "peer_outside", "", "1 if the peer is beyond the local networks and the host is within";
     EdgeKnown = "edge_known", "", "1 if the host used the service in the baseline, else 0";
@@ -74,6 +77,9 @@ features! {
     AttemptSpread = "attempt_spread", "", "spread of the bytes per attempt around their median, as a share of it";
     AttemptInterval = "attempt_interval", "s", "median time between the starts of attempts";
     LongSessions = "long_sessions", "", "connections of the same client to the service that were no short attempts";
+    TurnedAway = "turned_away", "", "share of the attempts that the server turned away, where the connections show it";
+    LetIn = "let_in", "", "connections in ten minutes in which the same client was let in";
+    SprayedHosts = "sprayed_hosts", "", "distinct servers that turned the client away in ten minutes";
     SameCalls = "same_calls", "", "connections in a minute whose payload is within a tenth of their median";
     UniqueNames = "unique_names", "", "distinct names asked for below one domain";
     NameShare = "unique_name_share", "", "distinct names per query below the domain";

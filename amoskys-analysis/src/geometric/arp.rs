@@ -12,8 +12,9 @@
 //! doubling, at most 5; honest now and then, and where the question was lost. A second address beside these: +1. At least two
 //! conversations that moved to the claimant: +2.5. No single one of these reaches certainty.
 //!
-//! A sweep is many addresses asked for within a minute that nobody answers for; 4 are taken away from a station that routes,
-//! because strangers who scan make it ask.
+//! A sweep is many addresses asked for within five minutes that nobody is known to have, and nobody answers for within a
+//! second: eight are nothing, each doubling adds 2.5. If most of them lie side by side, as addresses do that are tried and not
+//! known, +4.5. From a station that routes, 4 are taken away instead, because strangers who scan make it ask.
 //!
 //! **Accused** is the address the station uses as its own; if it is not known, the address it claims.
 //!
@@ -22,6 +23,7 @@
 //!
 //! **Cost.** ARP is rare. For flows, one look-up when a local host calls outside.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use amoskys_core::Timestamp;
@@ -30,7 +32,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::DetectionConfig;
 use crate::finding::{Card, Detector, Feature, Finding, Gate, Mark, PEERS, Span, Target};
-use crate::measure::{BoundedMap, Distinct, float, hash_address, seconds_between};
+use crate::layer::Backlog;
+use crate::measure::{BoundedMap, float, seconds_between};
 use crate::odds::logit;
 use crate::sighting::{Contact, Sighting, is_local};
 
@@ -44,7 +47,11 @@ const ANSWER: f64 = 10.0;
 /// Claims remembered of one station.
 const CLAIMS: usize = 8;
 /// Length of the window of a sweep, in seconds.
-const SWEEP: f64 = 60.0;
+const SWEEP: f64 = 300.0;
+/// Addresses of a sweep that are remembered one by one.
+const BLOCK: usize = 1_024;
+/// Seconds that an answer is waited for.
+const PATIENCE: f64 = 1.0;
 
 /// What is known about stations and addresses of the segment.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +63,8 @@ pub(crate) struct Stations {
     /// Through which station a host's packets leave.
     routes: BoundedMap<IpAddr, Route>,
     routers: BoundedMap<Mac, ()>,
+    /// Stations that ask for addresses nobody is known to have.
+    sweeping: Backlog<Mac>,
     prior: f64,
     sweep_prior: f64,
     floor: f64,
@@ -104,8 +113,9 @@ struct Route {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Sweep {
     began: Timestamp,
-    asked: Distinct,
-    answered: u32,
+    /// Addresses that nobody is known to have, and when they were asked for first.
+    asked: BTreeMap<u32, Timestamp>,
+    asker: Option<Ipv4Addr>,
     span: Option<Span>,
     gate: Gate,
 }
@@ -119,6 +129,7 @@ impl Stations {
             asked: BoundedMap::new(hosts),
             routes: BoundedMap::new(hosts),
             routers: BoundedMap::new(64),
+            sweeping: Backlog::default(),
             prior: logit(config.priors.spoofing),
             sweep_prior: logit(config.priors.scan),
             floor: config.speaks_from(),
@@ -142,6 +153,11 @@ impl Stations {
                     self.route(contact, next_hop, mark, findings);
                 }
             }
+            Sighting::Tick { .. } => {
+                for mac in self.sweeping.take() {
+                    self.swept(mac, mark, findings);
+                }
+            }
             _ => {}
         }
     }
@@ -159,7 +175,7 @@ impl Stations {
                 if let Some(at) = self.asked.get(&(address, record.target_ip)) {
                     *at = now;
                 }
-                self.sweep(mac, record, mark, findings);
+                self.asks(mac, record, mark);
             }
         }
         if address.is_unspecified() {
@@ -230,9 +246,12 @@ impl Stations {
     }
 
     fn answered(&mut self, record: &ArpRecord) {
-        let MacAddr(asker) = record.target_mac;
-        if let Some(station) = self.stations.get(&asker) {
-            station.sweep.answered = station.sweep.answered.saturating_add(1);
+        let MacAddr(named) = record.target_mac;
+        let holder = self.holders.peek(&record.target_ip).map(|holder| holder.mac);
+        for asker in [Some(named), holder].into_iter().flatten() {
+            if let Some(station) = self.stations.peek_mut(&asker) {
+                station.sweep.asked.remove(&record.sender_ip.to_bits());
+            }
         }
     }
 
@@ -284,9 +303,13 @@ impl Stations {
         findings.extend(station.finding(mac, card, span));
     }
 
-    fn sweep(&mut self, mac: Mac, record: &ArpRecord, mark: Mark, findings: &mut Vec<Finding>) {
-        let routes = self.routers.peek(&mac).is_some();
-        let sweep = &mut self.stations.entry(&mac, Station::default).sweep;
+    /// A station asks for an address. Where somebody is known to have it, that is no search, even if the sensor sees no answers.
+    fn asks(&mut self, mac: Mac, record: &ArpRecord, mark: Mark) {
+        if self.holders.peek(&record.target_ip).is_some() {
+            return;
+        }
+        let station = self.stations.entry(&mac, Station::default);
+        let sweep = &mut station.sweep;
         if !(0.0..SWEEP).contains(&seconds_between(sweep.began, mark.time)) {
             *sweep = Sweep {
                 began: mark.time,
@@ -298,33 +321,70 @@ impl Stations {
             Some(span) => span.extend(mark),
             none => *none = Some(Span::of(mark)),
         }
-        sweep.asked.insert(hash_address(IpAddr::V4(record.target_ip)));
-        let silent = sweep.asked.estimate() - f64::from(sweep.answered);
+        if sweep.asked.len() < BLOCK {
+            sweep.asked.entry(record.target_ip.to_bits()).or_insert(mark.time);
+        }
+        sweep.asker = Some(record.sender_ip);
+        self.sweeping.add(mac);
+    }
+
+    fn swept(&mut self, mac: Mac, mark: Mark, findings: &mut Vec<Finding>) {
+        let routes = self.routers.peek(&mac).is_some();
+        let Some(station) = self.stations.peek_mut(&mac) else {
+            return;
+        };
+        let sweep = &mut station.sweep;
+        let (silent, block) = sweep.silent(mark.time);
+        if silent < sweep.asked.len() {
+            self.sweeping.add(mac); // Answers may still come.
+        }
+        let silent = float(silent as u64);
         if silent < 8.0 {
             return;
         }
-        let by = |silent: f64| 2.0 * (silent / 8.0).log2() - if routes { 4.0 } else { 0.0 };
+        let by = |silent: f64| 2.5 * (silent / 8.0).log2() - if routes { 4.0 } else { 0.0 };
         let card = Card::new(self.sweep_prior)
-            .with(Feature::ArpSwept, silent.round(), by(silent))
-            .open_by_count(silent, by);
-        let accused = IpAddr::V4(record.sender_ip);
+            .with(Feature::ArpSwept, silent, by(silent))
+            .open_by_count(silent, by)
+            .with(
+                Feature::ArpBlock,
+                block,
+                if block > 0.6 && !routes { 4.5 } else { 0.0 },
+            );
         if card.log_odds() >= self.floor
-            && let Some(span) = sweep.span
+            && let (Some(span), Some(asker)) = (sweep.span, sweep.asker)
             && sweep.gate.pass(mark.time, card.log_odds())
         {
+            let accused = IpAddr::V4(asker);
             findings.push(Finding {
                 detector: Detector::ArpSweep,
                 accused,
                 target: Target::default(),
                 peers: Vec::new(),
                 card,
-                title: format!(
-                    "ARP sweep: {accused} asked for {} addresses that nobody has",
-                    silent.round()
-                ),
+                title: format!("ARP sweep: {accused} asked for {silent} addresses that nobody has"),
                 span,
             });
         }
+    }
+}
+
+impl Sweep {
+    /// Addresses that nobody answered for in time, and the share of them whose neighbour is one too.
+    fn silent(&self, now: Timestamp) -> (usize, f64) {
+        let late = |asked: &Timestamp| !(0.0..PATIENCE).contains(&seconds_between(*asked, now));
+        let silent = || {
+            self.asked
+                .iter()
+                .filter(|(_, at)| late(at))
+                .map(|(address, _)| *address)
+        };
+        let is_beside = |address: &u32| {
+            let neighbours = [address.wrapping_sub(1), address.wrapping_add(1)];
+            neighbours.iter().any(|other| self.asked.contains_key(other))
+        };
+        let (count, beside) = (silent().count(), silent().filter(is_beside).count());
+        (count, float(beside as u64) / float(count as u64).max(1.0))
     }
 }
 

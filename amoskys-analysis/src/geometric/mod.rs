@@ -1,6 +1,7 @@
 //! The geometric layer: who talks to whom.
 
 mod arp;
+mod barrage;
 mod edges;
 mod flood;
 mod scan;
@@ -9,6 +10,7 @@ use amoskys_core::event::Layer;
 use serde::{Deserialize, Serialize};
 
 use self::arp::Stations;
+use self::barrage::Barrages;
 use self::edges::Edges;
 use self::flood::Floods;
 use self::scan::Scans;
@@ -23,6 +25,7 @@ use crate::sighting::Sighting;
 pub(crate) struct Geometric {
     scans: Scans,
     floods: Floods,
+    barrages: Barrages,
     stations: Stations,
     edges: Edges,
 }
@@ -32,6 +35,7 @@ impl Geometric {
         Self {
             scans: Scans::new(config),
             floods: Floods::new(config),
+            barrages: Barrages::new(config),
             stations: Stations::new(config),
             edges: Edges::new(config),
         }
@@ -44,6 +48,7 @@ impl LayerModel for Geometric {
     fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
         self.scans.observe(sighting, mark, findings);
         self.floods.observe(sighting, mark, findings);
+        self.barrages.observe(sighting, mark, findings);
         self.stations.observe(sighting, mark, findings);
         self.edges.observe(sighting);
     }
@@ -53,6 +58,10 @@ impl LayerModel for Geometric {
     }
 
     fn evicted(&self) -> u64 {
-        self.scans.evicted() + self.floods.evicted() + self.stations.evicted() + self.edges.evicted()
+        self.scans.evicted()
+            + self.floods.evicted()
+            + self.barrages.evicted()
+            + self.stations.evicted()
+            + self.edges.evicted()
     }
 }

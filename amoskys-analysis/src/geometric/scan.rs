@@ -27,6 +27,7 @@
 use std::net::IpAddr;
 
 use amoskys_core::Timestamp;
+use amoskys_core::event::FlowRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::config::DetectionConfig;
@@ -99,7 +100,9 @@ impl Scans {
 
     pub(crate) fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
         match sighting {
-            Sighting::Opened { contact, .. } if is_probe(contact) => self.opened(contact, mark, findings),
+            Sighting::Opened { contact, flow } if is_probe(contact) && !is_answer(flow) => {
+                self.opened(contact, mark, findings);
+            }
             Sighting::Judged {
                 contact,
                 outcome,
@@ -308,6 +311,14 @@ fn is_probe(contact: &Contact) -> bool {
         _ => true,
     };
     clear && is_host(contact.client) && is_host(contact.server)
+}
+
+/// Whether a flow begins with the server's answer. Then nobody has been seen to call, and who sends answers that nobody asked for
+/// would make a prober of the one who gets them.
+fn is_answer(flow: &FlowRecord) -> bool {
+    flow.tcp
+        .as_ref()
+        .is_some_and(|tcp| tcp.syn.is_none() && tcp.syn_ack.is_some())
 }
 
 fn port_hash(contact: &Contact) -> u64 {

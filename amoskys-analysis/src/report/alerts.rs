@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use super::Report;
 use super::findings::Numbered;
 use super::format::{count, duration, foreign, middle, px, signed, time, value};
+use crate::alert::service;
 
 /// Of more alerts than this, the strongest are shown with their evidence, the others in the list only.
 const MOST_CARDS: usize = 50;
@@ -249,7 +250,12 @@ fn whom(verdict: &Verdict) -> Markup {
 }
 
 fn entity(entity: &Entity) -> String {
-    middle(&foreign(&entity.to_string(), 256), 64)
+    let text = match (entity, service(entity)) {
+        (Entity::Service(host, ..), Some(service)) => format!("{host} {service}"),
+        (Entity::Client(host, ..), Some(service)) => format!("{host} \u{2192} {service}"),
+        _ => entity.to_string(),
+    };
+    middle(&foreign(&text, 256), 64)
 }
 
 fn severity(verdict: &Verdict) -> Markup {

@@ -3,13 +3,14 @@
 //! The layers share this work, and read sightings instead of flow records.
 
 mod address;
+pub(crate) mod login;
 pub(crate) mod service;
 mod tracker;
 
 use std::net::IpAddr;
 
 use amoskys_core::Timestamp;
-use amoskys_core::event::{ArpRecord, DnsRecord, FlowRecord, TcpState};
+use amoskys_core::event::{ArpRecord, DnsRecord, FlowDirection, FlowRecord, TcpState};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::address::{is_host, is_local};
@@ -74,6 +75,8 @@ impl Contact {
             (TCP, Some(tcp)) => match (tcp.syn, tcp.syn_ack) {
                 (Some(syn), _) if syn == flow.first => (tcp.forward.flags.syn > 0, true),
                 (_, Some(answer)) if answer == flow.first => (tcp.forward.flags.syn == 0, true),
+                // Nobody but a prober begins like this, so it is clear who called.
+                _ if is_stealth_probe(flow) => (true, true),
                 _ => (guess(key.source_port, key.destination_port, true), false),
             },
             (UDP, _) => (
@@ -115,6 +118,18 @@ impl Contact {
             &flow.forward.first_bytes
         } else {
             &flow.backward.first_bytes
+        }
+    }
+
+    /// What the client sent, and the server.
+    pub(crate) const fn directions<'a>(
+        &self,
+        flow: &'a FlowRecord,
+    ) -> (&'a FlowDirection, &'a FlowDirection) {
+        if self.forward {
+            (&flow.forward, &flow.backward)
+        } else {
+            (&flow.backward, &flow.forward)
         }
     }
 
@@ -175,19 +190,24 @@ impl Outcome {
             };
         };
         let data = flow.forward.data_packets > 0 || flow.backward.data_packets > 0;
+        if is_stealth_probe(flow) {
+            return match both {
+                true => Some(Self::Refused),
+                false => ended.then_some(Self::Unanswered),
+            };
+        }
+        if is_turned_back(flow) {
+            return Some(Self::Refused);
+        }
+        if is_unasked(flow) {
+            return None; // The one who resets it is no caller.
+        }
         match tcp.state {
             TcpState::Refused => Some(Self::Refused),
             // Where the sensor sees one direction only, the client's going on shows that it was answered.
             TcpState::SynSent | TcpState::SynReceived if data => Some(Self::Answered),
             TcpState::SynSent => ended.then_some(Self::Unanswered),
             TcpState::SynReceived => ended.then_some(Self::HalfOpen),
-            TcpState::Midstream if is_stealth_probe(flow) => {
-                if flow.backward.packets > 0 {
-                    Some(Self::Refused)
-                } else {
-                    ended.then_some(Self::Unanswered)
-                }
-            }
             TcpState::Midstream => None,
             _ if tcp.syn.is_none() => None,
             _ if data => Some(Self::Answered),
@@ -215,6 +235,32 @@ fn is_stealth_probe(flow: &FlowRecord) -> bool {
             && flags.rst == 0
             && flow.forward.packets <= 2
             && flow.forward.data_packets == 0
+    })
+}
+
+/// A packet or two without data into a connection that the other side does not know and resets: how ACK, window and Maimon
+/// scans look, and one by one also what is left of an old connection. Only towards what looks like a service: a server that
+/// goes on with connections that a client has forgotten calls nobody.
+pub(crate) fn is_turned_back(flow: &FlowRecord) -> bool {
+    let resets = flow.tcp.as_ref().is_some_and(|tcp| {
+        let (sent, back) = (&tcp.forward.flags, &tcp.backward.flags);
+        let asked = tcp.syn.is_some() || tcp.syn_ack.is_some();
+        !asked && sent.ack > 0 && sent.rst == 0 && back.rst > 0 && back.rst == flow.backward.packets
+    });
+    resets
+        && flow.forward.packets <= 2
+        && flow.forward.data_packets == 0
+        && guess(flow.key.source_port, flow.key.destination_port, true)
+}
+
+/// A SYN+ACK without a SYN before it, and a reset in answer.
+fn is_unasked(flow: &FlowRecord) -> bool {
+    flow.tcp.as_ref().is_some_and(|tcp| {
+        tcp.syn.is_none()
+            && tcp.syn_ack.is_some_and(|answer| answer == flow.first)
+            && tcp.forward.flags.rst.max(tcp.backward.flags.rst) > 0
+            && flow.forward.data_packets == 0
+            && flow.backward.data_packets == 0
     })
 }
 

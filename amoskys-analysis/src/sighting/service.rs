@@ -3,6 +3,7 @@
 use amoskys_core::event::FlowRecord;
 
 use super::Contact;
+use super::login::is_unauthorized;
 
 /// IP protocol numbers.
 pub(crate) const ICMP: u8 = 1;
@@ -52,7 +53,10 @@ impl ServiceKind {
             135 | 139 | 445 | 593 | 5985 | 5986 => Self::Remote,
             _ => {
                 let greeting = contact.server_bytes(flow);
-                if greeting.starts_with(b"SSH-") || greeting.starts_with(b"RFB 0") {
+                if greeting.starts_with(b"SSH-")
+                    || greeting.starts_with(b"RFB 0")
+                    || is_unauthorized(greeting)
+                {
                     Self::Login
                 } else {
                     Self::Other

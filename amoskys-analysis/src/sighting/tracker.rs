@@ -4,7 +4,7 @@ use amoskys_core::event::{FlowPhase, FlowRecord, Payload};
 use amoskys_core::{Event, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Contact, Growth, Outcome, Sighting};
+use super::{Contact, Growth, Outcome, Sighting, is_turned_back};
 use crate::finding::Mark;
 use crate::measure::{BoundedMap, seconds_between};
 
@@ -84,6 +84,8 @@ impl Tracker {
                 seen: Growth::default(),
             }
         });
+        // That it was turned back shows who called.
+        memo.contact.certain |= memo.contact.forward && is_turned_back(flow);
         let contact = memo.contact;
         // A flow that was forgotten begins no second time.
         let opened = new && (flow.phase == FlowPhase::Start || !clock.starts);

@@ -2,8 +2,8 @@
 //!
 //! **Idea.** A program that calls home does so on a timer: the intervals between the starts of its connections gather
 //! around one value, the connections are short, and alike. People's intervals spread over orders of magnitude. The
-//! median interval is the period; an interval within a quarter of it keeps to it, which under random (exponential)
-//! intervals happens one time in six. Jitter of up to a quarter therefore does no harm, and neither does a missed
+//! median interval is the period; an interval within a third of it keeps to it, which under random (exponential)
+//! intervals happens one time in four. Jitter of up to a third therefore does no harm, and neither does a missed
 //! beat. The latest 32 connections count.
 //!
 //! Timers are mostly honest, so regularity alone never suffices (at most +6). What distinguishes: it goes outside, the
@@ -20,9 +20,9 @@
 //! remote-access trojan ships screen shots or files.
 //!
 //! **Priors.** +0.5 for each interval that keeps to the period, -0.8 for each that does not: about a third of the logarithm
-//! of the ratio of chances, 0.9 : 0.17 and 0.1 : 0.83, because honest programs have timers too.
+//! of the ratio of chances, 0.95 : 0.23 and 0.05 : 0.77, because honest programs have timers too.
 //!
-//! **Fails** with jitter far above a quarter, fewer than six connections, domain fronting through busy servers, and beacons
+//! **Fails** with jitter far above a third, fewer than six connections, domain fronting through busy servers, and beacons
 //! inside one connection. Accuses wrongly a lone program that polls an outside server every few seconds
 //! to minutes with a new connection each time; a baseline teaches it.
 //!
@@ -45,7 +45,7 @@ use crate::sighting::{Contact, Outcome, Sighting, is_host, is_local};
 /// Intervals that make a series.
 const INTERVALS: usize = 5;
 /// Part of the period by which an interval may differ from it.
-const TOLERANCE: f64 = 0.25;
+const TOLERANCE: f64 = 1.0 / 3.0;
 /// Seconds below which a period is a program's pace, not a timer.
 const SHORTEST: f64 = 2.0;
 /// Bytes a connection must send to be an upload.

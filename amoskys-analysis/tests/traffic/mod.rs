@@ -122,6 +122,116 @@ impl Traffic {
         self.flow(at + lasts + wait, record);
     }
 
+    /// A connection by what is said in it, as payload lengths: of the server if negative. `greeting` are the server's first
+    /// bytes. The sequence shows twenty packets, of which each second message of a side is acknowledged by an empty one.
+    pub(crate) fn talk(
+        &mut self,
+        at: f64,
+        lasts: f64,
+        (client, server, port): (IpAddr, IpAddr, u16),
+        greeting: &[u8],
+        said: &[i32],
+    ) {
+        let total = |sign: i32| {
+            said.iter()
+                .filter(|length| **length * sign > 0)
+                .map(|length| u64::from(length.unsigned_abs()))
+                .sum()
+        };
+        self.tcp(at, client, server, port, Ending::Data(total(1), total(-1), lasts));
+        let Some((_, Payload::Flow(flow))) = self.events.last_mut() else {
+            unreachable!()
+        };
+        flow.backward.first_bytes = greeting.to_vec();
+        let sample = |backward, payload: u16| PacketSample {
+            backward,
+            length: 52 + payload,
+            gap_us: 10_000,
+        };
+        let mut packets = vec![sample(false, 8), sample(true, 8), sample(false, 0)];
+        for (at, length) in said.iter().enumerate() {
+            packets.push(sample(*length < 0, u16::try_from(length.unsigned_abs()).unwrap()));
+            if at % 4 == 3 {
+                packets.push(sample(*length > 0, 0));
+            }
+        }
+        for (backward, direction) in [(false, &mut flow.forward), (true, &mut flow.backward)] {
+            let of: Vec<u64> = packets
+                .iter()
+                .skip(3)
+                .filter(|p| p.backward == backward)
+                .map(|p| u64::from(p.length - 52))
+                .collect();
+            let all = 2 - u64::from(backward) + of.len() as u64;
+            let mean = of.iter().sum::<u64>() as f64 / all as f64;
+            let squares: f64 = of.iter().map(|length| (*length as f64).powi(2)).sum();
+            direction.packets = all;
+            direction.data_packets = of.iter().filter(|length| **length > 0).count() as u64;
+            direction.lengths.min = 52;
+            direction.payload = Summary {
+                count: all,
+                sum: of.iter().sum(),
+                min: 0,
+                max: of.iter().copied().max().unwrap_or(0),
+                std_dev: ((squares - all as f64 * mean * mean) / (all as f64 - 1.0)).sqrt(),
+            };
+        }
+        packets.truncate(20);
+        flow.sequence = packets;
+    }
+
+    /// A TCP flow that begins in the middle: packets with these flags, and as many answers with those.
+    pub(crate) fn stray(
+        &mut self,
+        at: f64,
+        (client, source_port): (IpAddr, u16),
+        (server, port): (IpAddr, u16),
+        sent: TcpFlagCounts,
+        back: Option<TcpFlagCounts>,
+    ) {
+        let first = time(at);
+        let answer = sent.syn > 0 && sent.ack > 0;
+        let mut tcp = TcpStats {
+            state: if answer {
+                TcpState::SynReceived
+            } else {
+                TcpState::Midstream
+            },
+            syn_ack: answer.then_some(first),
+            ..TcpStats::default()
+        };
+        tcp.forward = flags(sent);
+        let mut record = FlowRecord {
+            flow: self.number(),
+            key: FlowKey {
+                source: client,
+                source_port,
+                destination: server,
+                destination_port: port,
+                protocol: 6,
+            },
+            first,
+            last: first,
+            forward: packets(1, 0),
+            ..FlowRecord::default()
+        };
+        record.tcp = Some(tcp.clone());
+        self.flow(at, record.clone());
+        let lasts = if back.is_some() { 0.001 } else { 30.0 };
+        if let Some(back) = back {
+            record.backward = packets(1, 0);
+            tcp.backward = flags(back);
+            tcp.state = TcpState::Reset;
+        }
+        record.tcp = Some(tcp);
+        record.phase = FlowPhase::End(if lasts < 1.0 {
+            FlowEnd::Reset
+        } else {
+            FlowEnd::Idle
+        });
+        self.flow(at + lasts, record);
+    }
+
     pub(crate) fn udp(
         &mut self,
         at: f64,
@@ -134,7 +244,7 @@ impl Traffic {
         let flow = self.number();
         let key = FlowKey {
             source: client,
-            source_port: 40_000,
+            source_port: 30_000 + u16::try_from(flow % 30_000).unwrap(),
             destination: server,
             destination_port: port,
             protocol: 17,
@@ -200,6 +310,24 @@ impl Traffic {
         }
         record.phase = FlowPhase::End(FlowEnd::Idle);
         self.flow(at + 60.0, record);
+    }
+
+    /// Echo requests over so many seconds, all answered with their data.
+    pub(crate) fn pings(&mut self, at: f64, client: IpAddr, server: IpAddr, count: u64, seconds: f64) {
+        self.echoes(at, client, server, count, 0, 0.0);
+        // The meter tells of a flow that goes on every five seconds.
+        let Some((_, Payload::Flow(last))) = self.events.pop() else {
+            unreachable!()
+        };
+        let steps = (seconds / 5.0).ceil().max(1.0) as u64;
+        for step in 1..=steps {
+            let mut update = last.clone();
+            let icmp = update.icmp.as_mut().unwrap();
+            (icmp.echo_requests, icmp.echo_replies) = (count * step / steps, count * step / steps);
+            update.phase = FlowPhase::Update;
+            self.flow(at + 5.0 * step as f64, *update);
+        }
+        self.flow(at + seconds + 60.0, *last);
     }
 
     /// A question, and its answer a moment later.
