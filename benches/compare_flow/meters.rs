@@ -14,8 +14,10 @@ use amoskys_core::event::FlowRecord;
 
 /// One run of a meter over a file.
 pub(crate) struct Run {
-    /// How long it took.
+    /// How long it took, from the start of its process to the end.
     pub(crate) time: Duration,
+    /// How long it took from the opening of the file on, if the program says so.
+    pub(crate) metering: Option<Duration>,
     /// How many flows it reported.
     pub(crate) flows: u64,
 }
@@ -46,8 +48,10 @@ pub(crate) const METER: &str = "--meter";
 pub(crate) const METER_IN_PARALLEL: &str = "--meter-in-parallel";
 
 impl Ours {
-    /// What the process does: meters the file of its second argument, and writes to that of its third.
-    pub(crate) fn meter(capture: &Path, csv: Option<&Path>) -> Result<u64, Box<dyn Error>> {
+    /// What the process does: meters the file of its second argument, and writes to that of its third. Prints how many flows
+    /// there were, and how many seconds it took.
+    pub(crate) fn meter(capture: &Path, csv: Option<&Path>) -> Result<(), Box<dyn Error>> {
+        let started = Instant::now();
         let mut meter = FlowMeter::new(ends_only())?;
         let writer = csv.map(|path| RowWriter::new(BufWriter::new(File::create(path)?), RowFormat::Csv));
         let mut flows = Flows {
@@ -63,11 +67,13 @@ impl Ours {
         meter.finish(&mut flows);
         flows.result?;
         flows.writer.map(RowWriter::into_inner).transpose()?;
-        Ok(flows.count)
+        println!("{} {}", flows.count, started.elapsed().as_secs_f64());
+        Ok(())
     }
 
     /// The same with several threads.
-    pub(crate) fn meter_in_parallel(capture: &Path, threads: usize) -> Result<u64, Box<dyn Error>> {
+    pub(crate) fn meter_in_parallel(capture: &Path, threads: usize) -> Result<(), Box<dyn Error>> {
+        let started = Instant::now();
         let handlers = (0..threads).map(|_| Flows {
             count: 0,
             writer: None,
@@ -75,7 +81,9 @@ impl Ours {
         });
         let mut reader = CaptureReader::new(File::open(capture)?)?;
         let (handlers, _) = meter_in_parallel(&mut reader, &ends_only(), handlers.collect())?;
-        Ok(handlers.iter().map(|flows| flows.count).sum())
+        let flows: u64 = handlers.iter().map(|flows| flows.count).sum();
+        println!("{flows} {}", started.elapsed().as_secs_f64());
+        Ok(())
     }
 }
 
@@ -126,9 +134,11 @@ impl Meter for Ours {
         let started = Instant::now();
         let printed = output_of(&mut command)?;
         let time = started.elapsed();
+        let (flows, metering) = result(&printed)?;
         Ok(Run {
             time,
-            flows: printed.trim().parse()?,
+            metering: Some(metering),
+            flows,
         })
     }
 }
@@ -149,7 +159,7 @@ impl Meter for Twice {
     fn run(&self, capture: &Path) -> Result<Run, Box<dyn Error>> {
         let program = std::env::current_exe()?;
         let started = Instant::now();
-        let mut flows = 0;
+        let (mut flows, mut metering) = (0, Duration::ZERO);
         let start = || {
             let mut command = Command::new(&program);
             command.arg(METER).arg(capture);
@@ -157,13 +167,22 @@ impl Meter for Twice {
         };
         for child in [start()?, start()?] {
             let output = child.wait_with_output()?;
-            flows += String::from_utf8(output.stdout)?.trim().parse::<u64>()?;
+            let one = result(&String::from_utf8(output.stdout)?)?;
+            flows += one.0;
+            metering = metering.max(one.1);
         }
         Ok(Run {
             time: started.elapsed(),
+            metering: Some(metering),
             flows,
         })
     }
+}
+
+/// What a process of ours printed: flows, and the time it took to meter them.
+fn result(printed: &str) -> Result<(u64, Duration), Box<dyn Error>> {
+    let (flows, seconds) = printed.trim().split_once(' ').ok_or("a run printed no result")?;
+    Ok((flows.parse()?, Duration::try_from_secs_f64(seconds.parse()?)?))
 }
 
 struct Flows {
@@ -214,6 +233,7 @@ impl Meter for Softflowd {
         let flows = flows.and_then(|rest| rest.split(' ').next()?.parse().ok());
         Ok(Run {
             time,
+            metering: None,
             flows: flows.ok_or("softflowd did not say how many flows there were")?,
         })
     }
@@ -259,6 +279,7 @@ impl Meter for NfStream {
         let mut word = || words.next().ok_or("NFStream printed no result");
         Ok(Run {
             time: Duration::try_from_secs_f64(word()?.parse()?)?,
+            metering: None,
             flows: word()?.parse()?,
         })
     }
