@@ -102,15 +102,15 @@ mod scope;
 mod host {
     use std::time::Duration;
 
+    use amoskys_collectors::capture::LiveCapture;
     use amoskys_collectors::ebpf::flows::{KernelFlowCollector, KernelFlowConfig};
     use amoskys_collectors::ebpf::{CallStreams, EbpfCollector, EbpfConfig, Selection};
     use amoskys_collectors::fim::{FimCollector, FimConfig};
     use amoskys_collectors::proc::{FlowOwners, ProcCollector, ProcConfig};
     use amoskys_core::Event;
-    use rustix::thread::{CapabilitySet, capabilities};
 
     use super::scope::Scope;
-    use super::{Config, Error, FlowConfig, Inputs, PipelineBuilder, Shutdown};
+    use super::{Config, Error, FlowConfig, Inputs, LiveConfig, PipelineBuilder, Shutdown};
 
     /// Where the kernel lists processes.
     const PROC: &str = "/proc";
@@ -129,6 +129,8 @@ mod host {
                 let mut settings = KernelFlowConfig::new(name);
                 settings.flow = FlowConfig::from(&config.flow);
                 let flows = KernelFlowCollector::open(settings)?;
+                // Under load the kernel takes seconds to check the program; what passed before is not seen.
+                eprintln!("sentinel: watching {name} in the kernel");
                 pipeline = pipeline.collector(flows.with_device(device).with_stop(stop.clone()));
             } else {
                 check_capture(name)?;
@@ -168,17 +170,14 @@ mod host {
         Ok(pipeline)
     }
 
-    /// The interface is opened only when the pipeline runs, and the system says no more then than that it is not
-    /// permitted.
+    /// The interface is opened for good when the pipeline runs. What would keep it from that is better said once, and before.
     fn check_capture(name: &str) -> Result<(), Box<dyn Error>> {
-        let may = capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::NET_RAW));
-        match may {
-            true => Ok(()),
-            false => Err(format!(
-                "could not capture on {name:?}: missing CAP_NET_RAW; give the process this capability, or run it as root"
-            )
-            .into()),
-        }
+        let briefly = LiveConfig {
+            promiscuous: false,
+            ..LiveConfig::default()
+        };
+        LiveCapture::open(name, &briefly)?;
+        Ok(())
     }
 }
 

@@ -174,7 +174,7 @@ mod live {
         }
     }
 
-    /// What the program says of these sources after some connections and changes; `None` if it may not watch them here.
+    /// What the program says of these sources, and of errors, after some connections and changes; `None` if it may not watch them here.
     fn watch(sources: &[&str], watched: &Path) -> Option<String> {
         let data = tempfile::tempdir().expect("a directory");
         let child = sentinel()
@@ -204,7 +204,7 @@ mod live {
         }
         assert!(output.status.success(), "{said}");
         assert_balanced(&output);
-        Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        Some(String::from_utf8_lossy(&output.stdout).into_owned() + &said)
     }
 
     #[test]
@@ -227,5 +227,27 @@ mod live {
             return;
         };
         assert!(delivered(&text, "collect/flow") > 0, "{text}");
+        assert_eq!(
+            text.matches("sentinel: watching lo in the kernel").count(),
+            1,
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_keeps_it_from_an_interface_is_said_once_and_at_once() {
+        for sources in [
+            ["--interface", "nowhere0"].as_slice(),
+            &["--interface", "nowhere0", "--in-kernel"],
+        ] {
+            let (code, text) = fail(sentinel().args(sources));
+            let told = text.lines().filter(|line| line.starts_with("sentinel: ")).count();
+            assert!(
+                code == Some(2) && told == 1 && !text.contains("ERROR"),
+                "{code:?}: {text}"
+            );
+            let reasons = ["nowhere0", "missing CAP_", "BTF"];
+            assert!(reasons.iter().any(|reason| text.contains(reason)), "{text}");
+        }
     }
 }
