@@ -453,6 +453,26 @@ fn hints_are_kept_for_those_who_ask() {
 }
 
 #[test]
+fn files_get_names_by_renaming_and_by_links() {
+    let params = SequenceAnalyzerParams {
+        report_score: 0.0,
+        ..SequenceAnalyzerParams::default()
+    };
+    let found = |action, path: &str, other: &str| {
+        let mut log = Log(Vec::new());
+        log.activity(0.0, 5, 1, |a| {
+            (a.action, a.path, a.other_path) = (action, path.into(), other.into());
+        });
+        let mut all = SequenceAnalyzer::new(None, params.clone()).unwrap();
+        feed(&mut all, &log).len()
+    };
+    // Of a renaming the new name is the second path, of a link the first.
+    assert_eq!(found(ActivityAction::FileRename, "/tmp/x", "/etc/cron.d/x"), 1);
+    assert_eq!(found(ActivityAction::FileLink, "/etc/cron.d/x", "/tmp/x"), 1);
+    assert_eq!(found(ActivityAction::FileLink, "/tmp/x", "/etc/cron.d/x"), 0);
+}
+
+#[test]
 fn rights_of_root_are_gained_by_those_who_had_none() {
     let params = SequenceAnalyzerParams {
         report_score: 0.0,

@@ -72,11 +72,7 @@ pub(super) fn describe(event: &Event) -> String {
     let (pid, ancestors, file): (u32, &[Ancestor], &str) = match &event.payload {
         Payload::Process(process) => (process.pid, &process.ancestors, ""),
         Payload::Activity(activity) => {
-            let renamed = matches!(
-                activity.action,
-                ActivityAction::FileRename | ActivityAction::FileLink
-            );
-            let file = if renamed {
+            let file = if activity.action == ActivityAction::FileRename {
                 &activity.other_path
             } else {
                 &activity.path

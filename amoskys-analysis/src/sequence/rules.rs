@@ -313,8 +313,9 @@ fn gains_root(process: &ProcessEvent) -> bool {
 fn written(activity: &ActivityEvent) -> Option<&str> {
     use ActivityAction as Did;
     match activity.action {
-        Did::FileCreate | Did::FileModify => Some(&activity.path),
-        Did::FileRename | Did::FileLink => Some(&activity.other_path),
+        // Of a link this is where it lies; the other path is what it leads to.
+        Did::FileCreate | Did::FileModify | Did::FileLink => Some(&activity.path),
+        Did::FileRename => Some(&activity.other_path),
         // O_WRONLY or O_RDWR.
         Did::FileOpen => (activity.flags & 0o3 != 0).then_some(activity.path.as_str()),
         _ => None,
