@@ -54,7 +54,9 @@ mod tests {
         }
         // So strong that only rounding keeps it from being certain.
         let certain = alarm_probability(1e9);
-        assert!(certain.low > 0.99 && certain.low <= certain.probability && certain.probability <= certain.high);
+        assert!(
+            certain.low > 0.99 && certain.low <= certain.probability && certain.probability <= certain.high
+        );
         // What is no score says nothing.
         assert!(alarm_probability(f64::NAN).probability < 1e-9);
         assert!(alarm_probability(0.0).probability < 1e-9);

@@ -19,8 +19,8 @@
 //! Uploads of nearly the same size, beside a nearly silent connection to the same service that is kept open, are how a
 //! remote-access trojan ships screen shots or files.
 //!
-//! **Priors.** +0.5 for each interval that keeps to the period, -0.8 for each that does not: about a third of the logarithm
-//! of the ratio of chances, 0.95 : 0.23 and 0.05 : 0.77, because honest programs have timers too.
+//! **Priors.** +0.5 for each interval that keeps to the period, +0.8 within 15 % of it, -0.8 for each that does not: about a third
+//! of the logarithm of the ratio of chances, 0.95 : 0.23, 0.95 : 0.1 and 0.05 : 0.77, because honest programs have timers too.
 //!
 //! **Fails** with jitter far above a third, fewer than six connections, domain fronting through busy servers, and beacons
 //! inside one connection. Accuses wrongly a lone program that polls an outside server every few seconds
@@ -46,6 +46,10 @@ use crate::sighting::{Contact, Outcome, Sighting, is_host, is_local};
 const INTERVALS: usize = 5;
 /// Part of the period by which an interval may differ from it.
 const TOLERANCE: f64 = 1.0 / 3.0;
+/// The same of a timer that hardly jitters.
+const TIGHT: f64 = 0.15;
+/// What an interval adds that keeps to the period, and one that does so tightly.
+const KEPT: [f64; 2] = [0.5, 0.8];
 /// Seconds below which a period is a program's pace, not a timer.
 const SHORTEST: f64 = 2.0;
 /// Bytes a connection must send to be an upload.
@@ -89,6 +93,8 @@ struct Beat {
 struct Rhythm {
     period: f64,
     kept: u32,
+    /// Of those kept, the ones that hardly differ.
+    tight: u32,
     missed: u32,
     busy: f64,
     size_spread: f64,
@@ -187,8 +193,10 @@ impl Series {
         if period < SHORTEST {
             return None;
         }
-        let near = |interval: f64, whole: f64| (interval / period - whole).abs() <= TOLERANCE;
+        let off = |interval: f64, whole: f64| (interval / period - whole).abs();
+        let near = |interval: f64, whole: f64| off(interval, whole) <= TOLERANCE;
         let kept = intervals.iter().filter(|interval| near(**interval, 1.0)).count();
+        let tight = intervals.iter().filter(|interval| off(**interval, 1.0) <= TIGHT);
         // A beat that was missed leaves an interval of two periods, which speaks for neither side.
         let skipped = intervals.iter().filter(|interval| near(**interval, 2.0)).count();
         let column = |pick: fn(&Beat) -> f64| self.beats.iter().map(pick).collect::<Vec<f64>>();
@@ -196,6 +204,7 @@ impl Series {
         Some(Rhythm {
             period,
             kept: number(kept),
+            tight: number(tight.count()),
             missed: number(intervals.len() - kept - skipped),
             busy: median(&mut column(|beat| beat.lasted)) / period,
             size_spread: relative_spread(&mut column(|beat| beat.sent + beat.received)),
@@ -221,7 +230,8 @@ impl Series {
         let flag = |set: bool| f64::from(u8::from(set));
         let score = |set: bool, by: f64| if set { by } else { 0.0 };
         let (kept, missed) = (f64::from(rhythm.kept), f64::from(rhythm.missed));
-        let by_kept = |kept: f64| (0.5 * kept).min(6.0);
+        let tight = f64::from(rhythm.tight) / kept.max(1.0);
+        let by_kept = |kept: f64| ((KEPT[0] + (KEPT[1] - KEPT[0]) * tight) * kept).min(6.0);
         // Of as many intervals, another share might have kept to the period.
         let intervals = kept + missed;
         let by_share = |share: f64| by_kept(share * intervals) - 0.8 * (1.0 - share) * intervals;
