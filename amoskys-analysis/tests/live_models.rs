@@ -123,7 +123,8 @@ fn under_load_every_event_is_judged_once_by_one_model() {
         .map(|pair| pair[1].1)
         .collect();
     let (swaps, count) = handle.swaps_from(0);
-    assert_eq!((swaps.len(), count), (64, handle.count()));
+    // The latest are kept.
+    assert_eq!((swaps.len() as u64, count), (count.min(64), handle.count()));
     let told: Vec<u64> = swaps.iter().map(|swap| swap.events.first.0).collect();
     // An offer may be taken before the very first event.
     let told: Vec<u64> = told.into_iter().filter(|seq| *seq > 0).collect();
