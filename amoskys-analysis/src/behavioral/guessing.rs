@@ -46,6 +46,7 @@ use crate::sighting::{Contact, Outcome, Sighting};
 const MINUTE: f64 = 60.0;
 /// Payload bytes and seconds beyond which a connection is a session, not an attempt.
 const SESSION: (u64, f64) = (20_000, 120.0);
+
 /// Attempts of each client on each service that asks for a login or is reached from afar.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Guesses {

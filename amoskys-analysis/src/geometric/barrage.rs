@@ -26,28 +26,24 @@ use amoskys_core::Timestamp;
 use amoskys_core::event::FlowRecord;
 use serde::{Deserialize, Serialize};
 
+use super::senders::Senders;
+use super::undecided::{MEMORY, Undecided};
 use crate::config::DetectionConfig;
 use crate::finding::{Card, Detector, Feature, Finding, Gate, Mark, Span, Target};
 use crate::layer::Backlog;
-use crate::measure::{BoundedMap, Distinct, Leaky, float, hash_address, mix, seconds_between};
+use crate::measure::{BoundedMap, Distinct, Leaky, float, mix, seconds_between};
 use crate::odds::logit;
 use crate::sighting::service::{ICMP, TCP, UDP, is_often_unanswered};
 use crate::sighting::{Contact, Growth, Outcome, Sighting, is_host};
 
-/// Memory in seconds.
-const MEMORY: f64 = 10.0;
 /// What is still nothing.
 const USUAL: f64 = 100.0;
 /// What is left of a flood when it is over.
 const QUIET: f64 = 10.0;
-/// Addresses beyond which a flood is taken to come from everywhere.
-const FEW_SOURCES: f64 = 8.0;
-/// Conversations without a known outcome that make a crowd: a flood may begin more than can be remembered one by one.
-const CROWD: f64 = 2_000.0;
+/// Conversations without a known outcome that make a crowd.
+const CROWD: u32 = 2_000;
 /// Share of different ports among the conversations begun beyond which it is a scan.
 const PORTS: f64 = 0.2;
-/// Seconds after which a crowd counts, half each: until then answers may not have been reported.
-const CROWD_SECONDS: f64 = 6.0;
 
 /// What each host gets.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,18 +61,13 @@ type Stream = (IpAddr, u8);
 struct Barrage {
     idle: Leaky,
     useful: Leaky,
-    undecided: Leaky,
-    /// Since when the undecided are a crowd.
-    crowded: Option<Timestamp>,
+    undecided: Undecided<CROWD>,
     /// Whether the host ever answered.
     answers: bool,
-    sources: Distinct,
+    senders: Senders,
     /// Conversations begun, and the ports they are aimed at.
     begun: f64,
     ports: Distinct,
-    /// The most frequent sources (Misra and Gries 1982): every one with more than a ninth of all is among them.
-    frequent: Vec<(IpAddr, u32)>,
-    accused: Option<IpAddr>,
     span: Option<Span>,
     gate: Gate,
 }
@@ -179,7 +170,7 @@ impl Barrages {
         }
         let barrage = self.of(contact, ICMP);
         barrage.begin(contact.client, 0, mark);
-        barrage.undecided = Leaky::default();
+        barrage.undecided = Undecided::default();
         barrage.idle.add(mark.time, requests, MEMORY);
         self.report((contact.server, ICMP), mark, false, findings);
     }
@@ -207,8 +198,7 @@ impl Barrages {
 
 impl Barrage {
     fn begin(&mut self, client: IpAddr, port: u16, mark: Mark) {
-        let sums = [self.idle, self.undecided];
-        let left: f64 = sums.iter().map(|sum| sum.read(mark.time, MEMORY)).sum();
+        let left = self.idle.read(mark.time, MEMORY) + self.undecided.read(mark.time);
         if left < QUIET {
             // What was before is over, and says nothing of who begins another.
             *self = Self {
@@ -220,48 +210,25 @@ impl Barrage {
                 ..Self::default()
             };
         }
-        self.undecided.add(mark.time, 1.0, MEMORY);
-        self.watch_crowd(mark.time);
-        self.sources.insert(hash_address(client));
+        self.undecided.begin(mark.time);
+        self.senders.add(client);
         self.begun += 1.0;
         self.ports.insert(mix(u64::from(port)));
         match &mut self.span {
             Some(span) => span.extend(mark),
             none => *none = Some(Span::of(mark)),
         }
-        if let Some(known) = self.frequent.iter_mut().find(|(source, _)| *source == client) {
-            known.1 = known.1.saturating_add(1);
-        } else if self.frequent.len() < 8 {
-            self.frequent.push((client, 1));
-        } else {
-            self.frequent.iter_mut().for_each(|(_, count)| *count -= 1);
-            self.frequent.retain(|(_, count)| *count > 0);
-        }
     }
 
     fn decide(&mut self, idle: bool, mark: Mark) {
-        let undecided = self.undecided.read(mark.time, MEMORY);
-        self.undecided.add(mark.time, -undecided.min(1.0), MEMORY);
-        self.watch_crowd(mark.time);
+        self.undecided.decide(mark.time);
         let sum = if idle { &mut self.idle } else { &mut self.useful };
         sum.add(mark.time, 1.0, MEMORY);
     }
 
-    fn watch_crowd(&mut self, now: Timestamp) {
-        self.crowded = match self.crowded {
-            _ if self.undecided.read(now, MEMORY) < CROWD => None,
-            Some(since) if since <= now => Some(since),
-            _ => Some(now),
-        };
-    }
-
     fn amount(&self, now: Timestamp) -> f64 {
-        let undecided = self.undecided.read(now, MEMORY);
-        let stale = self
-            .crowded
-            .is_some_and(|since| seconds_between(since, now) >= CROWD_SECONDS);
-        let crowd = stale && self.useful.read(now, MEMORY) < 0.1 * undecided;
-        self.idle.read(now, MEMORY) + if crowd { undecided * 0.5 } else { 0.0 }
+        let useful = self.useful.read(now, MEMORY);
+        self.idle.read(now, MEMORY) + self.undecided.counted(now, useful)
     }
 
     fn card(&self, prior: f64, now: Timestamp) -> Card {
@@ -269,35 +236,17 @@ impl Barrage {
         let seen = amount + self.useful.read(now, MEMORY);
         let by_share = |share: f64| (10.8 * (share - 0.9) + 2.5).clamp(-4.0, 2.5);
         let by_amount = |amount: f64| (2.5 * (amount / USUAL).log2()).min(12.0);
-        let sources = self.sources.estimate();
-        let outage = if sources > FEW_SOURCES && amount < 1_000.0 {
-            -2.0
-        } else {
-            0.0
-        };
+        let sources = self.senders.count();
         Card::new(prior)
             .with(Feature::FloodPackets, amount.round(), by_amount(amount))
             .open_by_count(amount, by_amount)
             .with(Feature::FloodShare, amount / seen, by_share(amount / seen))
             .open_by_share(amount, seen, by_share)
-            .with(Feature::Sources, sources.round(), outage)
+            .with(Feature::Sources, sources.round(), self.senders.outage(amount))
     }
 
     fn finding(&mut self, (server, protocol): Stream, card: Card, span: Span) -> Option<Finding> {
-        let most = self
-            .frequent
-            .iter()
-            .copied()
-            .max_by_key(|(source, count)| (*count, *source));
-        let accused = *self.accused.get_or_insert(most?.0);
-        let sources = self.sources.estimate();
-        let from = match sources > FEW_SOURCES {
-            true => format!(
-                "about {} addresses, probably forged, {accused} among the first",
-                sources.round()
-            ),
-            false => accused.to_string(),
-        };
+        let (accused, from) = self.senders.accuse()?;
         let what = match protocol {
             TCP => "TCP packets of no connection",
             UDP => "UDP packets that nobody answers",

@@ -21,26 +21,20 @@ use std::net::IpAddr;
 use amoskys_core::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::senders::Senders;
+use super::undecided::{MEMORY, Undecided};
 use crate::config::DetectionConfig;
 use crate::finding::{Card, Detector, Feature, Finding, Gate, Mark, Span, Target};
 use crate::layer::Backlog;
-use crate::measure::{BoundedMap, Distinct, Leaky, hash_address, seconds_between};
+use crate::measure::{BoundedMap, Leaky};
 use crate::odds::logit;
 use crate::sighting::service::TCP;
 use crate::sighting::{Contact, Outcome, Sighting};
 
-/// Memory of outcomes, in seconds.
-const MEMORY: f64 = 10.0;
 /// Unfinished connections that are still nothing.
 const USUAL: f64 = 20.0;
-/// Connections without a known outcome that make a crowd. A flood may begin more than can be remembered one by one
-/// until they are given up; then it shows by the crowd alone.
-const CROWD: f64 = 400.0;
-/// Seconds after which the connections of a crowd count, half each, unless a tenth as many were completed: until then those of a
-/// load test may carry data of which the meter has not told yet.
-const CROWD_SECONDS: f64 = 6.0;
-/// Addresses beyond which the flood is taken to come from everywhere.
-const FEW_SOURCES: f64 = 8.0;
+/// Connections without a known outcome that make a crowd.
+const CROWD: u32 = 400;
 
 /// Attempts on each service.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,14 +52,8 @@ type Service = (IpAddr, u16);
 struct Attempts {
     unfinished: Leaky,
     finished: Leaky,
-    undecided: Leaky,
-    /// Since when the undecided are a crowd.
-    crowded: Option<Timestamp>,
-    sources: Distinct,
-    /// The most frequent sources (Misra and Gries 1982): every one with more than a ninth of all is among them.
-    frequent: Vec<(IpAddr, u32)>,
-    /// Who was accused first: the accusation does not move while the flood goes on.
-    accused: Option<IpAddr>,
+    undecided: Undecided<CROWD>,
+    senders: Senders,
     span: Option<Span>,
     gate: Gate,
 }
@@ -130,8 +118,9 @@ impl Floods {
 
 impl Attempts {
     fn opened(&mut self, client: IpAddr, mark: Mark) {
-        let sums = [self.undecided, self.unfinished, self.finished];
-        let left: f64 = sums.iter().map(|sum| sum.read(mark.time, MEMORY)).sum();
+        let sums = [self.unfinished, self.finished];
+        let known: f64 = sums.iter().map(|sum| sum.read(mark.time, MEMORY)).sum();
+        let left = self.undecided.read(mark.time) + known;
         if left < 0.5 {
             // Nothing is left of what was before.
             *self = Self {
@@ -139,27 +128,16 @@ impl Attempts {
                 ..Self::default()
             };
         }
-        self.undecided.add(mark.time, 1.0, MEMORY);
-        self.watch_crowd(mark.time);
-        self.sources.insert(hash_address(client));
+        self.undecided.begin(mark.time);
+        self.senders.add(client);
         match &mut self.span {
             Some(span) => span.extend(mark),
             none => *none = Some(Span::of(mark)),
         }
-        if let Some(known) = self.frequent.iter_mut().find(|(source, _)| *source == client) {
-            known.1 = known.1.saturating_add(1);
-        } else if self.frequent.len() < 8 {
-            self.frequent.push((client, 1));
-        } else {
-            self.frequent.iter_mut().for_each(|(_, count)| *count -= 1);
-            self.frequent.retain(|(_, count)| *count > 0);
-        }
     }
 
     fn judged(&mut self, outcome: Outcome, mark: Mark) {
-        let undecided = self.undecided.read(mark.time, MEMORY);
-        self.undecided.add(mark.time, -undecided.min(1.0), MEMORY);
-        self.watch_crowd(mark.time);
+        self.undecided.decide(mark.time);
         match outcome {
             Outcome::Answered => self.finished.add(mark.time, 1.0, MEMORY),
             Outcome::Unanswered | Outcome::HalfOpen => self.unfinished.add(mark.time, 1.0, MEMORY),
@@ -168,26 +146,10 @@ impl Attempts {
         };
     }
 
-    fn watch_crowd(&mut self, now: Timestamp) {
-        self.crowded = match self.crowded {
-            _ if self.undecided.read(now, MEMORY) < CROWD => None,
-            Some(since) if since <= now => Some(since),
-            _ => Some(now),
-        };
-    }
-
     /// Unfinished connections, and half of the undecided ones if they have been a crowd for long.
     fn amount(&self, now: Timestamp) -> f64 {
-        let undecided = self.undecided.read(now, MEMORY);
-        let stale = self
-            .crowded
-            .is_some_and(|since| seconds_between(since, now) >= CROWD_SECONDS);
-        let counted = if stale && self.finished.read(now, MEMORY) < 0.1 * undecided {
-            undecided * 0.5
-        } else {
-            0.0
-        };
-        self.unfinished.read(now, MEMORY) + counted
+        let finished = self.finished.read(now, MEMORY);
+        self.unfinished.read(now, MEMORY) + self.undecided.counted(now, finished)
     }
 
     fn card(&self, prior: f64, now: Timestamp) -> Card {
@@ -203,36 +165,17 @@ impl Attempts {
             }
         };
         let by_amount = |amount: f64| 2.5 * (amount / USUAL).log2();
-        let sources = self.sources.estimate();
-        let outage = if sources > FEW_SOURCES && amount < 1_000.0 {
-            -2.0
-        } else {
-            0.0
-        };
+        let sources = self.senders.count();
         Card::new(prior)
             .with(Feature::HalfOpen, amount.round(), by_amount(amount))
             .open_by_count(amount, by_amount)
             .with(Feature::HalfOpenShare, share, by_share(share))
             .open_by_share(amount, seen, by_share)
-            .with(Feature::Sources, sources.round(), outage)
+            .with(Feature::Sources, sources.round(), self.senders.outage(amount))
     }
 
     fn finding(&mut self, (server, port): Service, card: Card, span: Span) -> Option<Finding> {
-        let (most, _) = self
-            .frequent
-            .iter()
-            .copied()
-            .max_by_key(|(source, count)| (*count, *source))?;
-        let accused = *self.accused.get_or_insert(most);
-        let sources = self.sources.estimate();
-        let from = if sources > FEW_SOURCES {
-            format!(
-                "about {} addresses, probably forged, {accused} among the first",
-                sources.round()
-            )
-        } else {
-            accused.to_string()
-        };
+        let (accused, from) = self.senders.accuse()?;
         Some(Finding {
             detector: Detector::HalfOpenFlood,
             accused,

@@ -5,6 +5,8 @@ mod barrage;
 mod edges;
 mod flood;
 mod scan;
+mod senders;
+mod undecided;
 
 use amoskys_core::event::Layer;
 use serde::{Deserialize, Serialize};

@@ -11,7 +11,6 @@
 //! **SMB.** A refusal is the third or fourth message of the server, and its last. **HTTP.** The only answer says 401.
 
 use amoskys_core::event::{FlowDirection, FlowRecord, PacketSample};
-
 use serde::{Deserialize, Serialize};
 
 use super::Contact;
@@ -60,24 +59,7 @@ impl Login {
 
 /// A status line that asks for a user and a password (RFC 9110, section 15.5.2).
 pub(crate) fn is_unauthorized(greeting: &[u8]) -> bool {
-    matches!(
-        greeting,
-        [
-            b'H',
-            b'T',
-            b'T',
-            b'P',
-            b'/',
-            b'1',
-            b'.',
-            _,
-            b' ',
-            b'4',
-            b'0',
-            b'1',
-            ..
-        ]
-    )
+    greeting.starts_with(b"HTTP/1.") && greeting.get(8..).is_some_and(|rest| rest.starts_with(b" 401"))
 }
 
 fn ssh(contact: &Contact, flow: &FlowRecord) -> Login {
