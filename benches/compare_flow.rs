@@ -24,6 +24,9 @@ use self::repeat::Source;
 
 /// How often in a round our meters run that write nothing.
 const TURNS: usize = 5;
+/// The machine rests so long before each run. Where cores were busy a moment ago, the kernel does not look for one on which nothing
+/// runs, and a thread may wait milliseconds on the core of the one that began it.
+const REST: Duration = Duration::from_millis(250);
 
 /// A meter with the file it reads and what came of it.
 struct Entry {
@@ -121,6 +124,7 @@ fn compare() -> Result<(), Box<dyn Error>> {
         for turn in 0..TURNS {
             let entries = entries.iter_mut().enumerate();
             for (_, entry) in entries.filter(|(place, _)| turn == 0 || *place < quick) {
+                std::thread::sleep(REST);
                 let run = entry.meter.run(&entry.capture)?;
                 if round > 0 {
                     entry.times.push(run.time);

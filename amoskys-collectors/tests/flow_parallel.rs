@@ -152,6 +152,17 @@ fn threads_say_that_a_file_could_not_be_read() {
     }
 }
 
+/// Nobody to meter for: nothing is read, nothing waits.
+#[test]
+fn no_threads_meter_nothing() {
+    let file = pcap(&traffic(4, 9));
+    let mut reader = CaptureReader::new(file.as_slice()).unwrap();
+    let (handlers, stats) =
+        meter_in_parallel::<_, Unordered>(&mut reader, &FlowConfig::default(), Vec::new()).unwrap();
+    assert!(handlers.is_empty());
+    assert_eq!(stats.packets, 0);
+}
+
 /// A handler's panic reaches the caller, and no thread waits for ever for the one that is gone.
 #[test]
 fn a_handler_that_panics_stops_all_threads() {

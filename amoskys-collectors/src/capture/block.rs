@@ -1,10 +1,6 @@
 use amoskys_core::Timestamp;
 
-use super::fetch::fetch;
 use super::{LinkType, Packet};
-
-/// Lines of memory asked for of a packet: its headers, and what of its payload is looked at in most.
-const FETCHED_LINES: usize = 3;
 
 /// Packets of a capture file with their bytes, as they were read: filled by
 /// [`CaptureReader::next_block`](super::CaptureReader::next_block), which never copies a packet.
@@ -93,14 +89,6 @@ impl Head {
     /// The same at another time.
     pub(crate) fn at(self, time: Timestamp) -> Self {
         Self { time, ..self }
-    }
-
-    /// Asks for the memory of the packet's beginning.
-    #[inline]
-    pub(crate) fn fetch(&self, bytes: &[u8]) {
-        if let Some(first) = bytes.get(self.start as usize) {
-            fetch(first, FETCHED_LINES);
-        }
     }
 
     /// The packet's bytes, when `bytes` are those of the buffer.

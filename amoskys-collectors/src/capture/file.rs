@@ -216,8 +216,9 @@ impl<R: Read> CaptureReader<R> {
     }
 
     /// Takes all packets for which nothing has to be read: nearly all of a pcap file. Whether there were any. What is looked at
-    /// for each packet is in no other place than the processor's own.
-    #[inline]
+    /// for each packet is in no other place than the processor's own; that is why it is not inlined, where other things would
+    /// take its registers.
+    #[inline(never)]
     fn take_at_hand(&mut self, taker: &mut impl TakeHead) -> bool {
         let State::Pcap(header) = self.state else {
             return false;
@@ -227,7 +228,7 @@ impl<R: Read> CaptureReader<R> {
         let (mut before, mut at) = (self.input.start(), self.input.start() + self.lent);
         let first = at;
         while let Some((record, data)) = header.next_record(buffer, at) {
-            let start = at + header.record_header_bytes;
+            let start = at + header.record_header_bytes();
             taker.take(header.head(record, start), data);
             (before, at) = (at, start + data.len());
         }
@@ -244,8 +245,8 @@ impl<R: Read> CaptureReader<R> {
         };
         let at = self.input.start() + self.lent;
         let (record, data) = header.next_record(self.input.at_hand_in_place(), at)?;
-        let head = header.head(record, at + header.record_header_bytes);
-        let whole = header.record_header_bytes + data.len();
+        let head = header.head(record, at + header.record_header_bytes());
+        let whole = header.record_header_bytes() + data.len();
         self.input.consume(self.lent);
         self.lent = whole;
         Some(head)
@@ -267,6 +268,14 @@ impl<R: Read> CaptureReader<R> {
             offset: self.input.offset(),
             source,
         })
+    }
+
+    /// The header of a pcap file: all that is needed to tell what is known of a packet from the bytes before it.
+    pub(crate) fn file_header(&self) -> Option<FileHeader> {
+        match self.state {
+            State::Pcap(header) => Some(header),
+            State::Pcapng(_) | State::Ended(_) => None,
+        }
     }
 
     /// The format of the file.
@@ -299,7 +308,7 @@ impl<R: Read> CaptureReader<R> {
 
     #[inline]
     fn find_pcap(&mut self, header: FileHeader) -> io::Result<Option<Head>> {
-        let head = header.record_header_bytes;
+        let head = header.record_header_bytes();
         let at_hand = self.input.fill(head)?;
         if at_hand < head {
             return Ok(self.end(Format::Pcap, (at_hand > 0).then_some(DamageKind::Truncated)));

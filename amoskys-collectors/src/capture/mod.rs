@@ -22,6 +22,7 @@ pub(crate) use self::fetch::fetch;
 pub use self::file::{CaptureError, CaptureReader, Format};
 pub use self::link_type::LinkType;
 pub use self::live::{LiveCapture, LiveConfig, LiveError, LivePackets};
+pub(crate) use self::pcap::FileHeader;
 
 /// The largest packet a reader accepts, in bytes. Records that claim more are damage: no link carries such
 /// packets, and believing them would let a file choose how much memory we use.

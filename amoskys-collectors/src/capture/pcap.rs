@@ -2,16 +2,16 @@
 
 use amoskys_core::Timestamp;
 
-use super::{Head, LinkType, MAX_PACKET_BYTES};
+use super::{Head, LinkType, MAX_PACKET_BYTES, Packet};
 
 pub(super) const FILE_HEADER_BYTES: usize = 24;
 
 /// What the file header says about all records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileHeader {
+pub(crate) struct FileHeader {
     big_endian: bool,
     nanoseconds: bool,
-    pub(super) record_header_bytes: usize,
+    record_header_bytes: u8,
     link: LinkType,
 }
 
@@ -24,6 +24,10 @@ pub(super) struct RecordHeader {
 }
 
 impl FileHeader {
+    pub(super) fn record_header_bytes(self) -> usize {
+        usize::from(self.record_header_bytes)
+    }
+
     /// `None` if the bytes do not begin with one of the format's magic numbers.
     pub(super) fn parse(bytes: &[u8; FILE_HEADER_BYTES]) -> Option<Self> {
         let magic = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
@@ -79,8 +83,25 @@ impl FileHeader {
         if captured > MAX_PACKET_BYTES {
             return None;
         }
-        let data = record.get(self.record_header_bytes..self.record_header_bytes + captured)?;
+        let from = self.record_header_bytes();
+        let data = record.get(from..from + captured)?;
         Some((head, data))
+    }
+
+    /// What is known of the packet whose bytes begin at `start` of a buffer, by the record's header before them.
+    #[inline]
+    pub(crate) fn head_before(self, buffer: &[u8], start: u32) -> Option<Head> {
+        let at = (start as usize).checked_sub(self.record_header_bytes())?;
+        let record = self.record(buffer.get(at..)?)?;
+        Some(self.head(record, start as usize))
+    }
+
+    /// The packet whose bytes begin at `start` of a buffer, by the record's header before them.
+    #[inline]
+    pub(crate) fn packet_at(self, buffer: &[u8], start: u32) -> Option<Packet<'_>> {
+        let at = (start as usize).checked_sub(self.record_header_bytes())?;
+        let (record, data) = self.next_record(buffer, at)?;
+        Some(self.head(record, start as usize).packet(data))
     }
 
     /// What is known of the packet of a record whose bytes begin at `start` of a buffer.

@@ -1,12 +1,87 @@
 //! Meters the packets of a block: all of them, or those that were put on a list for one of several meters.
 
-use super::divide::Stamped;
+use super::divide::{Divided, Stamped};
 use super::meter::{FlowHandler, FlowMeter};
 use super::prepared::{AHEAD, Prepared};
-use crate::capture::{Head, PacketBlock};
+use crate::capture::{FileHeader, Head, Packet, PacketBlock, fetch};
 
 /// The bytes of a packet are asked for when so many others come before it.
-const BYTES_AHEAD: usize = 8;
+const BYTES_AHEAD: usize = 16;
+/// Lines of memory asked for of a packet: its headers, and what of its payload is looked at in most.
+const FETCHED_LINES: usize = 3;
+
+/// Packets of a block, for one of several meters.
+trait Listed<'a> {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// Asks for the memory of a packet's beginning, if there is such a packet.
+    fn fetch(&self, n: usize);
+
+    /// A packet.
+    fn packet(&self, n: usize) -> Packet<'a>;
+}
+
+/// A list of what is known of each packet.
+struct Heads<'a> {
+    heads: &'a [Head],
+    bytes: &'a [u8],
+}
+
+/// A list of where the bytes of each packet begin. What is known of it stands before them.
+struct Places<'a> {
+    file: FileHeader,
+    places: &'a [u32],
+    bytes: &'a [u8],
+}
+
+impl<'a> Listed<'a> for Heads<'a> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    #[inline]
+    fn fetch(&self, n: usize) {
+        if let Some(head) = self.heads.get(n) {
+            fetch_packet(self.bytes, head.start());
+        }
+    }
+
+    #[inline]
+    fn packet(&self, n: usize) -> Packet<'a> {
+        self.heads[n].of(self.bytes, 0)
+    }
+}
+
+impl<'a> Listed<'a> for Places<'a> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    #[inline]
+    fn fetch(&self, n: usize) {
+        if let Some(start) = self.places.get(n) {
+            fetch_packet(self.bytes, *start);
+        }
+    }
+
+    #[inline]
+    fn packet(&self, n: usize) -> Packet<'a> {
+        self.file
+            .packet_at(self.bytes, self.places[n])
+            .unwrap_or(Packet::NONE)
+    }
+}
+
+/// Asks for the memory of a packet's beginning.
+#[inline]
+fn fetch_packet(bytes: &[u8], start: u32) {
+    if let Some(first) = bytes.get(start as usize) {
+        fetch(first, FETCHED_LINES);
+    }
+}
 
 impl FlowMeter {
     /// Meters the packets of a block: the same as [`push`](Self::push) for each of them, in less time, because the memory
@@ -15,18 +90,27 @@ impl FlowMeter {
         self.push_packets(block.iter(), handler);
     }
 
-    /// Meters packets of a block with these bytes. Another clock has observed their times, and each is the latest.
-    pub(super) fn push_listed(&mut self, heads: &[Head], bytes: &[u8], handler: &mut impl FlowHandler) {
-        // They may have been read by another core.
-        let ask = |n: usize| {
-            if let Some(head) = heads.get(n + BYTES_AHEAD) {
-                head.fetch(bytes);
-            }
-        };
+    /// Meters the packets of one list of a block.
+    pub(super) fn push_divided(&mut self, block: &Divided, number: usize, handler: &mut impl FlowHandler) {
+        let (list, bytes) = (&block.lists[number], &block.bytes);
+        if let Some(file) = block.file {
+            let places = &list.places;
+            self.push_listed(&Places { file, places, bytes }, handler);
+        }
+        let heads = &list.heads;
+        self.push_listed(&Heads { heads, bytes }, handler);
+        self.push_stamped(&list.stamped, bytes, handler);
+        // Others' packets let the time pass here too.
+        self.follow(block.now, handler);
+    }
+
+    /// Meters the packets of a list. Another clock has observed their times, and each is the latest.
+    fn push_listed<'a>(&mut self, list: &impl Listed<'a>, handler: &mut impl FlowHandler) {
         if !self.table.is_large() {
-            for (n, head) in heads.iter().enumerate() {
-                ask(n);
-                let packet = head.of(bytes, 0);
+            for n in 0..list.len() {
+                // They may have been read by another core.
+                list.fetch(n + BYTES_AHEAD);
+                let packet = list.packet(n);
                 let time = packet.time.nanos();
                 self.stats.packets += 1;
                 self.clock.follow(time);
@@ -35,12 +119,13 @@ impl FlowMeter {
             return;
         }
         let mut batch = [Prepared::NONE; AHEAD];
-        for (round, heads) in heads.chunks(AHEAD).enumerate() {
-            for (n, (prepared, head)) in batch.iter_mut().zip(heads).enumerate() {
-                ask(round * AHEAD + n);
-                prepared.prepare(head.of(bytes, 0), &self.table);
+        for from in (0..list.len()).step_by(AHEAD) {
+            let count = AHEAD.min(list.len() - from);
+            let batch = &mut batch[..count];
+            for (n, prepared) in (from..).zip(batch.iter_mut()) {
+                list.fetch(n + BYTES_AHEAD);
+                prepared.prepare(list.packet(n), &self.table);
             }
-            let batch = &mut batch[..heads.len()];
             batch.iter().for_each(|prepared| prepared.fetch(&self.table));
             for prepared in batch {
                 let time = prepared.packet.time.nanos();
@@ -75,7 +160,7 @@ impl FlowMeter {
     }
 
     /// Meters packets whose times another clock has observed, of a block with these bytes.
-    pub(super) fn push_stamped(&mut self, items: &[Stamped], bytes: &[u8], handler: &mut impl FlowHandler) {
+    fn push_stamped(&mut self, items: &[Stamped], bytes: &[u8], handler: &mut impl FlowHandler) {
         let mut prepared = Prepared::NONE;
         for item in items {
             prepared.prepare_part(item.head.of(bytes, 0), item, &self.table);

@@ -11,7 +11,7 @@ use super::clock::{Clock, Observed};
 use super::fragments::Fragments;
 use super::share::{Shares, Whole};
 use super::{FlowConfig, TunnelMode};
-use crate::capture::{CaptureError, CaptureReader, Head, TakeHead};
+use crate::capture::{CaptureError, CaptureReader, FileHeader, Head, TakeHead};
 
 /// A packet on the list of a meter.
 pub(super) struct Stamped {
@@ -35,6 +35,8 @@ pub(super) struct Divided {
     /// What was read.
     pub(super) bytes: Vec<u8>,
     pub(super) lists: Vec<List>,
+    /// Of the pcap file it is from.
+    pub(super) file: Option<FileHeader>,
     /// The clock at the end.
     pub(super) now: i64,
 }
@@ -42,8 +44,12 @@ pub(super) struct Divided {
 /// The packets of a meter.
 #[derive(Default)]
 pub(super) struct List {
-    /// Of a block in which nothing is out of the ordinary: each packet's time is its own, and the clock's.
-    pub(super) plain: Vec<Head>,
+    /// Of a block of a pcap file in which nothing is out of the ordinary: each packet's time is its own, and the clock's. Where
+    /// the bytes of each begin; what is known of it is read from those before, so that what one core writes and another reads
+    /// is little.
+    pub(super) places: Vec<u32>,
+    /// The same of other files.
+    pub(super) heads: Vec<Head>,
     /// Of all other blocks.
     pub(super) stamped: Vec<Stamped>,
 }
@@ -99,9 +105,11 @@ impl<'a, R: Read> Divider<'a, R> {
             let mut block = spare();
             block.lists.resize_with(self.sorter.shares.count(), List::default);
             for list in &mut block.lists {
-                list.plain.clear();
+                list.heads.clear();
+                list.places.clear();
                 list.stamped.clear();
             }
+            block.file = self.capture.file_header();
             let read = self.read(&mut block);
             self.ended = !matches!(read, Ok(true));
             if !self.odd.is_empty() || self.held.is_some() {
@@ -124,24 +132,36 @@ impl<'a, R: Read> Divider<'a, R> {
     /// Reads a block, and divides it. Where something in it is out of the ordinary, that is left to do, and its packets are the
     /// odd ones.
     fn read(&mut self, block: &mut Divided) -> Result<bool, CaptureError> {
-        let Divided { bytes, lists, .. } = block;
+        let Divided {
+            bytes, lists, file, ..
+        } = block;
         self.odd.clear();
         let plainly = self.sorter.is_plain && self.held.is_none();
         let mut taker = Taker {
-            now: self.clock.plain().filter(|_| plainly),
+            now: self.clock.plain().filter(|_| plainly).unwrap_or(i64::MAX),
             shares: self.sorter.shares,
+            by_place: file.is_some(),
             lists,
             odd: &mut self.odd,
         };
         let read = self.capture.next_heads(bytes, &mut taker);
         let Taker { now, lists, odd, .. } = taker;
-        match now {
-            Some(now) => self.clock.follow(now),
-            None => {
-                odd.extend(lists.iter_mut().flat_map(|list| list.plain.drain(..)));
-                // Some lists one after another, each in order.
-                odd.sort_by_key(Head::start);
-            }
+        if now < i64::MAX {
+            self.clock.follow(now);
+        } else {
+            let heads = |list: &mut List| {
+                odd.append(&mut list.heads);
+                if let Some(file) = file {
+                    odd.extend(
+                        list.places
+                            .drain(..)
+                            .filter_map(|start| file.head_before(bytes, start)),
+                    );
+                }
+            };
+            lists.iter_mut().for_each(heads);
+            // Some lists one after another, each in order.
+            odd.sort_by_key(Head::start);
         }
         read
     }
@@ -200,16 +220,18 @@ impl Divided {
     }
 
     fn is_empty(&self) -> bool {
-        let is_empty = |list: &List| list.plain.is_empty() && list.stamped.is_empty();
+        let is_empty =
+            |list: &List| list.heads.is_empty() && list.places.is_empty() && list.stamped.is_empty();
         self.lists.iter().all(is_empty)
     }
 }
 
 /// Puts packets on the lists of their meters as they are found, as long as nothing is out of the ordinary.
 struct Taker<'a> {
-    /// The clock; none from the first packet on that is out of the ordinary.
-    now: Option<i64>,
+    /// The clock; from the first packet on that is out of the ordinary, the end of time.
+    now: i64,
     shares: Shares,
+    by_place: bool,
     lists: &'a mut [List],
     odd: &'a mut Vec<Head>,
 }
@@ -219,11 +241,16 @@ impl TakeHead for Taker<'_> {
     #[expect(clippy::inline_always, reason = "measured; see the trait")]
     fn take(&mut self, head: Head, packet: &[u8]) {
         let own = head.time.nanos();
-        if self.now.is_some_and(|now| Clock::is_next(now, own)) {
-            self.now = Some(own);
-            self.lists[self.shares.of(head, packet)].plain.push(head);
+        if Clock::is_next(self.now, own) {
+            self.now = own;
+            let list = &mut self.lists[self.shares.of(head, packet)];
+            if self.by_place {
+                list.places.push(head.start());
+            } else {
+                list.heads.push(head);
+            }
         } else {
-            self.now = None;
+            self.now = i64::MAX;
             self.odd.push(head);
         }
     }

@@ -66,13 +66,15 @@ pub fn meter_in_parallel<R: Read + Send, H: FlowHandler + Send>(
     let results = std::thread::scope(|scope| {
         let mut meters = meters.into_iter().enumerate();
         let first = meters.next();
+        // Where a thread cannot be begun, those that were must not wait for this one.
+        let leave = Leave(&work, 0);
         let threads: Vec<_> = meters
             .map(|(number, (meter, handler))| {
                 let work = &work;
-                scope.spawn(move || work.run(number, meter, handler))
+                scope.spawn(move || work.run(number, meter, handler, Leave(work, number)))
             })
             .collect();
-        let first = first.map(|(number, (meter, handler))| work.run(number, meter, handler));
+        let first = first.map(|(number, (meter, handler))| work.run(number, meter, handler, leave));
         let others = threads.into_iter().map(|thread| {
             // A handler's panic is the caller's.
             thread
@@ -109,6 +111,8 @@ struct Waiting {
     queues: Vec<Option<VecDeque<Arc<Divided>>>>,
     /// Blocks to be filled again, each by the thread that filled it before: half of it is still in that one's own cache.
     free: Vec<Vec<Divided>>,
+    /// Threads besides the first that run.
+    begun: usize,
     /// Threads that wait for `changed`: telling nobody costs a system call too.
     asleep: usize,
     ended: bool,
@@ -139,6 +143,7 @@ impl<'a, R: Read> Work<'a, R> {
             waiting: Mutex::new(Waiting {
                 queues: (0..count).map(|_| Some(VecDeque::new())).collect(),
                 free: (0..count).map(|_| Vec::new()).collect(),
+                begun: 0,
                 asleep: 0,
                 ended: false,
                 failed: None,
@@ -147,20 +152,20 @@ impl<'a, R: Read> Work<'a, R> {
         }
     }
 
-    /// Meters the packets of one list, until there are none.
-    fn run<H: FlowHandler>(&self, number: usize, mut meter: FlowMeter, mut handler: H) -> (H, MeterStats) {
-        // A thread that panics must not let the others wait for it.
-        let _leave = Leave(self, number);
-        self.wait_for_first(number);
+    /// Meters the packets of one list, until there are none. A thread that panics must not let the others wait for it, and leaves.
+    fn run<H: FlowHandler>(
+        &self,
+        number: usize,
+        mut meter: FlowMeter,
+        mut handler: H,
+        _leave: Leave<'_, 'a, R>,
+    ) -> (H, MeterStats) {
+        self.begin(number);
         let mut read = true;
         loop {
             match self.step(number, read) {
                 Step::Meter(block) => {
-                    let list = &block.lists[number];
-                    meter.push_listed(&list.plain, &block.bytes, &mut handler);
-                    meter.push_stamped(&list.stamped, &block.bytes, &mut handler);
-                    // Others' packets let the time pass here too.
-                    meter.follow(block.now, &mut handler);
+                    meter.push_divided(&block, number, &mut handler);
                     if let Some(block) = Arc::into_inner(block) {
                         lock(&self.waiting).free[block.reader].push(block);
                     }
@@ -174,11 +179,22 @@ impl<'a, R: Read> Work<'a, R> {
         (handler, meter.stats())
     }
 
-    /// Waits until the first thread has read something. Who is woken is given a core on which nothing runs; who begins may be
-    /// left for long on that of the thread which it was begun by.
-    fn wait_for_first(&self, number: usize) {
+    /// The first thread waits here until all others wait until it has read something. Who is woken is given a core on which
+    /// nothing runs; who begins may be left for long on that of the thread which it was begun by.
+    fn begin(&self, number: usize) {
         let mut waiting = lock(&self.waiting);
-        while number > 0 && !waiting.ended && waiting.has_none(number) && waiting.queues[0].is_some() {
+        if number == 0 {
+            while waiting.begun + 1 < waiting.queues.len() {
+                waiting = self.sleep(waiting);
+            }
+            return;
+        }
+        waiting.begun += 1;
+        if waiting.begun + 1 == waiting.queues.len() {
+            self.tell(waiting);
+            waiting = lock(&self.waiting);
+        }
+        while !waiting.ended && waiting.has_none(number) && waiting.queues[0].is_some() {
             waiting = self.sleep(waiting);
         }
     }
@@ -275,7 +291,9 @@ struct Leave<'w, 'a, R>(&'w Work<'a, R>, usize);
 impl<R> Drop for Leave<'_, '_, R> {
     fn drop(&mut self) {
         let mut waiting = lock(&self.0.waiting);
-        waiting.queues[self.1] = None;
+        if let Some(queue) = waiting.queues.get_mut(self.1) {
+            *queue = None;
+        }
         self.0.tell(waiting);
     }
 }

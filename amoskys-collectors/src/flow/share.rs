@@ -46,15 +46,14 @@ impl Shares {
         if self.tunnels != TunnelMode::Outer {
             return None;
         }
-        let (source, destination, ports) = plain(link, data)?;
-        Some(self.place(hash(source, destination, ports)))
+        plain(link, data).map(|hash| self.place(hash))
     }
 
     /// The number of the meter for a packet with these bytes, whatever it carries.
     #[inline]
     pub(super) fn of(&self, head: Head, data: &[u8]) -> usize {
         match plain(head.link, data) {
-            Some((source, destination, ports)) => self.place(hash(source, destination, ports)),
+            Some(hash) => self.place(hash),
             None => self.outer(&head.packet(data)),
         }
     }
@@ -62,7 +61,7 @@ impl Shares {
     #[cold]
     fn outer(&self, packet: &Packet<'_>) -> usize {
         match decode(packet) {
-            Decoded::Ip(ip) => self.place(hash(fold(ip.source), fold(ip.destination), ip.ports)),
+            Decoded::Ip(ip) => self.place(hash_of(&ip)),
             // What belongs to no flow.
             _ => 0,
         }
@@ -80,8 +79,7 @@ impl Shares {
         };
         let mut part = |ip: &mut IpPacket<'_>| {
             let known = follow(ip);
-            let place = self.place(hash(fold(ip.source), fold(ip.destination), ip.ports));
-            Some((place, known))
+            Some((self.place(hash_of(ip)), known))
         };
         let of_outer = part(outer);
         if self.tunnels == TunnelMode::Outer {
@@ -95,76 +93,103 @@ impl Shares {
     }
 
     #[inline]
-    fn place(&self, hash: u32) -> usize {
-        ((u64::from(hash) * self.count) >> 32) as usize
+    #[expect(clippy::cast_possible_truncation, reason = "less than the number of meters")]
+    fn place(&self, hash: u64) -> usize {
+        ((u128::from(hash) * u128::from(self.count)) >> 64) as usize
     }
 }
 
-/// The same in both directions: sums and differences of bits do not know which end is which. One multiplication: this is
-/// done for all packets, by whoever reads, and flows need only come to about the same share for each meter.
+/// The same in both directions: a sum does not know which end is which. One multiplication: this is done for all packets, by
+/// whoever reads, and flows need only come to about the same share for each meter. The highest bits depend on all others.
 #[inline]
-fn hash(source: u64, destination: u64, [from, to]: [u16; 2]) -> u32 {
-    let sums = source.wrapping_add(destination) ^ ((u64::from(from) + u64::from(to)) << 40);
-    let differences = source ^ destination ^ (u64::from(from ^ to) << 20);
-    let mixed = sums ^ differences.rotate_left(27);
-    // The highest bits depend on all others.
-    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+fn hash(addresses: u64, ports: u32) -> u64 {
+    let ports = ports.wrapping_add(ports.rotate_left(16));
+    (addresses ^ u64::from(ports)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Addresses and ports of an ordinary packet over Ethernet: TCP, UDP or ICMP over IPv4 without options or fragments, TCP or UDP
-/// over IPv6 without extensions, or ARP.
+/// Both addresses, in any order, one in each half of the number.
 #[inline]
-fn plain(link: LinkType, data: &[u8]) -> Option<(u64, u64, [u16; 2])> {
+fn sum_v4(addresses: u64) -> u64 {
+    addresses.wrapping_add(addresses.rotate_left(32))
+}
+
+/// Both addresses, in any order.
+#[inline]
+fn sum_v6(source: u128, destination: u128) -> u64 {
+    let fold = |address: u128| address as u64 ^ (address >> 64) as u64;
+    fold(source).wrapping_add(fold(destination))
+}
+
+/// The hash of a decoded packet. Numbers are taken as they stand in a packet, with the lowest byte first: that is how most
+/// processors read them.
+fn hash_of(ip: &IpPacket<'_>) -> u64 {
+    let addresses = if ip.version == 4 {
+        let half = |address: u128| u64::from((address as u32).swap_bytes());
+        sum_v4(half(ip.source) | half(ip.destination) << 32)
+    } else {
+        sum_v6(ip.source.swap_bytes(), ip.destination.swap_bytes())
+    };
+    let [source, destination] = ip.ports.map(|port| u32::from(port.swap_bytes()));
+    hash(addresses, source | destination << 16)
+}
+
+/// The hash of an ordinary packet over Ethernet: TCP, UDP or ICMP over IPv4 without options or fragments, TCP or UDP over IPv6
+/// without extensions, or ARP.
+#[inline]
+fn plain(link: LinkType, data: &[u8]) -> Option<u64> {
     let head: &[u8; 38] = data.first_chunk()?;
     if link != LinkType::ETHERNET {
         return None;
     }
-    match [head[12], head[13]] {
-        [0x08, 0x00] => plain_v4(head),
+    // The Ethertype, and what IPv4 begins with if there are no options.
+    if word(head, 12) & 0x00ff_ffff == 0x0045_0008 {
+        plain_v4(head)
+    } else {
+        plain_other(data)
+    }
+}
+
+/// Not inlined: it would take registers away from the loop over packets of IPv4.
+#[inline(never)]
+fn plain_other(data: &[u8]) -> Option<u64> {
+    match data.get(12..14)? {
         [0x86, 0xdd] => plain_v6(data.first_chunk()?),
         // ARP belongs to no flow, and what does not is the first meter's.
-        [0x08, 0x06] => Some((0, 0, [0, 0])),
+        [0x08, 0x06] => Some(0),
         _ => None,
     }
 }
 
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the halves of a number")]
-fn plain_v4(head: &[u8; 38]) -> Option<(u64, u64, [u16; 2])> {
-    let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+fn plain_v4(head: &[u8; 38]) -> Option<u64> {
     // Flags and offset, time to live, protocol; no fragment.
-    let ports = match word(20) & 0x3fff_00ff {
-        6 | 17 => word(34),
+    let ports = match word(head, 20) & 0xff00_ff3f {
+        0x0600_0000 | 0x1100_0000 => word(head, 34),
         // ICMP has none.
-        1 => 0,
+        0x0100_0000 => 0,
         _ => return None,
     };
-    // No options, and the packet does not end before its ports.
-    let ordinary = head[14] == 0x45 && word(16) >> 16 >= 24;
-    ordinary.then(|| {
-        (
-            u64::from(word(26)),
-            u64::from(word(30)),
-            [(ports >> 16) as u16, ports as u16],
-        )
-    })
+    let addresses = u64::from(word(head, 26)) | u64::from(word(head, 30)) << 32;
+    // The packet does not end before its ports.
+    (u16::from_be_bytes([head[16], head[17]]) >= 24).then(|| hash(sum_v4(addresses), ports))
 }
 
 #[inline]
-fn plain_v6(head: &[u8; 58]) -> Option<(u64, u64, [u16; 2])> {
+fn plain_v6(head: &[u8; 58]) -> Option<u64> {
     let ordinary =
         head[14] >> 4 == 6 && matches!(head[20], 6 | 17) && u16::from_be_bytes([head[18], head[19]]) >= 4;
     let address = |at: usize| {
         let bytes = head[at..].first_chunk().copied().unwrap_or_default();
-        fold(u128::from_be_bytes(bytes))
+        u128::from_le_bytes(bytes)
     };
-    let port = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-    ordinary.then(|| (address(22), address(38), [port(54), port(56)]))
+    ordinary.then(|| hash(sum_v6(address(22), address(38)), word(head, 54)))
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the halves of a number")]
-fn fold(address: u128) -> u64 {
-    address as u64 ^ (address >> 64) as u64
+/// The four bytes at this place, the lowest first.
+#[inline]
+fn word(head: &[u8], at: usize) -> u32 {
+    let bytes = head[at..].first_chunk().copied().unwrap_or_default();
+    u32::from_le_bytes(bytes)
 }
 
 #[cfg(test)]
@@ -203,8 +228,8 @@ mod tests {
             }
             if let Decoded::Ip(ip) = decode(&packet) {
                 let [from, to] = ip.ports;
-                let (source, destination) = (fold(ip.source), fold(ip.destination));
-                prop_assert_eq!(hash(source, destination, [from, to]), hash(destination, source, [to, from]));
+                let back = IpPacket { source: ip.destination, destination: ip.source, ports: [to, from], ..ip };
+                prop_assert_eq!(hash_of(&ip), hash_of(&back));
             }
         }
     }
@@ -215,7 +240,14 @@ mod tests {
         let mut counts = [0_u32; 4];
         for host in 0..100_u64 {
             for port in 0..100_u16 {
-                counts[shares.place(hash(0x0a00_0000 + host, 0x0a01_0001, [40_000 + port, 443]))] += 1;
+                let ip = IpPacket {
+                    version: 4,
+                    source: u128::from(0x0a00_0000 + host),
+                    destination: 0x0a01_0001,
+                    ports: [40_000 + port, 443],
+                    ..IpPacket::NONE
+                };
+                counts[shares.place(hash_of(&ip))] += 1;
             }
         }
         assert!(
