@@ -3,7 +3,7 @@
 
 mod traffic;
 
-use amoskys_core::event::TcpFlagCounts;
+use amoskys_core::event::{ArpOperation, TcpFlagCounts};
 use traffic::{Ending, Traffic, alerts, inside, outside, summary};
 
 #[test]
@@ -200,3 +200,119 @@ const RESET: TcpFlagCounts = TcpFlagCounts {
     ece: 0,
     cwr: 0,
 };
+
+/// A client of a peer-to-peer network: each peer has a port of its own, many have the program's usual one, most are gone.
+fn peers_that_are_gone(traffic: &mut Traffic) {
+    for n in 0..400_u16 {
+        let peer = outside(u8::try_from(n * 89 % 241).unwrap());
+        let port = match n % 3 {
+            0 => 51_413,
+            _ => 20_000 + n * 67 % 30_000,
+        };
+        let ending = if n % 10 == 7 {
+            Ending::Data(900, 40_000, 20.0)
+        } else {
+            Ending::Silent
+        };
+        traffic.tcp(f64::from(n) * 2.0, inside(2), peer, port, ending);
+    }
+}
+
+#[test]
+fn a_peer_to_peer_program_whose_peers_are_gone_sweeps_nothing() {
+    let mut traffic = Traffic::default();
+    peers_that_are_gone(&mut traffic);
+    assert_eq!(summary(&alerts(traffic)), []);
+}
+
+/// Neither a sweep through the addresses, nor one for a system's port, nor a port scan hides behind such a program.
+#[test]
+fn sweeps_and_scans_are_seen_beside_a_peer_to_peer_program() {
+    for kind in 0..3 {
+        let mut traffic = Traffic::default();
+        peers_that_are_gone(&mut traffic);
+        for n in 0..60_u16 {
+            let (server, port) = match kind {
+                0 => (inside(100 + n), 4_444),
+                1 => (inside(100 + n * 37 % 151), 445),
+                _ => (inside(20), 1 + 7 * n),
+            };
+            traffic.tcp(700.0 + f64::from(n), inside(2), server, port, Ending::Silent);
+        }
+        assert_eq!(
+            summary(&alerts(traffic)),
+            [("T1046".to_owned(), inside(2))],
+            "{kind}"
+        );
+    }
+}
+
+/// `nmap -D`: every port is tried by three addresses, one of which asks for hardware addresses as hosts do.
+#[test]
+fn a_scan_with_decoys_is_one_alert() {
+    let mut traffic = Traffic::default();
+    traffic.arp(0.0, ArpOperation::Request, 5, 5, 20);
+    for n in 0..100_u16 {
+        for (part, source) in [201, 202, 5].into_iter().enumerate() {
+            let at = 1.0 + f64::from(n) * 0.01 + part as f64 * 1e-4;
+            // A decoy that does not exist gets no refusal: nobody answers for its hardware address.
+            let ending = if source == 5 {
+                Ending::Refused
+            } else {
+                Ending::Silent
+            };
+            traffic.tcp(at, inside(source), inside(20), 20 + n * 11, ending);
+        }
+    }
+    let alerts = alerts(traffic);
+    assert_eq!(summary(&alerts), [("T1046".to_owned(), inside(5))]);
+    assert!(
+        alerts[0].title.contains("sources may be forged"),
+        "{}",
+        alerts[0].title
+    );
+    assert!(
+        alerts[0]
+            .peers
+            .iter()
+            .any(|peer| peer.host() == Some(inside(201)))
+    );
+}
+
+/// Two that scan the same host at other times, or for other ports, are two.
+#[test]
+fn scans_of_their_own_are_alerts_of_their_own() {
+    let mut traffic = Traffic::default();
+    for n in 0..60_u16 {
+        let at = f64::from(n) * 0.05;
+        traffic.tcp(at, inside(5), inside(20), 20 + n, Ending::Refused);
+        traffic.tcp(at, inside(6), inside(20), 2_000 + n, Ending::Refused);
+        traffic.tcp(at + 30.0, inside(7), inside(20), 20 + n, Ending::Refused);
+    }
+    let accused: Vec<_> = alerts(traffic).iter().map(|alert| alert.entity.host()).collect();
+    assert_eq!(accused, [5, 6, 7].map(|host| Some(inside(host))));
+}
+
+/// A network of which half the addresses are in use.
+#[test]
+fn a_ping_sweep_is_seen_though_many_answer() {
+    let mut traffic = Traffic::default();
+    for n in 0..160_u16 {
+        let at = f64::from(n) * 0.02;
+        traffic.ping(at, outside(9), inside(n), n % 2 == 0);
+    }
+    assert_eq!(summary(&alerts(traffic)), [("T1046".to_owned(), outside(9))]);
+}
+
+#[test]
+fn a_monitor_that_pings_its_hosts_sweeps_nothing() {
+    let mut traffic = Traffic::default();
+    for round in 0..20 {
+        for n in 0..90_u16 {
+            let at = f64::from(round) * 60.0 + f64::from(n) * 0.02;
+            // A few of its list are gone.
+            traffic.ping(at, inside(300), inside(n), n % 30 != 0);
+        }
+    }
+    assert_eq!(summary(&alerts(traffic)), []);
+}

@@ -33,6 +33,10 @@ features! {
     UndecidedPorts = "undecided_ports", "", "distinct ports of one host tried so recently that an answer may still come";
     FailedHosts = "failed_hosts", "", "distinct hosts that refused or did not answer on one port";
     AnsweredHosts = "answered_hosts", "", "distinct hosts that were used with data on the same port";
+    PingedHosts = "pinged_hosts", "", "distinct hosts pinged for the first time within five minutes";
+    SilentHosts = "silent_hosts", "", "share of these hosts that did not answer";
+    SideBySide = "side_by_side", "", "share of these hosts whose address lies next to that of the one before";
+    FromOutside = "from_outside", "", "1 if it comes from beyond the local networks into them";
     HalfOpen = "half_open", "", "connections to one service begun and not completed, recent ones counting most";
     HalfOpenShare = "half_open_share", "", "share of recent connections to the service that were not completed";
     Sources = "sources", "", "distinct addresses that began connections to the service";

@@ -4,6 +4,7 @@ mod arp;
 mod barrage;
 mod edges;
 mod flood;
+mod pings;
 mod scan;
 mod senders;
 mod undecided;
@@ -15,6 +16,7 @@ use self::arp::Stations;
 use self::barrage::Barrages;
 use self::edges::Edges;
 use self::flood::Floods;
+use self::pings::Pings;
 use self::scan::Scans;
 use crate::baseline::Normal;
 use crate::config::DetectionConfig;
@@ -26,6 +28,7 @@ use crate::sighting::Sighting;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Geometric {
     scans: Scans,
+    pings: Pings,
     floods: Floods,
     barrages: Barrages,
     stations: Stations,
@@ -36,6 +39,7 @@ impl Geometric {
     pub(crate) fn new(config: &DetectionConfig) -> Self {
         Self {
             scans: Scans::new(config),
+            pings: Pings::new(config),
             floods: Floods::new(config),
             barrages: Barrages::new(config),
             stations: Stations::new(config),
@@ -49,6 +53,7 @@ impl LayerModel for Geometric {
 
     fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
         self.scans.observe(sighting, mark, findings);
+        self.pings.observe(sighting, mark, findings);
         self.floods.observe(sighting, mark, findings);
         self.barrages.observe(sighting, mark, findings);
         self.stations.observe(sighting, mark, findings);
@@ -61,6 +66,7 @@ impl LayerModel for Geometric {
 
     fn evicted(&self) -> u64 {
         self.scans.evicted()
+            + self.pings.evicted()
             + self.floods.evicted()
             + self.barrages.evicted()
             + self.stations.evicted()

@@ -18,6 +18,10 @@
 //! Ports tried within the last seconds, whose outcome is not known yet, count 0.45 each from the 12th on: no honest
 //! client opens a dozen different ports of one host at once and leaves them without data.
 //!
+//! Of peer-to-peer programs most peers are gone (`sighting::peers`): their failures on uncommon ports count a tenth, unless they go through
+//! addresses in order. Sources that try the same ports of the same host from the same second on are one scan with decoys
+//! (`sighting::decoys`), and one finding.
+//!
 //! **Fails** when the scanner finds most of what it tries (a scan of known services), spreads over many source
 //! addresses, or waits for more than an hour between probes. Accuses wrongly a client whose server died with many
 //! ports in use, or software that probes ports to get through a firewall.
@@ -35,6 +39,8 @@ use crate::finding::{Card, Detector, Feature, Finding, Gate, Mark, PEERS, Span, 
 use crate::layer::Backlog;
 use crate::measure::{BoundedMap, Distinct, Leaky, hash_address, mix, seconds_between};
 use crate::odds::logit;
+use crate::sighting::decoys::Decoys;
+use crate::sighting::peers::{Peers, is_near};
 use crate::sighting::service::{TCP, UDP, is_often_unanswered, is_traceroute};
 use crate::sighting::{Contact, Outcome, Sighting, is_host};
 
@@ -45,6 +51,9 @@ const FRESH: f64 = 8.0;
 /// Probes without a known outcome from which on they count, and how much each counts.
 const UNDECIDED: (f64, f64) = (12.0, 0.45);
 
+/// What a failure of a peer-to-peer program's call is worth, of one of another's.
+const PEER: f64 = 0.1;
+
 /// What a failure adds and a success takes away, of ports of one host and of hosts on one port.
 const PORTS: (f64, f64) = (1.0, 2.5);
 const HOSTS: (f64, f64) = (0.6, 2.3);
@@ -54,6 +63,8 @@ const HOSTS: (f64, f64) = (0.6, 2.3);
 pub(crate) struct Scans {
     ports: BoundedMap<(IpAddr, IpAddr), Series>,
     hosts: BoundedMap<(IpAddr, u8, u16), Series>,
+    peers: Peers,
+    decoys: Decoys,
     late: Backlog<Key>,
     prior: f64,
     floor: f64,
@@ -78,6 +89,9 @@ struct Series {
     /// Answered conversations on ports tried before.
     usual: u32,
     examples: Vec<IpAddr>,
+    /// The host tried last, and how often the next one was near it.
+    before: Option<IpAddr>,
+    near: u32,
     span: Option<Span>,
     gate: Gate,
 }
@@ -88,6 +102,8 @@ impl Scans {
         Self {
             ports: BoundedMap::new(pairs),
             hosts: BoundedMap::new(pairs),
+            peers: Peers::new(config.capacity.hosts),
+            decoys: Decoys::new(config.capacity.hosts),
             late: Backlog::default(),
             prior: logit(config.priors.scan),
             floor: config.speaks_from(),
@@ -95,7 +111,7 @@ impl Scans {
     }
 
     pub(crate) fn evicted(&self) -> u64 {
-        self.ports.evicted() + self.hosts.evicted()
+        self.ports.evicted() + self.hosts.evicted() + self.peers.evicted() + self.decoys.evicted()
     }
 
     pub(crate) fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
@@ -110,6 +126,7 @@ impl Scans {
             } if is_probe(contact) => {
                 self.judged(contact, *outcome, *began, mark, findings);
             }
+            Sighting::Arp(record) => self.decoys.spoke(record.sender_ip.into()),
             Sighting::Tick { end } => {
                 for key in self.late.take() {
                     self.report(key, mark, *end, findings);
@@ -130,6 +147,7 @@ impl Scans {
         if series.tried.insert(port_hash(contact)) {
             series.undecided.add(mark.time, 1.0, FRESH);
             series.touch(mark);
+            self.decoys.tried(contact, &series.tried);
             self.report(Key::Ports(contact.client, contact.server), mark, false, findings);
         }
     }
@@ -143,6 +161,7 @@ impl Scans {
         findings: &mut Vec<Finding>,
     ) {
         let scale = if contact.protocol == UDP { 0.5 } else { 1.0 };
+        let of_peers = if self.peers.called(contact) { PEER } else { 1.0 };
         if !contact.is_icmp() {
             let series = self
                 .ports
@@ -151,7 +170,7 @@ impl Scans {
             if series.decided.insert(port_hash(contact)) {
                 let undecided = series.undecided.read(mark.time, FRESH);
                 series.undecided.add(mark.time, -undecided.min(1.0), FRESH);
-                series.judge(outcome, PORTS.0 * scale, PORTS.1, None);
+                series.judge(outcome, PORTS.0 * scale * of_peers, PORTS.1, None);
                 series.touch(began);
                 series.touch(mark);
                 self.report(Key::Ports(contact.client, contact.server), mark, false, findings);
@@ -168,7 +187,10 @@ impl Scans {
             let series = self.hosts.entry(&key, Series::default);
             series.refresh(mark);
             if series.decided.insert(hash_address(contact.server)) {
-                series.judge(outcome, HOSTS.0 * scale, HOSTS.1, Some(contact.server));
+                let of_peers = if series.is_orderly() { 1.0 } else { of_peers };
+                series.judge(outcome, HOSTS.0 * scale * of_peers, HOSTS.1, Some(contact.server));
+                let near = series.before.replace(contact.server);
+                series.near += u32::from(near.is_some_and(|before| is_near(before, contact.server)));
                 series.touch(began);
                 series.touch(mark);
                 self.report(Key::Hosts(key.0, key.1, key.2), mark, false, findings);
@@ -192,7 +214,11 @@ impl Scans {
             self.late.add(key);
             return;
         }
-        findings.push(series.finding(key, card, span));
+        let together = match key {
+            Key::Ports(client, server) => self.decoys.together(client, server),
+            Key::Hosts(..) => Vec::new(),
+        };
+        findings.push(series.finding(key, &together, card, span));
     }
 }
 
@@ -205,6 +231,11 @@ impl Series {
         {
             *self = Self::default();
         }
+    }
+
+    /// Whether it goes through addresses in their order.
+    fn is_orderly(&self) -> bool {
+        self.near >= self.failed.saturating_add(self.answered).div_ceil(2).max(3)
     }
 
     fn touch(&mut self, mark: Mark) {
@@ -230,6 +261,7 @@ impl Series {
         if self.gain <= self.loss {
             (self.gain, self.loss, self.failed, self.answered) = (0.0, 0.0, 0, 0);
             self.examples.clear();
+            self.near = 0;
         }
     }
 
@@ -262,17 +294,31 @@ impl Series {
         }
     }
 
-    fn finding(&self, key: Key, card: Card, span: Span) -> Finding {
+    /// `together` are the sources of one scan, the one to accuse first.
+    fn finding(&self, key: Key, together: &[IpAddr], card: Card, span: Span) -> Finding {
         match key {
             Key::Ports(client, server) => {
                 let ports = self.tried.estimate().round().max(f64::from(self.failed));
+                let (accused, others) = together.split_first().unwrap_or((&client, &[]));
+                let mut title =
+                    format!("Port scan: {accused} tried about {ports} ports of {server}, most in vain");
+                if let Some(other) = others.first() {
+                    let more = others.len() - 1;
+                    let and = if more > 0 {
+                        format!(" and {more} more")
+                    } else {
+                        String::new()
+                    };
+                    title += &format!("; so did {other}{and} with it: sources may be forged");
+                }
+                let peers = std::iter::once(server).chain(others.iter().copied());
                 Finding {
                     detector: Detector::PortScan,
-                    accused: client,
+                    accused: *accused,
                     target: Target::host(server),
-                    peers: vec![server],
+                    peers: peers.take(PEERS).collect(),
                     card,
-                    title: format!("Port scan: {client} tried about {ports} ports of {server}, most in vain"),
+                    title,
                     span,
                 }
             }

@@ -17,6 +17,8 @@ use super::{GraphError, Nodes};
 use crate::finding::{Gate, Mark, Span, Streams};
 use crate::measure::BoundedMap;
 use crate::odds::probability;
+use crate::sighting::decoys::Decoys;
+use crate::sighting::peers::Peers;
 use crate::sighting::service::{ServiceKind, is_often_unanswered};
 use crate::sighting::{Contact as Seen, Outcome, Sighting, Tracker, is_host};
 use crate::snapshot;
@@ -58,6 +60,8 @@ impl Default for GraphAnalyzerParams {
     }
 }
 
+/// Hosts of which it is remembered whom they call, or who calls them, in vain.
+const LISTS: usize = 4_096;
 /// Length of a tick.
 const TICK_SECONDS: i64 = 60;
 /// No surprise counts more than this, in nats: what was never seen is not impossible.
@@ -93,6 +97,8 @@ struct State {
     streams: Streams,
     tracker: Tracker,
     contacts: ContactScorer,
+    peers: Peers,
+    decoys: Decoys,
     paths: Paths,
     steps: Habits,
     children: Habits,
@@ -158,6 +164,8 @@ impl GraphAnalyzer {
             streams: Streams::default(),
             tracker: Tracker::new(capacity),
             contacts: ContactScorer::new(&params.contacts)?,
+            peers: Peers::new(capacity.min(LISTS)),
+            decoys: Decoys::new(capacity.min(LISTS)),
             paths: Paths::new(&params.paths)?,
             steps: Habits::new(capacity),
             children: Habits::new(capacity),
@@ -180,6 +188,8 @@ impl GraphAnalyzer {
         let State {
             tracker,
             contacts,
+            peers,
+            decoys,
             paths,
             steps,
             children,
@@ -187,7 +197,8 @@ impl GraphAnalyzer {
             open,
             ..
         } = &self.state;
-        let habits = steps.evicted() + children.evicted() + rights.evicted();
+        let habits =
+            steps.evicted() + children.evicted() + rights.evicted() + peers.evicted() + decoys.evicted();
         tracker.evicted() + contacts.evicted() + paths.evicted() + habits + open.evicted()
     }
 
@@ -197,6 +208,7 @@ impl GraphAnalyzer {
         let mut suspicions = Vec::new();
         let mut judged = Vec::new();
         let mut ended = Vec::new();
+        let mut stations = Vec::new();
         self.state
             .tracker
             .observe(&recorded.event, mark, &mut |sighting| match sighting {
@@ -211,8 +223,12 @@ impl GraphAnalyzer {
                     outcome: Some(Outcome::Answered),
                     ..
                 } => ended.push((contact, contact.payload(flow).0, ServiceKind::of(&contact, flow))),
+                Sighting::Arp(record) => stations.push(record.sender_ip),
                 _ => {}
             });
+        for station in stations {
+            self.state.decoys.spoke(station.into());
+        }
         for (contact, outcome, began) in judged {
             self.judged(&contact, outcome, began, &mut suspicions);
         }
@@ -258,10 +274,19 @@ impl GraphAnalyzer {
         if outcome.is_failure() && is_often_unanswered(seen.protocol, seen.port) {
             return;
         }
+        // Peers that are gone say nothing about who calls them.
+        if self.state.peers.called(seen) && outcome.is_failure() {
+            return;
+        }
         let mut contact = self.contact(seen);
         contact.answered = Some(!outcome.is_failure());
         let score = self.state.contacts.score(&contact, self.state.tick);
         if !outcome.is_failure() || !score.first {
+            return;
+        }
+        self.state.decoys.failed(seen);
+        let together = self.state.decoys.together(seen.client, seen.server);
+        if together.first().is_some_and(|first| *first != seen.client) {
             return;
         }
         let prior = self.params.probing_prior;

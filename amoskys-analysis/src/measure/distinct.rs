@@ -25,6 +25,14 @@ impl Distinct {
         new
     }
 
+    /// The share of keys that this and another have in common, of those that the smaller has. Near 1 also where either is full.
+    pub(crate) fn overlap(&self, other: &Self) -> f64 {
+        let count = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();
+        let pairs = self.words.iter().zip(&other.words);
+        let both: u32 = pairs.map(|(mine, theirs)| (mine & theirs).count_ones()).sum();
+        f64::from(both) / f64::from(count(&self.words).min(count(&other.words)).max(1))
+    }
+
     /// How many distinct keys were added.
     pub(crate) fn estimate(&self) -> f64 {
         let bits = f64::from(BITS);
@@ -83,6 +91,19 @@ mod tests {
             let error = (distinct.estimate() - count as f64).abs();
             assert!(error <= tolerance, "{count}: {}", distinct.estimate());
         }
+    }
+
+    #[test]
+    fn overlap_is_the_share_in_common() {
+        let of = |keys: std::ops::Range<u64>| {
+            let mut distinct = Distinct::default();
+            keys.for_each(|key| _ = distinct.insert(mix(key)));
+            distinct
+        };
+        let overlap = of(0..40).overlap(&of(20..70));
+        assert!((overlap - 0.5).abs() < 0.1, "{overlap}");
+        assert_eq!(of(0..40).overlap(&of(0..40)), 1.0);
+        assert_eq!(of(0..0).overlap(&of(0..0)), 0.0);
     }
 
     #[test]

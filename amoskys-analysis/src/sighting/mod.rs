@@ -3,7 +3,9 @@
 //! The layers share this work, and read sightings instead of flow records.
 
 mod address;
+pub(crate) mod decoys;
 pub(crate) mod login;
+pub(crate) mod peers;
 pub(crate) mod service;
 mod tracker;
 

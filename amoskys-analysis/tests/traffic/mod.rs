@@ -266,6 +266,24 @@ impl Traffic {
         self.flow(at + 60.0, record);
     }
 
+    /// One echo request, answered or not.
+    pub(crate) fn ping(&mut self, at: f64, client: IpAddr, server: IpAddr, answered: bool) {
+        self.echoes(at, client, server, 1, 0, 0.0);
+        let Some((_, Payload::Flow(mut last))) = self.events.pop() else {
+            unreachable!()
+        };
+        if answered {
+            // The meter tells of the answer five seconds after the flow began.
+            let mut update = last.clone();
+            update.phase = FlowPhase::Update;
+            self.flow(at + 5.0, *update);
+        } else {
+            last.backward = FlowDirection::default();
+            last.icmp.as_mut().unwrap().echo_replies = 0;
+        }
+        self.flow(at + 60.0, *last);
+    }
+
     /// Echo requests and replies of one flow; `altered` replies carry other data, in sizes that differ by `spread`.
     pub(crate) fn echoes(
         &mut self,
