@@ -39,12 +39,24 @@ pub(super) struct Columns {
     pub(super) flows_outside: u64,
 }
 
+/// A part of something that lasts, in one bin.
+struct Step {
+    time: Timestamp,
+    /// It begins when so much of the whole has passed.
+    from: u128,
+    /// It ends when so much has.
+    to: u128,
+    /// The whole.
+    of: u128,
+}
+
 const FIRST_WIDTH_NS: i64 = 1_000_000;
 const MOST_BINS: usize = 2048;
-/// A flow is spread over at most so many bins: a day-long flow must not cost a day's worth of work.
-const MOST_SHARES: u64 = 64;
-/// A score that stands for long is noted in at most so many bins: as many as a chart has columns.
-const MOST_STEPS: u64 = 256;
+/// What lasts is noted in at most so many bins: as many as a chart has columns.
+const MOST_STEPS: i128 = 256;
+/// What lasts longer than a day is noted at so many times, evenly apart: it may be one damaged time.
+const FEW_STEPS: i128 = 64;
+const LONGEST_NS: i64 = 86_400 * 1_000_000_000;
 
 impl Timeline {
     pub(super) fn new() -> Self {
@@ -58,13 +70,11 @@ impl Timeline {
     pub(super) fn flow(&mut self, flow: &FlowRecord) {
         self.change(flow.first, |bin| bin.flows += 1);
         let total = u128::from(flow.bytes());
-        let mut given = 0;
-        for (time, (share, shares)) in self.shares(flow.first, flow.last, MOST_SHARES) {
-            let up_to = total * u128::from(share + 1) / u128::from(shares);
-            let bytes = u64::try_from(up_to - given).unwrap_or(u64::MAX);
-            given = up_to;
+        let given = |part: u128, parts: u128| u64::try_from(total * part / parts).unwrap_or(u64::MAX);
+        for step in self.steps(flow.first, flow.last) {
+            let bytes = given(step.to, step.of) - given(step.from, step.of);
             if bytes > 0 {
-                self.change(time, |bin| bin.bytes = bin.bytes.saturating_add(bytes));
+                self.change(step.time, |bin| bin.bytes = bin.bytes.saturating_add(bytes));
             }
         }
     }
@@ -73,8 +83,8 @@ impl Timeline {
     /// stood.
     pub(super) fn score(&mut self, before: Option<(Timestamp, f64)>, verdict: &Verdict) {
         if let Some((since, score)) = before.filter(|(_, score)| score.is_finite()) {
-            for (time, _) in self.shares(since, verdict.updated, MOST_STEPS) {
-                self.change(time, |bin| bin.raise(score));
+            for step in self.steps(since, verdict.updated) {
+                self.change(step.time, |bin| bin.raise(score));
             }
         }
         if verdict.score.is_finite() {
@@ -134,23 +144,37 @@ impl Timeline {
         Some((near, far, all.flows - inside))
     }
 
-    /// Times from `first` to `last`, one in each bin, or at most `most` evenly apart; with the number of each time
-    /// and of all.
-    fn shares(
-        &self,
-        first: Timestamp,
-        last: Timestamp,
-        most: u64,
-    ) -> impl Iterator<Item = (Timestamp, (u64, u64))> + use<> {
-        let width = i128::from(self.width_ns);
-        let first = i128::from(first.nanos());
-        let last = i128::from(last.nanos()).max(first);
-        let bins = u64::try_from(last.div_euclid(width) - first.div_euclid(width) + 1).unwrap_or(u64::MAX);
-        let shares = bins.min(most).max(1);
-        (0..shares).map(move |share| {
-            let bin = first.div_euclid(width) + i128::from(bins) * i128::from(share) / i128::from(shares);
-            let nanos = i64::try_from((bin * width).max(first)).unwrap_or(i64::MAX);
-            (Timestamp::from_nanos(nanos), (share, shares))
+    /// The time from `first` to `last`, in milliseconds begun, cut where bins end. Bins are made wide enough for that first, so
+    /// that nothing depends on the order in which things are added: what lies in a wide bin is what would lie in its halves.
+    fn steps(&mut self, first: Timestamp, last: Timestamp) -> impl Iterator<Item = Step> + use<> {
+        let moment = |time: Timestamp| i128::from(time.nanos().div_euclid(FIRST_WIDTH_NS));
+        let (first, end) = (moment(first), moment(last.max(first)) + 1);
+        let length = end - first;
+        let is_absurd = length > i128::from(LONGEST_NS / FIRST_WIDTH_NS);
+        let width = |width_ns: i64| i128::from(width_ns / FIRST_WIDTH_NS);
+        let bins = |width: i128| (end - 1).div_euclid(width) - first.div_euclid(width) + 1;
+        while !is_absurd && bins(width(self.width_ns)) > MOST_STEPS {
+            self.widen();
+        }
+        let width = width(self.width_ns);
+        let steps = if is_absurd { FEW_STEPS } else { bins(width) };
+        let cut = move |step: i128| {
+            let at = if is_absurd {
+                first + length * step / steps
+            } else {
+                (first.div_euclid(width) + step) * width
+            };
+            at.clamp(first, end)
+        };
+        (0..steps).map(move |step| {
+            let (from, to) = (cut(step), cut(step + 1));
+            let nanos = (from * i128::from(FIRST_WIDTH_NS)).max(i128::from(i64::MIN));
+            Step {
+                time: Timestamp::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX)),
+                from: (from - first).unsigned_abs(),
+                to: (to - first).unsigned_abs(),
+                of: length.unsigned_abs(),
+            }
         })
     }
 
@@ -161,13 +185,17 @@ impl Timeline {
                 .or_default(),
         );
         while self.bins.len() > MOST_BINS {
-            self.width_ns = self.width_ns.saturating_mul(2);
-            let mut wider: BTreeMap<i64, Bin> = BTreeMap::new();
-            for (at, bin) in std::mem::take(&mut self.bins) {
-                wider.entry(at >> 1).or_default().merge(&bin);
-            }
-            self.bins = wider;
+            self.widen();
         }
+    }
+
+    fn widen(&mut self) {
+        self.width_ns = self.width_ns.saturating_mul(2);
+        let mut wider: BTreeMap<i64, Bin> = BTreeMap::new();
+        for (at, bin) in std::mem::take(&mut self.bins) {
+            wider.entry(at >> 1).or_default().merge(&bin);
+        }
+        self.bins = wider;
     }
 }
 

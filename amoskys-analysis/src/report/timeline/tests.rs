@@ -1,5 +1,6 @@
 use super::*;
 use amoskys_core::event::{FlowDirection, Summary};
+use proptest::prelude::*;
 
 fn flow(first_ms: i64, last_ms: i64, bytes: u64) -> FlowRecord {
     FlowRecord {
@@ -118,4 +119,43 @@ fn a_score_stands_until_the_next_and_not_beyond() {
 #[test]
 fn nothing_happened() {
     assert!(Timeline::new().columns(100).bins.is_empty());
+}
+
+proptest! {
+    /// Flows and verdicts reach a report from several collectors and analyzers, in any order.
+    #[test]
+    fn the_order_in_which_things_are_added_makes_no_difference(
+        mut flows in prop::collection::vec((0..2_000_000_i64, 0..400_000_i64, 0..100_000_u64), 1..60),
+        scores in prop::collection::vec((0..2_000_000_i64, 0..400_000_i64, 0.0..1.0), 0..10),
+        absurd: bool, turn in 0..60_usize,
+    ) {
+        flows.extend(absurd.then_some((5, 40 * 86_400_000, 77_777)));
+        let all = |flows: &[(i64, i64, u64)], scores_first: bool| {
+            let mut timeline = Timeline::new();
+            let add_scores = |timeline: &mut Timeline| {
+                for (since, lasts, score) in &scores {
+                    let at = |ms: i64| Timestamp::from_nanos(ms * 1_000_000);
+                    let verdict = Verdict { updated: at(since + lasts), ..crate::report::tests::verdict(1, *score, "Scan") };
+                    timeline.score(Some((at(*since), score / 2.0)), &verdict);
+                }
+            };
+            if scores_first {
+                add_scores(&mut timeline);
+            }
+            for (first, lasts, bytes) in flows {
+                timeline.flow(&flow(*first, first + lasts, *bytes));
+            }
+            if !scores_first {
+                add_scores(&mut timeline);
+            }
+            timeline
+        };
+        let one = all(&flows, true);
+        prop_assert_eq!(one.bins.values().map(|bin| bin.bytes).sum::<u64>(), flows.iter().map(|(_, _, bytes)| bytes).sum::<u64>());
+        let middle = turn % flows.len();
+        flows.rotate_left(middle);
+        let other = all(&flows, false);
+        prop_assert_eq!(one.width_ns, other.width_ns);
+        prop_assert_eq!(one.bins, other.bins);
+    }
 }
