@@ -70,8 +70,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     peer::stay_on_one_core()?;
     let load = Load::new(events, 100_000, 100_000);
     println!(
-        "{:<22} {:>12} {:>9} {:>12} {:>10} {:>13}",
-        "windows", "events/s", "ns/event", "closed", "entities", "bytes/entity"
+        "{:<22} {:>12} {:>9} {:>10} {:>10} {:>9} {:>13}",
+        "windows", "events/s", "ns/event", "closed", "ns/closed", "entities", "bytes/entity"
     );
     let mut ours = Vec::new();
     let only = option("--only");
@@ -92,12 +92,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         ours.push(((length, slide), best));
         #[expect(clippy::cast_precision_loss, reason = "a few million")]
-        let rate = load.happenings.len() as f64 / best;
+        let (rate, closed) = (load.happenings.len() as f64 / best, last.closed.max(1) as f64);
         println!(
-            "{:<22} {rate:>12.0} {:>9.0} {:>12} {:>10} {:>13}",
+            "{:<22} {rate:>12.0} {:>9.0} {:>10} {:>10.0} {:>9} {:>13}",
             format!("{length} s every {slide} s"),
             1e9 / rate,
             last.closed,
+            1e9 * best / closed,
             last.entities,
             last.bytes_per_entity
         );

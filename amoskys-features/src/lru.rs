@@ -183,6 +183,12 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         entry.is_some_and(|entry| entry.0 == *key) ^ link.is_some_and(|link| link.used)
     }
 
+    /// Reads what is needed to look at this slot, so that it is at hand by then. What it returns means nothing.
+    pub(crate) fn touch_at(&self, slot: u32) -> u32 {
+        let there = self.slots.get(slot as usize).is_some_and(Option::is_some);
+        self.links.get(slot as usize).map_or(0, |link| link.older) ^ u32::from(there)
+    }
+
     /// Says that the next key asked for is probably in this slot.
     pub(crate) const fn expect(&mut self, slot: u32) {
         self.latest = slot;
@@ -192,6 +198,12 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
     pub(crate) fn value(&self, slot: u32) -> Option<&V> {
         let entry = self.slots.get(slot as usize)?.as_ref()?;
         Some(&entry.1)
+    }
+
+    /// The key of what is in a slot, at rest or not.
+    pub(crate) fn key(&self, slot: u32) -> Option<&K> {
+        let entry = self.slots.get(slot as usize)?.as_ref()?;
+        Some(&entry.0)
     }
 
     /// The entry in a slot, without using it.

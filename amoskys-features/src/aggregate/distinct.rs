@@ -134,10 +134,7 @@ impl Aggregate for Distinct {
     }
 
     fn merge_packed(&mut self, from: &mut &[u8]) {
-        let count = usize::try_from(take_number(from)).unwrap_or(0).min(EXACT);
-        for &key in take_all(from, count) {
-            self.add(KeyHash(u64::from_le_bytes(key)));
-        }
+        packed_keys(from).for_each(|key| self.add(key));
     }
 
     fn touch(&self) -> u64 {
@@ -149,63 +146,114 @@ impl Aggregate for Distinct {
     }
 }
 
-/// How many panes of a sliding window hold each of its distinct keys: as long as these are counted exactly, they can be
+/// The distinct keys of a sliding window, and how many panes hold each: as long as these are counted exactly, they can be
 /// taken out again.
 #[derive(Clone, Debug, Default)]
-pub struct Holders(SmallVec<[u16; 12]>);
+pub struct Holders {
+    keys: SmallVec<[KeyHash; 12]>,
+    panes: SmallVec<[u16; 12]>,
+}
+
+impl Holders {
+    /// Takes in one key of a pane; those of one pane come in order, and each is looked for from where the one before was.
+    #[inline]
+    fn plus(&mut self, key: KeyHash, from: usize) -> Option<usize> {
+        let at = from + place(&self.keys[from..], key);
+        if self.keys.get(at) == Some(&key) {
+            // A window has at most 1024 panes.
+            self.panes[at] += 1;
+        } else if self.keys.len() == EXACT {
+            return None;
+        } else {
+            self.keys.insert(at, key);
+            self.panes.insert(at, 1);
+        }
+        Some(at + 1)
+    }
+
+    /// Takes it out again.
+    #[inline]
+    fn minus(&mut self, key: KeyHash, from: usize) -> Option<usize> {
+        let at = from + place(&self.keys[from..], key);
+        if self.keys.get(at) != Some(&key) {
+            return None;
+        }
+        self.panes[at] -= 1;
+        if self.panes[at] > 0 {
+            return Some(at + 1);
+        }
+        self.keys.remove(at);
+        self.panes.remove(at);
+        Some(at)
+    }
+}
 
 impl Sliding<Distinct> for Holders {
     const SLIDES: bool = true;
 
-    fn enter(&mut self, window: &mut Distinct, pane: &Distinct) -> bool {
-        let (Form::Exact(keys), Form::Exact(entering)) = (&mut window.0, &pane.0) else {
+    fn enter(&mut self, pane: &Distinct) -> bool {
+        let Form::Exact(keys) = &pane.0 else {
             return false;
         };
-        for key in entering {
-            match keys.binary_search(key) {
-                // A window has at most 1024 panes.
-                Ok(at) => self.0[at] += 1,
-                Err(_) if keys.len() == EXACT => return false,
-                Err(at) => {
-                    if keys.len() == keys.capacity() {
-                        keys.reserve(keys.len().max(13));
-                    }
-                    keys.insert(at, *key);
-                    self.0.insert(at, 1);
-                }
-            }
-        }
-        true
+        keys.iter().try_fold(0, |at, &key| self.plus(key, at)).is_some()
     }
 
-    fn leave(&mut self, window: &mut Distinct, pane: &Distinct) -> bool {
-        let (Form::Exact(keys), Form::Exact(leaving)) = (&mut window.0, &pane.0) else {
+    fn leave(&mut self, pane: &Distinct) -> bool {
+        let Form::Exact(keys) = &pane.0 else {
             return false;
         };
-        for key in leaving {
-            let Ok(at) = keys.binary_search(key) else {
-                return false;
-            };
-            self.0[at] -= 1;
-            if self.0[at] == 0 {
-                keys.remove(at);
-                self.0.remove(at);
-            }
-        }
-        true
+        keys.iter().try_fold(0, |at, &key| self.minus(key, at)).is_some()
+    }
+
+    #[inline]
+    fn enter_packed(&mut self, from: &mut &[u8], _: &mut Distinct) -> bool {
+        let mut keys = packed_keys(from);
+        keys.try_fold(0, |at, key| self.plus(key, at)).is_some()
+    }
+
+    #[inline]
+    fn leave_packed(&mut self, from: &mut &[u8], _: &mut Distinct) -> bool {
+        let mut keys = packed_keys(from);
+        keys.try_fold(0, |at, key| self.minus(key, at)).is_some()
     }
 
     fn turn(&mut self) {}
 
-    fn settle(&self, _: &mut Distinct) {}
+    fn window(&self, room: &mut Distinct) {
+        room.reset();
+        if let Form::Exact(keys) = &mut room.0 {
+            keys.extend_from_slice(&self.keys);
+        }
+    }
 
     fn reset(&mut self) {
-        self.0.clear();
+        self.keys.clear();
+        self.panes.clear();
     }
 
     fn touch(&self) -> u64 {
-        self.0.first().map_or(0, |&panes| u64::from(panes))
+        let keys = [self.keys.first(), self.keys.last()];
+        let panes = [self.panes.first(), self.panes.last()];
+        let keys = keys.into_iter().flatten().fold(0, |read, key| read ^ key.0);
+        panes
+            .into_iter()
+            .flatten()
+            .fold(keys, |read, &panes| read ^ u64::from(panes))
     }
+}
+
+/// Where a key is among those in order, or would be.
+#[inline]
+fn place(keys: &[KeyHash], key: KeyHash) -> usize {
+    keys.partition_point(|other| *other < key)
+}
+
+/// Takes the keys from the front of these bytes that [`Distinct`] packed.
+#[inline]
+fn packed_keys<'a>(from: &mut &'a [u8]) -> impl Iterator<Item = KeyHash> + use<'a> {
+    let count = usize::try_from(take_number(from)).unwrap_or(0).min(EXACT);
+    let keys = take_all(from, count).iter();
+    keys.map(|&key| KeyHash(u64::from_le_bytes(key)))
 }
 
 impl Registers {

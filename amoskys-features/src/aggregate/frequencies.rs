@@ -1,7 +1,8 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::{Aggregate, Distinct, Subtract, Subtracted};
+use super::sliding::{minus, plus};
+use super::{Aggregate, Distinct, Sliding};
 use crate::hash::KeyHash;
 use crate::pack::{extend, put_all, put_number, take_all, take_number};
 
@@ -143,7 +144,7 @@ impl Frequencies {
 }
 
 impl Aggregate for Frequencies {
-    type Sliding = Subtracted;
+    type Sliding = Counts;
     const PACKS: bool = true;
 
     fn merge(&mut self, later: &Self) {
@@ -203,21 +204,14 @@ impl Aggregate for Frequencies {
         self.total = take_number(from);
         let count = usize::try_from(take_number(from)).unwrap_or(0).min(EXACT);
         if let Form::Exact(keys) = &mut self.form {
-            extend(keys, take_all(from, count), (KeyHash(0), 0), |entry| {
-                let entry = u128::from_le_bytes(entry);
-                (KeyHash((entry >> 64) as u64), entry as u64)
-            });
+            extend(keys, take_all(from, count), (KeyHash(0), 0), entry_of);
         }
     }
 
     fn merge_packed(&mut self, from: &mut &[u8]) {
         // It is the sum of what follows.
         let _total = take_number(from);
-        let count = usize::try_from(take_number(from)).unwrap_or(0).min(EXACT);
-        for &entry in take_all(from, count) {
-            let entry = u128::from_le_bytes(entry);
-            self.add_times(KeyHash((entry >> 64) as u64), entry as u64);
-        }
+        packed_counts(from).for_each(|(key, count)| self.add_times(key, count));
     }
 
     fn touch(&self) -> u64 {
@@ -229,48 +223,115 @@ impl Aggregate for Frequencies {
     }
 }
 
-/// As long as keys are counted one by one.
-impl Subtract for Frequencies {
-    fn plus(&mut self, pane: &Self) -> bool {
-        let (Form::Exact(keys), Form::Exact(others)) = (&mut self.form, &pane.form) else {
-            return false;
-        };
-        for (key, count) in others {
-            match keys.binary_search_by_key(key, |entry| entry.0) {
-                Ok(at) => {
-                    if !keys[at].1.plus(count) {
-                        return false;
-                    }
-                }
-                Err(_) if keys.len() == EXACT => return false,
-                Err(at) => {
-                    if keys.len() == keys.capacity() {
-                        keys.reserve(keys.len().max(6));
-                    }
-                    keys.insert(at, (*key, *count));
-                }
-            }
+/// The keys of a sliding window and how often each came: as long as they are counted one by one, they can be taken out
+/// again.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    total: u64,
+    keys: SmallVec<[(KeyHash, u64); 6]>,
+}
+
+impl Counts {
+    /// Takes in one key of a pane; those of one pane come in order, and each is looked for from where the one before was.
+    #[inline]
+    fn plus(&mut self, (key, count): (KeyHash, u64), from: usize) -> Option<usize> {
+        let at = from + place(&self.keys[from..], key);
+        if let Some(entry) = self.keys.get_mut(at).filter(|entry| entry.0 == key) {
+            plus(&mut entry.1, count).then_some(())?;
+        } else if self.keys.len() == EXACT {
+            return None;
+        } else {
+            self.keys.insert(at, (key, count));
         }
-        self.total.plus(&pane.total)
+        Some(at + 1)
     }
 
-    fn minus(&mut self, pane: &Self) -> bool {
-        let (Form::Exact(keys), Form::Exact(others)) = (&mut self.form, &pane.form) else {
+    /// Takes it out again.
+    #[inline]
+    fn minus(&mut self, (key, count): (KeyHash, u64), from: usize) -> Option<usize> {
+        let at = from + place(&self.keys[from..], key);
+        let entry = self.keys.get_mut(at).filter(|entry| entry.0 == key)?;
+        minus(&mut entry.1, count).then_some(())?;
+        if entry.1 > 0 {
+            return Some(at + 1);
+        }
+        self.keys.remove(at);
+        Some(at)
+    }
+}
+
+impl Sliding<Frequencies> for Counts {
+    const SLIDES: bool = true;
+
+    fn enter(&mut self, pane: &Frequencies) -> bool {
+        let Form::Exact(keys) = &pane.form else {
             return false;
         };
-        for (key, count) in others {
-            let Ok(at) = keys.binary_search_by_key(key, |entry| entry.0) else {
-                return false;
-            };
-            if !keys[at].1.minus(count) {
-                return false;
-            }
-            if keys[at].1 == 0 {
-                keys.remove(at);
-            }
-        }
-        self.total.minus(&pane.total)
+        let taken = keys.iter().try_fold(0, |at, &key| self.plus(key, at));
+        taken.is_some() && plus(&mut self.total, pane.total)
     }
+
+    fn leave(&mut self, pane: &Frequencies) -> bool {
+        let Form::Exact(keys) = &pane.form else {
+            return false;
+        };
+        let taken = keys.iter().try_fold(0, |at, &key| self.minus(key, at));
+        taken.is_some() && minus(&mut self.total, pane.total)
+    }
+
+    #[inline]
+    fn enter_packed(&mut self, from: &mut &[u8], _: &mut Frequencies) -> bool {
+        let total = take_number(from);
+        let taken = packed_counts(from).try_fold(0, |at, key| self.plus(key, at));
+        taken.is_some() && plus(&mut self.total, total)
+    }
+
+    #[inline]
+    fn leave_packed(&mut self, from: &mut &[u8], _: &mut Frequencies) -> bool {
+        let total = take_number(from);
+        let taken = packed_counts(from).try_fold(0, |at, key| self.minus(key, at));
+        taken.is_some() && minus(&mut self.total, total)
+    }
+
+    fn turn(&mut self) {}
+
+    fn window(&self, room: &mut Frequencies) {
+        room.reset();
+        room.total = self.total;
+        if let Form::Exact(keys) = &mut room.form {
+            keys.extend_from_slice(&self.keys);
+        }
+    }
+
+    fn reset(&mut self) {
+        self.total = 0;
+        self.keys.clear();
+    }
+
+    fn touch(&self) -> u64 {
+        let ends = [self.keys.first(), self.keys.last()];
+        let ends = ends.into_iter().flatten();
+        ends.fold(self.total, |read, key| read ^ key.1)
+    }
+}
+
+/// Where a key is among those in order, or would be.
+#[inline]
+fn place(keys: &[(KeyHash, u64)], key: KeyHash) -> usize {
+    keys.partition_point(|other| other.0 < key)
+}
+
+/// Takes the keys from the front of these bytes that [`Frequencies`] packed, each with its count.
+#[inline]
+fn packed_counts<'a>(from: &mut &'a [u8]) -> impl Iterator<Item = (KeyHash, u64)> + use<'a> {
+    let count = usize::try_from(take_number(from)).unwrap_or(0).min(EXACT);
+    take_all(from, count).iter().map(|&entry| entry_of(entry))
+}
+
+/// A key and its count, packed.
+const fn entry_of(packed: [u8; 16]) -> (KeyHash, u64) {
+    let both = u128::from_le_bytes(packed);
+    (KeyHash((both >> 64) as u64), both as u64)
 }
 
 impl Sketch {

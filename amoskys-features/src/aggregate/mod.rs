@@ -35,7 +35,7 @@ pub use self::frequencies::Frequencies;
 pub use self::groups::Groups;
 pub use self::moments::Moments;
 pub use self::quantiles::Quantiles;
-pub use self::sliding::{Merged, Sliding, Stacked, Subtract, Subtracted};
+pub use self::sliding::{Merged, Sliding, Stacked, Subtracted};
 pub use self::start_times::{Regularity, StartTimes};
 
 /// Something computed over a stretch of time, which can be joined with the stretch that follows.
@@ -95,7 +95,7 @@ pub trait Aggregate: Clone + Default + Send + Serialize + DeserializeOwned {
 }
 
 impl Aggregate for u64 {
-    type Sliding = Subtracted;
+    type Sliding = Subtracted<Self>;
     const PACKS: bool = true;
 
     fn merge(&mut self, later: &Self) {

@@ -1,7 +1,8 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::{Aggregate, Subtract, Subtracted};
+use super::sliding::{minus, plus};
+use super::{Aggregate, Sliding};
 use crate::pack::{extend, put_all, put_number, take_all, take_number};
 
 /// Values of one bin differ by at most this factor: (1 + α) / (1 - α) for an error of α = 1 %.
@@ -141,7 +142,7 @@ impl Quantiles {
 }
 
 impl Aggregate for Quantiles {
-    type Sliding = Subtracted;
+    type Sliding = Bins;
     const PACKS: bool = true;
 
     fn merge(&mut self, later: &Self) {
@@ -194,16 +195,12 @@ impl Aggregate for Quantiles {
         self.reset();
         self.count = take_number(from);
         let bins = usize::try_from(take_number(from)).unwrap_or(0).min(BINS);
-        extend(&mut self.bins, take_all(from, bins), (0, 0), |bin| {
-            bin_of(u64::from_le_bytes(bin))
-        });
+        extend(&mut self.bins, take_all(from, bins), (0, 0), bin_of);
     }
 
     fn merge_packed(&mut self, from: &mut &[u8]) {
         self.count = self.count.saturating_add(take_number(from));
-        let bins = usize::try_from(take_number(from)).unwrap_or(0).min(BINS);
-        for &bin in take_all(from, bins) {
-            let (key, count) = bin_of(u64::from_le_bytes(bin));
+        for (key, count) in packed_bins(from) {
             self.add_to(collapsed(key, self.collapses), count);
         }
     }
@@ -215,48 +212,111 @@ impl Aggregate for Quantiles {
     }
 }
 
-/// As long as there are no more than 256 bins: what was joined cannot be parted.
-impl Subtract for Quantiles {
-    fn plus(&mut self, pane: &Self) -> bool {
-        if self.collapses > 0 || pane.collapses > 0 {
-            return false;
+/// The bins of a sliding window: as long as there are no more than 256, for what was joined cannot be parted.
+#[derive(Clone, Debug, Default)]
+pub struct Bins {
+    bins: SmallVec<[(i32, u32); 16]>,
+    count: u64,
+}
+
+impl Bins {
+    /// Takes in one bin of a pane; those of one pane come in order, and each is looked for from where the one before was.
+    #[inline]
+    fn plus(&mut self, (key, count): (i32, u32), from: usize) -> Option<usize> {
+        let at = from + place(&self.bins[from..], key);
+        if let Some(bin) = self.bins.get_mut(at).filter(|bin| bin.0 == key) {
+            bin.1 = bin.1.checked_add(count)?;
+        } else if self.bins.len() == BINS {
+            return None;
+        } else {
+            self.bins.insert(at, (key, count));
         }
-        for &(key, count) in &pane.bins {
-            match self.bins.binary_search_by_key(&key, |bin| bin.0) {
-                Ok(at) => match self.bins[at].1.checked_add(count) {
-                    Some(sum) => self.bins[at].1 = sum,
-                    None => return false,
-                },
-                Err(_) if self.bins.len() == BINS => return false,
-                Err(at) => {
-                    if self.bins.len() == self.bins.capacity() {
-                        self.bins.reserve(self.bins.len().max(8));
-                    }
-                    self.bins.insert(at, (key, count));
-                }
-            }
-        }
-        self.count.plus(&pane.count)
+        Some(at + 1)
     }
 
-    fn minus(&mut self, pane: &Self) -> bool {
-        if self.collapses > 0 || pane.collapses > 0 {
-            return false;
+    /// Takes it out again.
+    #[inline]
+    fn minus(&mut self, (key, count): (i32, u32), from: usize) -> Option<usize> {
+        let at = from + place(&self.bins[from..], key);
+        let bin = self.bins.get_mut(at).filter(|bin| bin.0 == key)?;
+        bin.1 = bin.1.checked_sub(count)?;
+        if bin.1 > 0 {
+            return Some(at + 1);
         }
-        for &(key, count) in &pane.bins {
-            let Ok(at) = self.bins.binary_search_by_key(&key, |bin| bin.0) else {
-                return false;
-            };
-            match self.bins[at].1.checked_sub(count) {
-                Some(0) => {
-                    self.bins.remove(at);
-                }
-                Some(left) => self.bins[at].1 = left,
-                None => return false,
-            }
-        }
-        self.count.minus(&pane.count)
+        self.bins.remove(at);
+        Some(at)
     }
+}
+
+impl Sliding<Quantiles> for Bins {
+    const SLIDES: bool = true;
+
+    fn enter(&mut self, pane: &Quantiles) -> bool {
+        let mut bins = pane.bins.iter();
+        pane.collapses == 0
+            && bins.try_fold(0, |at, &bin| self.plus(bin, at)).is_some()
+            && plus(&mut self.count, pane.count)
+    }
+
+    fn leave(&mut self, pane: &Quantiles) -> bool {
+        let mut bins = pane.bins.iter();
+        pane.collapses == 0
+            && bins.try_fold(0, |at, &bin| self.minus(bin, at)).is_some()
+            && minus(&mut self.count, pane.count)
+    }
+
+    #[inline]
+    fn enter_packed(&mut self, from: &mut &[u8], _: &mut Quantiles) -> bool {
+        let count = take_number(from);
+        let taken = packed_bins(from).try_fold(0, |at, bin| self.plus(bin, at));
+        taken.is_some() && plus(&mut self.count, count)
+    }
+
+    #[inline]
+    fn leave_packed(&mut self, from: &mut &[u8], _: &mut Quantiles) -> bool {
+        let count = take_number(from);
+        let taken = packed_bins(from).try_fold(0, |at, bin| self.minus(bin, at));
+        taken.is_some() && minus(&mut self.count, count)
+    }
+
+    fn turn(&mut self) {}
+
+    fn window(&self, room: &mut Quantiles) {
+        room.reset();
+        room.count = self.count;
+        room.bins.extend_from_slice(&self.bins);
+    }
+
+    fn reset(&mut self) {
+        self.bins.clear();
+        self.count = 0;
+    }
+
+    fn touch(&self) -> u64 {
+        let half = self.bins.get(self.bins.len() / 2);
+        let places = [self.bins.first(), half, self.bins.last()];
+        let places = places.into_iter().flatten();
+        places.fold(self.count, |read, bin| read ^ u64::from(bin.1))
+    }
+}
+
+/// Where a bin is among those in order, or would be.
+#[inline]
+fn place(bins: &[(i32, u32)], key: i32) -> usize {
+    bins.partition_point(|other| other.0 < key)
+}
+
+/// Takes the bins from the front of these bytes that [`Quantiles`] packed.
+#[inline]
+fn packed_bins<'a>(from: &mut &'a [u8]) -> impl Iterator<Item = (i32, u32)> + use<'a> {
+    let bins = usize::try_from(take_number(from)).unwrap_or(0).min(BINS);
+    take_all(from, bins).iter().map(|&bin| bin_of(bin))
+}
+
+/// A bin and its count, packed.
+const fn bin_of(packed: [u8; 8]) -> (i32, u32) {
+    let both = u64::from_le_bytes(packed);
+    (((both >> 32) as u32).cast_signed(), both as u32)
 }
 
 impl TryFrom<Parts> for Quantiles {
@@ -284,11 +344,6 @@ impl TryFrom<Parts> for Quantiles {
             Err("not the bins of a quantile sketch")
         }
     }
-}
-
-/// A bin and its count, packed.
-const fn bin_of(packed: u64) -> (i32, u32) {
-    (((packed >> 32) as u32).cast_signed(), packed as u32)
 }
 
 /// The bin of a number before any collapse.

@@ -11,22 +11,36 @@ use super::Aggregate;
 ///
 /// What `enter` and `leave` return says whether it worked. If not, the window is of no use any more and is made by
 /// merging instead, as long as it is too large to slide.
-pub trait Sliding<A>: Default + Send {
+pub trait Sliding<A: Aggregate>: Default + Send {
     /// Whether windows may slide at all.
     const SLIDES: bool;
 
     /// Takes in the pane that follows.
-    fn enter(&mut self, window: &mut A, pane: &A) -> bool;
+    fn enter(&mut self, pane: &A) -> bool;
 
     /// Takes out the oldest pane, as it was when it entered.
-    fn leave(&mut self, window: &mut A, pane: &A) -> bool;
+    fn leave(&mut self, pane: &A) -> bool;
+
+    /// As [`enter`](Self::enter) of what was [packed](Aggregate::pack), which is taken from the front of these bytes. Default:
+    /// it is unpacked to `room`, whatever that held.
+    fn enter_packed(&mut self, from: &mut &[u8], room: &mut A) -> bool {
+        room.unpack(from);
+        self.enter(room)
+    }
+
+    /// As [`leave`](Self::leave) of what was [packed](Aggregate::pack), which is taken from the front of these bytes. Default:
+    /// it is unpacked to `room`, whatever that held.
+    fn leave_packed(&mut self, from: &mut &[u8], room: &mut A) -> bool {
+        room.unpack(from);
+        self.leave(room)
+    }
 
     /// Prepares for the leaving of those panes that are in the window. It is called before the first of them leaves, and
     /// again when all of them have left.
     fn turn(&mut self);
 
-    /// Puts into the window what entering and leaving did not.
-    fn settle(&self, window: &mut A);
+    /// Makes the aggregate of the window, in `room`, whatever that held.
+    fn window(&self, room: &mut A);
 
     /// Forgets all panes, as at first.
     fn reset(&mut self);
@@ -41,64 +55,68 @@ pub trait Sliding<A>: Default + Send {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Merged;
 
-impl<A> Sliding<A> for Merged {
+impl<A: Aggregate> Sliding<A> for Merged {
     const SLIDES: bool = false;
 
-    fn enter(&mut self, _: &mut A, _: &A) -> bool {
+    fn enter(&mut self, _: &A) -> bool {
         false
     }
 
-    fn leave(&mut self, _: &mut A, _: &A) -> bool {
+    fn leave(&mut self, _: &A) -> bool {
         false
     }
 
     fn turn(&mut self) {}
 
-    fn settle(&self, _: &mut A) {}
+    fn window(&self, room: &mut A) {
+        room.reset();
+    }
 
     fn reset(&mut self) {}
 }
 
-/// An aggregate that panes can be subtracted from, exactly.
-pub trait Subtract: Sized {
-    /// Adds a pane, unless the sum could not be undone.
-    fn plus(&mut self, pane: &Self) -> bool;
-
-    /// Takes it out again.
-    fn minus(&mut self, pane: &Self) -> bool;
-}
-
-/// Windows whose oldest pane is subtracted.
+/// Windows of whole numbers, whose oldest pane is subtracted.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Subtracted;
+pub struct Subtracted<A>(A);
 
-impl<A: Subtract> Sliding<A> for Subtracted {
+impl Sliding<u64> for Subtracted<u64> {
     const SLIDES: bool = true;
 
-    fn enter(&mut self, window: &mut A, pane: &A) -> bool {
-        window.plus(pane)
+    #[inline]
+    fn enter(&mut self, pane: &u64) -> bool {
+        plus(&mut self.0, *pane)
     }
 
-    fn leave(&mut self, window: &mut A, pane: &A) -> bool {
-        window.minus(pane)
+    #[inline]
+    fn leave(&mut self, pane: &u64) -> bool {
+        minus(&mut self.0, *pane)
     }
 
     fn turn(&mut self) {}
 
-    fn settle(&self, _: &mut A) {}
+    fn window(&self, room: &mut u64) {
+        *room = self.0;
+    }
 
-    fn reset(&mut self) {}
+    fn reset(&mut self) {
+        self.0 = 0;
+    }
+
+    fn touch(&self) -> u64 {
+        self.0
+    }
 }
 
-impl Subtract for u64 {
-    fn plus(&mut self, pane: &Self) -> bool {
-        // Beyond the largest number a sum stays there.
-        self.checked_add(*pane).map(|sum| *self = sum).is_some()
-    }
+/// Adds, unless the sum could not be undone: beyond the largest number it stays there.
+#[inline]
+pub(super) fn plus(sum: &mut u64, more: u64) -> bool {
+    sum.checked_add(more).map(|more| *sum = more).is_some()
+}
 
-    fn minus(&mut self, pane: &Self) -> bool {
-        self.checked_sub(*pane).map(|left| *self = left).is_some()
-    }
+/// Takes out what was added.
+#[inline]
+pub(super) fn minus(sum: &mut u64, less: u64) -> bool {
+    sum.checked_sub(less).map(|left| *sum = left).is_some()
 }
 
 /// Windows of two stacks (Tangwongsan and others, "In-order sliding-window aggregation in worst-case constant time", VLDB J.
@@ -132,17 +150,22 @@ impl<A> Stacked<A> {
 impl<A: Aggregate> Sliding<A> for Stacked<A> {
     const SLIDES: bool = true;
 
-    fn enter(&mut self, _: &mut A, pane: &A) -> bool {
+    fn enter(&mut self, pane: &A) -> bool {
         self.newer.merge(pane);
         if self.panes.len() == self.panes.capacity() {
+            let left = self.panes.len().min(self.left as usize);
+            self.panes.drain(..left);
+            (self.left, self.split) = (self.left - left as u32, self.split.saturating_sub(left as u32));
+        }
+        if self.panes.len() == self.panes.capacity() {
             // Doubling would leave an entity with twice the memory it needs.
-            self.panes.reserve_exact(4 + self.panes.len() / 2);
+            self.panes.reserve_exact(4 + self.panes.len() / 4);
         }
         self.panes.push(pane.clone());
         true
     }
 
-    fn leave(&mut self, _: &mut A, _: &A) -> bool {
+    fn leave(&mut self, _: &A) -> bool {
         // If it is the first of the newer ones, the stacks turn next.
         self.left += 1;
         true
@@ -161,13 +184,13 @@ impl<A: Aggregate> Sliding<A> for Stacked<A> {
         self.newer.reset();
     }
 
-    fn settle(&self, window: &mut A) {
+    fn window(&self, room: &mut A) {
         match self.older() {
             Some(older) => {
-                window.assign(older);
-                window.merge(&self.newer);
+                room.assign(older);
+                room.merge(&self.newer);
             }
-            None => window.assign(&self.newer),
+            None => room.assign(&self.newer),
         }
     }
 
@@ -188,20 +211,28 @@ macro_rules! tuples {
         $(impl<$($part: Aggregate),+> Sliding<($($part,)+)> for ($($part::Sliding,)+) {
             const SLIDES: bool = true $(&& <$part::Sliding as Sliding<$part>>::SLIDES)+;
 
-            fn enter(&mut self, window: &mut ($($part,)+), pane: &($($part,)+)) -> bool {
-                true $(&& self.$at.enter(&mut window.$at, &pane.$at))+
+            fn enter(&mut self, pane: &($($part,)+)) -> bool {
+                true $(&& self.$at.enter(&pane.$at))+
             }
 
-            fn leave(&mut self, window: &mut ($($part,)+), pane: &($($part,)+)) -> bool {
-                true $(&& self.$at.leave(&mut window.$at, &pane.$at))+
+            fn leave(&mut self, pane: &($($part,)+)) -> bool {
+                true $(&& self.$at.leave(&pane.$at))+
+            }
+
+            fn enter_packed(&mut self, from: &mut &[u8], room: &mut ($($part,)+)) -> bool {
+                true $(&& self.$at.enter_packed(from, &mut room.$at))+
+            }
+
+            fn leave_packed(&mut self, from: &mut &[u8], room: &mut ($($part,)+)) -> bool {
+                true $(&& self.$at.leave_packed(from, &mut room.$at))+
             }
 
             fn turn(&mut self) {
                 $(self.$at.turn();)+
             }
 
-            fn settle(&self, window: &mut ($($part,)+)) {
-                $(self.$at.settle(&mut window.$at);)+
+            fn window(&self, room: &mut ($($part,)+)) {
+                $(self.$at.window(&mut room.$at);)+
             }
 
             fn reset(&mut self) {

@@ -3,23 +3,30 @@
 use amoskys_core::Seq;
 
 use super::many::{Change, Many, Pane, PanesState, SLIDING, Update, most_panes};
-use super::running::{Running, Span};
-use crate::aggregate::Aggregate;
+use super::running::Span;
+use crate::aggregate::{Aggregate, Sliding};
 
 /// A pane that takes more than this, packed, is not small.
 const MOST_PANE: usize = 1 << 10;
 /// All panes of an entity.
 const MOST_PANES: usize = 16 << 10;
-/// Of a pane that is packed: its number, its first and last event, and how many bytes follow.
-const HEAD: usize = 8 + 8 + 8 + 2;
+/// So many bytes are left free at least when panes need more memory.
+const FREE: usize = 96;
+/// Of a pane that is packed: its number, its first event, how much later its last one is, how far the panes of the older
+/// part from this one on reach beyond both, and how many bytes follow.
+const HEAD: usize = 8 + 8 + 4 + REACH + 2;
+/// How much earlier the first event is, and how much later the last.
+const REACH: usize = 4 + 4;
+/// Where that is.
+const REACH_AT: usize = 8 + 8 + 4;
 
 /// Panes in order, none empty, packed into bytes that lie side by side.
 ///
 /// Where entities are many, an event and a window cost what their memory is away from the processor: how many places
 /// it lies in, and how large they are. An aggregate of few events is mostly room for more. Packed, a pane of one event
 /// takes two or three lines of the cache instead of ten, and all panes lie side by side. One aggregate for all entities
-/// is unpacked into, changed, and packed again ([`Shop`]). The window that slides is as it is: to unpack and pack
-/// it each time costs more than its memory does.
+/// is unpacked into, changed, and packed again ([`Shop`]). What slides is in a third place, and is as it is: to unpack and pack
+/// it each time costs more than its memory does. Panes enter and leave it as they are packed.
 pub(super) struct Few<A: Aggregate> {
     /// The panes, and before `head` those that have gone.
     bytes: Vec<u8>,
@@ -35,12 +42,21 @@ pub(super) struct Few<A: Aggregate> {
     summed: i64,
 }
 
+/// The window of the panes that have closed and not gone.
+struct Running<A: Aggregate> {
+    /// The first and last event of the newer part.
+    newer: Span,
+    window: A::Sliding,
+}
+
 /// Where what is packed is unpacked and worked on, one entity at a time.
 pub(super) struct Shop<A: Aggregate> {
     pane: Pane<A>,
     /// Where the parts of a window are joined.
     pub(super) room: A,
     bytes: Vec<u8>,
+    /// Where panes begin.
+    starts: Vec<usize>,
 }
 
 /// A pane as it is packed.
@@ -48,6 +64,8 @@ pub(super) struct Shop<A: Aggregate> {
 struct Packed<'a> {
     index: i64,
     span: Span,
+    /// See [`to_split`](Self::to_split).
+    reach: u64,
     aggregate: &'a [u8],
     /// Where the next one begins.
     end: usize,
@@ -88,6 +106,16 @@ impl<A: Aggregate> Default for Shop<A> {
             pane: Pane::default(),
             room: A::default(),
             bytes: Vec::new(),
+            starts: Vec::new(),
+        }
+    }
+}
+
+impl<A: Aggregate> Default for Running<A> {
+    fn default() -> Self {
+        Self {
+            newer: Span::default(),
+            window: A::Sliding::default(),
         }
     }
 }
@@ -110,35 +138,46 @@ impl<A: Aggregate> Default for Few<A> {
 impl<A: Aggregate> Few<A> {
     /// Whether panes of such aggregates can be packed, and windows of so many be made of them.
     pub(super) const fn can_hold(all: i64) -> bool {
-        A::PACKS && (all < SLIDING || <A::Sliding as crate::aggregate::Sliding<A>>::SLIDES)
+        A::PACKS && (all < SLIDING || A::Sliding::SLIDES)
     }
 
-    /// The same panes and their window, if they are few and small and it slides; otherwise as they were.
-    pub(super) fn of(mut many: Many<A>) -> Result<Self, Many<A>> {
-        let state = many.state();
+    /// Panes as they were stored, if they are few and small and their windows slide.
+    pub(super) fn restored(state: &PanesState<A>, all: i64, lost: bool) -> Option<Self> {
+        if state.summing {
+            return None;
+        }
+        let slides = all >= SLIDING;
+        let too_many = state.panes.len().saturating_sub(most_panes(all));
         let mut few = Self {
             split: state.split,
             summed: state.summed,
-            lost: many.lost(),
+            lost,
             ..Self::default()
         };
         let mut bytes = Vec::new();
-        for pane in &state.panes {
+        for pane in state.panes.iter().skip(too_many) {
             bytes.clear();
-            if pack_pane(&mut bytes, pane)
-                .and_then(|()| few.append(&bytes))
-                .is_err()
-            {
-                return Err(many);
-            }
+            pack_pane(&mut bytes, pane).ok()?;
+            few.append(&bytes).ok()?;
         }
-        match many.take_running() {
-            Some(running) => {
-                few.running = running;
-                Ok(few)
+        if slides {
+            let mut running = Box::<Running<A>>::default();
+            let closed = state.panes.iter().skip(too_many);
+            let mut closed = closed
+                .take_while(|pane| pane.index < state.split || pane.index <= state.summed)
+                .peekable();
+            while let Some(pane) = closed.next_if(|pane| pane.index < state.split) {
+                running.window.enter(&pane.aggregate).then_some(())?;
             }
-            None => Err(many),
+            running.window.turn();
+            few.sum_spans(state.split, 0, &mut Vec::new()).ok()?;
+            for pane in closed {
+                running.window.enter(&pane.aggregate).then_some(())?;
+                running.newer.merge(&pane.span);
+            }
+            few.running = Some(running);
         }
+        Some(few)
     }
 
     /// The same panes, each with an aggregate of its own.
@@ -230,14 +269,16 @@ impl<A: Aggregate> Few<A> {
     /// Reads a little of the memory that closing a pane will need.
     pub(super) fn touch_window(&self) -> u64 {
         let head = self.head as usize;
-        let first = self.bytes.get(head..(head + 128).min(self.bytes.len()));
-        let running = self.running.as_deref().map_or(0, Running::touch);
+        let first = self.bytes.get(head..(head + 192).min(self.bytes.len()));
+        let running = self.running.as_deref().map_or(0, |running| running.newer.0.0);
         lines(first.unwrap_or_default()) ^ self.touch() ^ running
     }
 
     /// Reads a little of the memory that the window will need.
     pub(super) fn touch_parts(&self) -> u64 {
-        self.running.as_deref().map_or(0, Running::touch_parts)
+        self.running
+            .as_deref()
+            .map_or(0, |running| running.window.touch())
     }
 
     /// Takes the pane of this number into the windows, if there is one, and lets those go that a window ending with
@@ -283,7 +324,14 @@ impl<A: Aggregate> Few<A> {
     /// The window that ends with this pane, which has closed.
     pub(super) fn window<'a>(&'a self, index: i64, all: i64, shop: &'a mut Shop<A>) -> Option<(&'a A, Span)> {
         if all >= SLIDING {
-            return self.running.as_deref()?.window();
+            let running = self.running.as_deref()?;
+            let oldest = self.packed().next().filter(|oldest| oldest.index <= index)?;
+            running.window.window(&mut shop.room);
+            let mut span = running.newer;
+            if oldest.index < self.split {
+                span.merge(&oldest.to_split());
+            }
+            return Some((&shop.room, span));
         }
         let mut closed = self.packed().take_while(|pane| pane.index <= index);
         let oldest = closed.next()?;
@@ -314,30 +362,52 @@ impl<A: Aggregate> Few<A> {
     /// Says what has gone, but leaves it where it is.
     fn slide(&mut self, index: i64, all: i64, came: bool, shop: &mut Shop<A>) -> Result<Gone, TooLarge> {
         let oldest = index.saturating_sub(all - 1);
-        let pane = &mut shop.pane;
-        let mut taken = self.running.take().unwrap_or_default();
-        let running = &mut *taken;
+        let room = &mut shop.room;
+        let mut running = self.running.take().unwrap_or_default();
         let gone = self.older_than(oldest);
         for packed in self.packed().take(gone.panes) {
-            pane.unpack(&packed);
-            if !running.leave(pane) {
+            if !running.window.leave_packed(&mut &*packed.aggregate, room) {
                 return Err(TooLarge);
             }
         }
         if gone.panes == self.len() {
-            running.reset();
+            running.window.reset();
+            running.newer = Span::default();
         } else if gone.newer {
-            running.turn();
+            running.window.turn();
+            running.newer = Span::default();
+            self.sum_spans(index, gone.end, &mut shop.starts)?;
         }
         if came && let Place::At(coming, _) = self.place(index) {
-            pane.unpack(&coming);
-            if !running.enter(pane) {
+            if !running.window.enter_packed(&mut &*coming.aggregate, room) {
                 return Err(TooLarge);
             }
+            running.newer.merge(&coming.span);
         }
-        running.settle();
-        self.running = Some(taken);
+        self.running = Some(running);
         Ok(gone)
+    }
+
+    /// Writes behind each pane before `split`, from `start` on, how far the first and last event are of it and the later ones.
+    fn sum_spans(&mut self, split: i64, start: usize, starts: &mut Vec<usize>) -> Result<(), TooLarge> {
+        starts.clear();
+        let mut at = start;
+        while let Some(packed) = self.at(at).filter(|packed| packed.index < split) {
+            starts.push(at);
+            at = packed.end;
+        }
+        let mut sum = Span::default();
+        for &start in starts.iter().rev() {
+            let Packed { span, .. } = self.at(start).ok_or(TooLarge)?;
+            sum.merge(&span);
+            let (earlier, later) = (apart(sum.0, span.0)?, apart(span.1, sum.1)?);
+            let reach = self
+                .bytes
+                .get_mut(start + REACH_AT..)
+                .and_then(<[u8]>::first_chunk_mut);
+            *reach.ok_or(TooLarge)? = (u64::from(later) << 32 | u64::from(earlier)).to_le_bytes();
+        }
+        Ok(())
     }
 
     /// The panes before this one.
@@ -412,13 +482,13 @@ impl<A: Aggregate> Few<A> {
             word.copy_from_slice(&head[at..at + 8]);
             word
         };
-        let length = usize::from(u16::from_le_bytes([head[24], head[25]]));
+        let first = u64::from_le_bytes(word(8));
+        let later = u32::from_le_bytes([head[16], head[17], head[18], head[19]]);
+        let length = usize::from(u16::from_le_bytes([head[28], head[29]]));
         Some(Packed {
             index: i64::from_le_bytes(word(0)),
-            span: Span(
-                Seq(u64::from_le_bytes(word(8))),
-                Seq(u64::from_le_bytes(word(16))),
-            ),
+            span: Span(Seq(first), Seq(first.saturating_add(u64::from(later)))),
+            reach: u64::from_le_bytes(word(REACH_AT)),
             aggregate: rest.get(..length)?,
             end: start + HEAD + length,
         })
@@ -460,12 +530,25 @@ impl<A: Aggregate> Few<A> {
         }
         self.bytes.drain(..head);
         (self.head, self.tail) = (0, self.tail - self.head);
-        // Panes move seldom if a third of the memory is free when they have.
+        // Panes move seldom if a part of the memory is free when they have.
         let needed = length - head;
-        if needed + needed / 2 > capacity {
-            self.bytes.reserve_exact(needed + needed / 2 - self.bytes.len());
+        let with_free = needed + (needed / 4).max(FREE);
+        if with_free > capacity {
+            self.bytes.reserve_exact(with_free - self.bytes.len());
         }
         Ok(head)
+    }
+}
+
+impl Packed<'_> {
+    /// Its first and last event and those of all later panes of the older part, of which it is.
+    fn to_split(&self) -> Span {
+        let (earlier, later) = (self.reach & u64::from(u32::MAX), self.reach >> 32);
+        let Span(first, last) = self.span;
+        Span(
+            Seq(first.0.saturating_sub(earlier)),
+            Seq(last.0.saturating_add(later)),
+        )
     }
 }
 
@@ -479,7 +562,8 @@ impl<A: Aggregate> Pane<A> {
 fn pack_pane<A: Aggregate>(bytes: &mut Vec<u8>, pane: &Pane<A>) -> Result<(), TooLarge> {
     bytes.extend_from_slice(&pane.index.to_le_bytes());
     bytes.extend_from_slice(&pane.span.0.0.to_le_bytes());
-    bytes.extend_from_slice(&pane.span.1.0.to_le_bytes());
+    bytes.extend_from_slice(&apart(pane.span.0, pane.span.1)?.to_le_bytes());
+    bytes.extend_from_slice(&[0; REACH]);
     let length = bytes.len();
     bytes.extend_from_slice(&[0; 2]);
     if !pane.aggregate.pack(bytes) || bytes.len() - length - 2 > MOST_PANE {
@@ -488,6 +572,12 @@ fn pack_pane<A: Aggregate>(bytes: &mut Vec<u8>, pane: &Pane<A>) -> Result<(), To
     let packed = u16::try_from(bytes.len() - length - 2).map_err(|_| TooLarge)?;
     bytes[length..length + 2].copy_from_slice(&packed.to_le_bytes());
     Ok(())
+}
+
+/// How much later an event is, if it is not too much to be packed.
+fn apart(earlier: Seq, later: Seq) -> Result<u32, TooLarge> {
+    let apart = later.0.checked_sub(earlier.0).ok_or(TooLarge)?;
+    u32::try_from(apart).map_err(|_| TooLarge)
 }
 
 /// Reads a byte of each line of the cache.

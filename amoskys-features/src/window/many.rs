@@ -133,12 +133,7 @@ impl<A: Aggregate> Many<A> {
 
     /// Reads a little of what leads to the memory that closing a pane will need.
     pub(super) fn touch_ends(&self) -> u64 {
-        let front = self.panes.front().map_or(0, |pane| pane.span.0.0);
-        let way = match &self.way {
-            Way::Sliding(Some(running)) => running.touch(),
-            _ => 0,
-        };
-        front ^ way ^ self.touch()
+        self.panes.front().map_or(0, |pane| pane.span.0.0) ^ self.touch()
     }
 
     /// Reads a little of the memory that closing a pane will need.
@@ -146,7 +141,7 @@ impl<A: Aggregate> Many<A> {
         let parts = |pane: &Pane<A>| pane.aggregate.touch();
         match &self.way {
             Way::Sliding(Some(running)) => {
-                self.panes.front().map_or(0, parts) ^ running.touch_parts() ^ self.touch_parts()
+                self.panes.front().map_or(0, parts) ^ running.touch() ^ self.touch_parts()
             }
             Way::Sliding(None) => self.panes.iter().take(4).fold(0, |read, pane| read ^ parts(pane)),
             Way::Summing(_) => 0,
@@ -195,11 +190,6 @@ impl<A: Aggregate> Many<A> {
                 self.sum_up(index.saturating_add(1), all);
             }
         }
-        if (came || went)
-            && let Way::Sliding(Some(running)) = &mut self.way
-        {
-            running.settle();
-        }
         Change { came, went }
     }
 
@@ -207,9 +197,6 @@ impl<A: Aggregate> Many<A> {
     pub(super) fn prepare(&mut self, index: i64, all: i64) {
         if self.expire(index, all) {
             self.lost = true;
-            if let Way::Sliding(Some(running)) = &mut self.way {
-                running.settle();
-            }
         }
     }
 
@@ -222,25 +209,16 @@ impl<A: Aggregate> Many<A> {
     /// it is empty. Where it takes several parts they are joined in `room`, whatever that held.
     pub(super) fn window<'a>(&'a self, index: i64, room: &'a mut A) -> Option<(&'a A, Span)> {
         match &self.way {
-            Way::Sliding(Some(running)) => running.window(),
+            Way::Sliding(Some(running)) => {
+                let span = running.window(room)?;
+                Some((room, span))
+            }
             Way::Sliding(None) => {
                 let closed = self.panes.iter().take_while(|pane| pane.index <= index);
                 joined(closed.map(Pane::part), room)
             }
             Way::Summing(sums) => joined(sums.parts(self.panes.iter()), room),
         }
-    }
-
-    /// Gives the window that slides away, if one does; `None` if windows are made of sums.
-    pub(super) fn take_running(&mut self) -> Option<Option<Box<Running<A>>>> {
-        match &mut self.way {
-            Way::Sliding(running) => Some(running.take()),
-            Way::Summing(_) => None,
-        }
-    }
-
-    pub(super) const fn lost(&self) -> bool {
-        self.lost
     }
 
     pub(super) fn state(&self) -> PanesState<A> {
@@ -353,7 +331,6 @@ impl<A: Aggregate> Many<A> {
             slides = slides && running.enter(pane);
         }
         if slides {
-            running.settle();
             self.way = Way::Sliding(Some(Box::new(running)));
         }
         slides

@@ -37,6 +37,7 @@ mod damped;
 mod few;
 mod keyed;
 mod many;
+mod order;
 mod panes;
 mod ring;
 mod running;

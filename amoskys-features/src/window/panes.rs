@@ -167,11 +167,11 @@ impl<A: Aggregate> Panes<A> {
 
     pub(super) fn restored(state: PanesState<A>, all: i64) -> Self {
         // What was handed out last is not known.
-        let many = Many::restored(state, all, true);
-        if Few::<A>::can_hold(all) {
-            Few::of(many).map_or_else(Self::Many, Self::Few)
-        } else {
-            Self::Many(many)
+        if Few::<A>::can_hold(all)
+            && let Some(few) = Few::restored(&state, all, true)
+        {
+            return Self::Few(few);
         }
+        Self::Many(Many::restored(state, all, true))
     }
 }

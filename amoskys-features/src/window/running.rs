@@ -7,10 +7,8 @@ use crate::aggregate::{Aggregate, Sliding, Stacked};
 
 /// The window of the panes that have closed and not gone, as it is.
 pub(super) struct Running<A: Aggregate> {
-    span: Span,
     spans: Stacked<Span>,
-    window: A,
-    beside: A::Sliding,
+    window: A::Sliding,
 }
 
 /// The first and the last event.
@@ -38,10 +36,8 @@ impl Aggregate for Span {
 impl<A: Aggregate> Default for Running<A> {
     fn default() -> Self {
         Self {
-            span: Span::default(),
             spans: Stacked::default(),
-            window: A::default(),
-            beside: A::Sliding::default(),
+            window: A::Sliding::default(),
         }
     }
 }
@@ -49,46 +45,36 @@ impl<A: Aggregate> Default for Running<A> {
 impl<A: Aggregate> Running<A> {
     /// Takes in the pane that follows. If it cannot, it is of no use any more.
     pub(super) fn enter(&mut self, pane: &Pane<A>) -> bool {
-        self.spans.enter(&mut self.span, &pane.span) && self.beside.enter(&mut self.window, &pane.aggregate)
+        self.spans.enter(&pane.span) && self.window.enter(&pane.aggregate)
     }
 
     /// Takes out the oldest pane. If it cannot, it is of no use any more.
     pub(super) fn leave(&mut self, pane: &Pane<A>) -> bool {
-        self.spans.leave(&mut self.span, &pane.span) && self.beside.leave(&mut self.window, &pane.aggregate)
+        self.spans.leave(&pane.span) && self.window.leave(&pane.aggregate)
     }
 
     /// Prepares for the leaving of all panes that it holds.
     pub(super) fn turn(&mut self) {
         self.spans.turn();
-        self.beside.turn();
+        self.window.turn();
     }
 
-    /// Brings the window up to what entered and left.
-    pub(super) fn settle(&mut self) {
-        self.spans.settle(&mut self.span);
-        self.beside.settle(&mut self.window);
-    }
-
-    /// The window and its first and last event; `None` if nothing entered.
-    pub(super) fn window(&self) -> Option<(&A, Span)> {
-        (self.span.0 <= self.span.1).then_some((&self.window, self.span))
+    /// Makes the window in `room`, and says its first and last event; `None` if nothing entered.
+    pub(super) fn window(&self, room: &mut A) -> Option<Span> {
+        let mut span = Span::default();
+        self.spans.window(&mut span);
+        (span.0 <= span.1).then(|| self.window.window(room))?;
+        Some(span)
     }
 
     /// Forgets all panes.
     pub(super) fn reset(&mut self) {
-        self.span = Span::default();
         self.spans.reset();
         self.window.reset();
-        self.beside.reset();
-    }
-
-    /// Reads a little of what leads to the memory that entering and leaving will need.
-    pub(super) const fn touch(&self) -> u64 {
-        self.span.0.0
     }
 
     /// Reads a little of the memory that entering and leaving will need.
-    pub(super) fn touch_parts(&self) -> u64 {
-        self.window.touch() ^ self.beside.touch() ^ self.spans.touch()
+    pub(super) fn touch(&self) -> u64 {
+        self.window.touch() ^ self.spans.touch()
     }
 }
