@@ -146,3 +146,39 @@ fn pings_are_no_tunnel() {
     traffic.echoes(1.0, inside(6), outside(9), 1000, 2, 400.0);
     assert_eq!(summary(&alerts(traffic)), []);
 }
+
+/// A few bytes in a new name now and then, by ordinary types.
+#[test]
+fn new_names_at_an_even_pace_are_seen() {
+    for (qtype, pause, length) in [(1, 10.0, 8), (28, 6.0, 10), (1, 3.0, 13)] {
+        let mut traffic = Traffic::default();
+        for n in 0..40 {
+            let at = f64::from(n) * pause + f64::from(n * 7 % 5) * 0.06 * pause;
+            let name = format!("{}.b.example.com", encoded(n, length));
+            traffic.dns(at, inside(5), inside(1), &name, qtype, answer(4));
+        }
+        assert_eq!(
+            summary(&alerts(traffic)),
+            [("T1071.004".to_owned(), inside(5))],
+            "type {qtype}, every {pause} s"
+        );
+    }
+}
+
+#[test]
+fn a_mail_server_that_asks_for_keys_and_policies_tunnels_nothing() {
+    let mut traffic = Traffic::default();
+    for n in 0..400_u32 {
+        let (sender, key) = (n * 37 % 90, n % 7);
+        let names = [
+            (16, format!("sel{key}._domainkey.d{sender}.provider.example")),
+            (16, format!("_dmarc.d{sender}.provider.example")),
+            (15, format!("d{}.provider.example", n * 53 % 90)),
+        ];
+        for (part, (qtype, name)) in names.iter().enumerate() {
+            let at = f64::from(n) * 4.0 + part as f64;
+            traffic.dns(at, inside(6), inside(1), name, *qtype, answer(200));
+        }
+    }
+    assert_eq!(summary(&alerts(traffic)), []);
+}

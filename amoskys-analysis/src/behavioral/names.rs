@@ -15,6 +15,11 @@
 //! 5782): -5. Reverse lookups (`arpa`) and reversed addresses are left out, and multicast DNS, and hosts that answer for the domain themselves:
 //! a resolver that passes a tunnel on is not its author.
 //!
+//! Messages are never put together of the same labels again: fewer than seven new labels for ten names take 2 away, as where a mail server asks for
+//! keys and policies of many senders at one provider; such look-ups, by labels that begin with an underscore (RFC 8552), are no free data either. New
+//! names other than of mail or lists, two seconds or more apart and at an even pace, are what a beacon asks for: 0.5 for each interval that keeps to the period within a third, at most 6, and 0.8 less for each
+//! that does not, as for connections (`temporal::beacon`), down to nothing.
+//!
 //! **Fails** for tunnels that ask seldom (fewer than twenty names an hour), and over encrypted DNS. Accuses wrongly services
 //! that ask reputation by long names and answer outside 127.0.0.0/8.
 //!
@@ -22,17 +27,22 @@
 
 use std::net::IpAddr;
 
+use amoskys_core::Timestamp;
 use amoskys_core::event::DnsRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::config::DetectionConfig;
 use crate::finding::{Card, Detector, Feature, Finding, Gate, Mark, Span, Target};
-use crate::measure::{BoundedMap, Distinct, float, hash_bytes, seconds_between};
+use crate::measure::{BoundedMap, Distinct, Ring, float, hash_bytes, median, seconds_between};
 use crate::odds::logit;
 use crate::sighting::{Sighting, is_host};
 
 /// Seconds without a query after which counting starts over.
 const FORGET: f64 = 3_600.0;
+/// New labels for each name below which names are put together of a few labels.
+const NEW_LABELS: f64 = 0.7;
+/// New names that make a rhythm; seconds below which a period is the pace of people or programs; part of it by which an interval may differ.
+const RHYTHM: (usize, f64, f64) = (8, 2.0, 1.0 / 3.0);
 /// Characters that are told apart: letters, digits, the hyphen, bytes beyond ASCII by their low bits, the rest.
 const CHARACTERS: usize = 102;
 
@@ -53,6 +63,11 @@ struct Domain {
     queries: u64,
     responses: u64,
     unique: Distinct,
+    labels: Distinct,
+    /// When names came that were new.
+    news: Ring<Timestamp, 24>,
+    /// Intervals between them that keep to one period, and those that do not.
+    rhythm: (u32, u32),
     fresh: u64,
     bytes: u64,
     rare: f64,
@@ -136,7 +151,7 @@ impl Names {
                 .collect();
         }
         entry.server = Some(server);
-        entry.count(record, below, question.qtype);
+        entry.count(record, below, question.qtype, mark.time);
         match &mut entry.span {
             Some(span) => span.extend(mark),
             none => *none = Some(Span::of(mark)),
@@ -170,7 +185,9 @@ impl Names {
 }
 
 impl Domain {
-    fn count(&mut self, record: &DnsRecord, below: &[u8], qtype: u16) {
+    fn count(&mut self, record: &DnsRecord, below: &[u8], qtype: u16, now: Timestamp) {
+        // Keys and policies of senders, and servers of recipients: asked for whenever there is mail.
+        let of_mail = qtype == 15 || (qtype == 16 && has_attribute(below));
         if record.response {
             self.responses = self.responses.saturating_add(1);
             if record.answers > 0 {
@@ -182,6 +199,7 @@ impl Domain {
         } else {
             self.queries = self.queries.saturating_add(1);
             self.rare += match qtype {
+                16 if of_mail => 0.0,
                 // CNAME, NULL, TXT, SIG, KEY, and private use: free data, hardly ever asked for by hosts.
                 5 | 10 | 16 | 24 | 25 | 65_280.. => 1.0,
                 // MX: free names.
@@ -191,6 +209,13 @@ impl Domain {
         }
         if !below.is_empty() && self.unique.insert(hash_bytes(below)) {
             self.fresh = self.fresh.saturating_add(1);
+            if !of_mail {
+                self.news.push(now);
+                self.rhythm = rhythm(&self.news);
+            }
+            for label in below.split(|byte| *byte == b'.') {
+                self.labels.insert(hash_bytes(label));
+            }
             self.bytes = self.bytes.saturating_add(below.len() as u64);
             if self.characters.is_empty() {
                 self.characters = vec![0; CHARACTERS];
@@ -222,11 +247,23 @@ impl Domain {
             s if s < 0.3 && unique < 200.0 => -1.5,
             _ => 0.0,
         };
+        let labels = self.labels.estimate() / unique.max(1.0);
+        let (kept, missed) = (f64::from(self.rhythm.0), f64::from(self.rhythm.1));
+        let even = match labels >= NEW_LABELS && listed <= 0.5 {
+            true => (0.5 * kept - 0.8 * missed).clamp(0.0, 6.0),
+            false => 0.0,
+        };
         let by_unique = |unique: f64| (1.3 * (unique / 5.0).log2()).clamp(-2.0, 6.0);
         Card::new(prior)
             .with(Feature::UniqueNames, unique.round(), by_unique(unique))
             .open_by_count(unique, by_unique)
             .with(Feature::NameShare, share, repeated)
+            .with(
+                Feature::NewLabels,
+                labels,
+                if labels < NEW_LABELS { -2.0 } else { 0.0 },
+            )
+            .with(Feature::NameRhythm, kept, even)
             .with(
                 Feature::NameLength,
                 length,
@@ -249,6 +286,38 @@ impl Domain {
                 if listed > 0.5 { -5.0 } else { 0.0 },
             )
     }
+}
+
+/// How many intervals between new names keep to one period, and how many do not.
+fn rhythm(news: &Ring<Timestamp, 24>) -> (u32, u32) {
+    let (fewest, shortest, tolerance) = RHYTHM;
+    if news.len() <= fewest {
+        return (0, 0);
+    }
+    let times: Vec<Timestamp> = news.iter().copied().collect();
+    let intervals: Vec<f64> = times
+        .windows(2)
+        .map(|pair| seconds_between(pair[0], pair[1]))
+        .collect();
+    let period = median(&mut intervals.clone());
+    if period < shortest {
+        return (0, 0);
+    }
+    let (mut kept, mut missed) = (0, 0);
+    for interval in intervals {
+        if (interval / period - 1.0).abs() <= tolerance {
+            kept += 1;
+        } else {
+            missed += 1;
+        }
+    }
+    (kept, missed)
+}
+
+/// Whether one of the labels names an attribute of the domain above it (RFC 8552), as keys and policies of mail do.
+fn has_attribute(below: &[u8]) -> bool {
+    let mut labels = below.split(|byte| *byte == b'.');
+    labels.any(|label| label.first() == Some(&b'_'))
 }
 
 /// Whether a name begins with the four numbers of an IPv4 address, or the digits of an IPv6 one, as block lists are asked.

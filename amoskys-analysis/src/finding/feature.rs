@@ -42,6 +42,10 @@ features! {
     Sources = "sources", "", "distinct addresses that began connections to the service";
     FloodPackets = "flood_packets", "", "packets or conversations in ten seconds that one host got and nobody asked for or answered";
     FloodShare = "flood_share", "", "their share of all conversations begun with the host";
+    WholeConnections = "whole_connections", "", "connections to one service with data within ten seconds, recent ones counting most";
+    TopShare = "top_share", "", "the most frequent client's share of them";
+    Growth = "growth", "", "how many times as many as in the ten minutes before";
+    Unfinished = "unfinished_requests", "", "requests of one client to one service that it goes on with and does not finish";
     ArpContradictions = "arp_contradictions", "", "times a station asked for an address that it had claimed to have";
     ArpConflicts = "arp_conflicts", "", "times an address in use by one station was claimed by another";
     ArpUnasked = "arp_unasked_replies", "", "ARP replies to one host that it had not asked for";
@@ -84,11 +88,17 @@ features! {
     TurnedAway = "turned_away", "", "share of the attempts that the server turned away, where the connections show it";
     LetIn = "let_in", "", "connections in ten minutes in which the same client was let in";
     SprayedHosts = "sprayed_hosts", "", "distinct servers that turned the client away in ten minutes";
+    FormLogin = "form_login", "", "1 if it is by a form of a web page, which does not show how a login went";
+    Communities = "unanswered_requests", "", "SNMP requests to one agent within a minute that it did not answer";
+    RequestSizes = "request_sizes_vary", "", "1 if these requests differ in size";
+    AnswersOthers = "answers_others", "", "1 if the agent answers other hosts, else 0";
     SameCalls = "same_calls", "", "connections in a minute whose payload is within a tenth of their median";
     UniqueNames = "unique_names", "", "distinct names asked for below one domain";
     NameShare = "unique_name_share", "", "distinct names per query below the domain";
     NameLength = "name_length", "bytes", "mean length of the part of a name below the domain";
     NameEntropy = "name_entropy", "bit", "mean entropy per character of that part";
+    NewLabels = "new_labels", "", "distinct labels for each distinct name below the domain";
+    NameRhythm = "name_rhythm", "", "intervals between new names below the domain that keep to one period";
     RareTypes = "rare_type_share", "", "share of queries for types that carry free data";
     NameUpload = "name_upload", "bytes", "bytes carried by distinct names below the domain";
     AnswerBytes = "answer_bytes", "bytes", "mean bytes of data in an answer";
@@ -97,6 +107,9 @@ features! {
     ReplyBytes = "reply_bytes", "bytes", "bytes of the server's next message";
     Reset = "client_reset", "", "1 if the client ended the connection with a reset";
     SequenceSurprise = "sequence_surprise", "nat", "mean surprise of the host's latest connection outcomes, each given the one before";
+    Commands = "commands", "", "times the server said a little after a pause, and the client answered with more at once";
+    ClientShare = "client_share", "", "payload the client sent per payload the server sent";
+    PlainText = "plain_text", "", "1 if both sides begin with text, else 0";
     // Baseline.
     Familiar = "familiar", "", "log-odds the same behaviour of the same host had in the baseline";
     Unfamiliar = "unfamiliar", "", "highest log-odds any behaviour of the kind had in the baseline";
