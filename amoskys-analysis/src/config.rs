@@ -113,7 +113,7 @@ impl Default for Priors {
 
 /// How many of each kind are remembered. Beyond, the one unused for longest is forgotten and counted.
 ///
-/// With the defaults the whole detection needs at most about 30 MB, if every table is full; with a baseline, another 0.6 kB for each
+/// With the defaults the whole detection needs at most about 40 MB, if every table is full; with a baseline, another 0.6 kB for each
 /// host and kind of window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -2,7 +2,7 @@
 //!
 //! A scanner may send each of its probes from forged addresses too (`nmap -D`), so that it is not known which of them scans. All of them
 //! then try the same ports of the same host from the same second on. That is one scan, and one of its sources is accused: the one that was
-//! seen to exist, by its own ARP messages, where it is the only one; else the first.
+//! seen to exist, by its own ARP messages, where it is the only one; else the one with the lowest address, so that all who look accuse the same.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::{Contact, is_host};
 use crate::measure::{BoundedMap, Distinct, mix, seconds_between};
 
-/// Sources remembered for each host.
+/// Hosts of which it is remembered who tries their ports, about 1.6 kB each, and sources remembered for each.
+const TARGETS: usize = 1_024;
 const SOURCES: usize = 16;
 /// Seconds between the first probes of two sources of one scan.
 const TOGETHER: f64 = 2.0;
@@ -39,7 +40,7 @@ struct Source {
 impl Decoys {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
-            targets: BoundedMap::new(limit),
+            targets: BoundedMap::new(limit.min(TARGETS)),
             stations: BoundedMap::new(limit),
         }
     }
@@ -103,6 +104,7 @@ impl Decoys {
         if group.len() < 2 {
             return Vec::new();
         }
+        group.sort_unstable();
         let mut present = group
             .iter()
             .filter(|address| self.stations.peek(*address).is_some());
