@@ -153,3 +153,92 @@ fn busy_services_over_udp_are_not_flooded() {
     }
     assert_eq!(summary(&alerts(traffic)), []);
 }
+
+/// Begun, gone on with every ten seconds, and never finished.
+#[test]
+fn requests_that_are_kept_unfinished_are_seen() {
+    let mut traffic = Traffic::default();
+    for n in 0..120 {
+        let at = f64::from(n) * 0.05;
+        let said = [(0.01, 60), (10.0, 12), (10.0, 12), (10.0, 12)];
+        traffic.messages(
+            at,
+            (inside(5), inside(20), 80),
+            [b"GET / HTTP/1.1\r\n", b""],
+            &said,
+        );
+    }
+    assert_eq!(summary(&alerts(traffic)), [("T1499.002".to_owned(), inside(5))]);
+}
+
+#[test]
+fn a_slow_server_and_one_that_only_listens_are_not_flooded() {
+    let mut traffic = Traffic::default();
+    for n in 0..120 {
+        let at = f64::from(n) * 0.05;
+        // Whole requests, answered late.
+        let late = [(0.01, 300), (14.0, -2_000)];
+        traffic.messages(
+            at,
+            (inside(5), inside(20), 80),
+            [b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r"],
+            &late,
+        );
+        // A node whose programs each send lines to a collector of logs, which says nothing.
+        let lines = [(0.01, 80), (10.0, 80), (10.0, 80), (10.0, 80)];
+        traffic.messages(
+            at,
+            (inside(6), inside(21), 6514),
+            [b"<13>1 2026-11-22", b""],
+            &lines,
+        );
+        // Uploads at a pace of their own.
+        let upload = [
+            (0.01, 1_400),
+            (5.0, 1_400),
+            (5.0, 1_400),
+            (5.0, 1_400),
+            (5.0, 1_400),
+        ];
+        traffic.messages(
+            at,
+            (inside(7), inside(22), 80),
+            [b"PUT /x HTTP/1.1\r", b""],
+            &upload,
+        );
+    }
+    assert_eq!(summary(&alerts(traffic)), []);
+}
+
+/// So many whole connections a second, from a time on.
+fn whole(traffic: &mut Traffic, from: f64, to: f64, rate: f64, client: u16, server: u16) {
+    let mut at = from;
+    while at < to {
+        traffic.tcp(
+            at,
+            inside(client),
+            inside(server),
+            80,
+            Ending::Data(90, 3_000, 0.02),
+        );
+        at += 1.0 / rate;
+    }
+}
+
+#[test]
+fn a_flood_of_whole_requests_is_seen() {
+    let mut traffic = Traffic::default();
+    // The service has other clients, and the sensor has watched for a while.
+    whole(&mut traffic, 0.0, 80.0, 4.0, 1, 20);
+    whole(&mut traffic, 0.0, 80.0, 3.0, 2, 20);
+    whole(&mut traffic, 60.0, 66.0, 700.0, 5, 20);
+    assert_eq!(summary(&alerts(traffic)), [("T1499.002".to_owned(), inside(5))]);
+}
+
+#[test]
+fn a_busy_service_behind_a_balancer_and_a_small_load_test_are_no_flood() {
+    let mut traffic = Traffic::default();
+    whole(&mut traffic, 0.0, 90.0, 300.0, 1, 20);
+    whole(&mut traffic, 60.0, 61.0, 600.0, 3, 21);
+    assert_eq!(summary(&alerts(traffic)), []);
+}

@@ -19,6 +19,10 @@ pub(crate) enum Detector {
     TlsHandshake,
     PasswordSpraying,
     PacketFlood,
+    RequestFlood,
+    SlowRequests,
+    CommunityGuessing,
+    ReverseShell,
 }
 
 /// Kinds of attack. Findings of one kind about one host are one incident.
@@ -45,7 +49,7 @@ impl Family {
 }
 
 impl Detector {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 19] = [
         Self::PortScan,
         Self::HostSweep,
         Self::ArpSweep,
@@ -61,6 +65,10 @@ impl Detector {
         Self::TlsHandshake,
         Self::PasswordSpraying,
         Self::PacketFlood,
+        Self::RequestFlood,
+        Self::SlowRequests,
+        Self::CommunityGuessing,
+        Self::ReverseShell,
     ];
 
     /// The layer it belongs to.
@@ -71,13 +79,17 @@ impl Detector {
             | Self::ArpSweep
             | Self::HalfOpenFlood
             | Self::ArpSpoofing
-            | Self::PacketFlood => Layer::Geometric,
+            | Self::PacketFlood
+            | Self::RequestFlood
+            | Self::SlowRequests => Layer::Geometric,
             Self::Beacon | Self::RepeatedUpload | Self::EchoTunnel | Self::VolumeOut => Layer::Temporal,
             Self::PasswordGuessing
             | Self::PasswordSpraying
             | Self::RepeatedCalls
             | Self::NameTunnel
-            | Self::TlsHandshake => Layer::Behavioral,
+            | Self::TlsHandshake
+            | Self::CommunityGuessing
+            | Self::ReverseShell => Layer::Behavioral,
         }
     }
 
@@ -85,13 +97,15 @@ impl Detector {
     pub(crate) const fn family(self) -> Family {
         match self {
             Self::PortScan | Self::HostSweep | Self::ArpSweep => Family::Scan,
-            Self::HalfOpenFlood | Self::PacketFlood => Family::Flood,
+            Self::HalfOpenFlood | Self::PacketFlood | Self::RequestFlood | Self::SlowRequests => {
+                Family::Flood
+            }
             Self::ArpSpoofing => Family::Spoofing,
-            Self::Beacon | Self::RepeatedUpload => Family::Channel,
+            Self::Beacon | Self::RepeatedUpload | Self::ReverseShell => Family::Channel,
             Self::EchoTunnel => Family::EchoTunnel,
             Self::VolumeOut => Family::Volume,
             Self::NameTunnel => Family::NameTunnel,
-            Self::PasswordGuessing | Self::PasswordSpraying => Family::Guessing,
+            Self::PasswordGuessing | Self::PasswordSpraying | Self::CommunityGuessing => Family::Guessing,
             Self::RepeatedCalls => Family::Calls,
             Self::TlsHandshake => Family::Exploit,
         }
@@ -117,11 +131,15 @@ impl Detector {
             // Non-Application Layer Protocol.
             Self::EchoTunnel => "T1095",
             // Brute Force: Password Guessing.
-            Self::PasswordGuessing => "T1110.001",
+            Self::PasswordGuessing | Self::CommunityGuessing => "T1110.001",
             // Brute Force: Password Spraying.
             Self::PasswordSpraying => "T1110.003",
             // Network Denial of Service: Direct Network Flood.
             Self::PacketFlood => "T1498.001",
+            // Endpoint Denial of Service: Service Exhaustion Flood.
+            Self::RequestFlood | Self::SlowRequests => "T1499.002",
+            // Command and Scripting Interpreter.
+            Self::ReverseShell => "T1059",
             // Exploitation of Remote Services.
             Self::RepeatedCalls => "T1210",
             // Application Layer Protocol: DNS.

@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use amoskys_core::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::requests::Requests;
 use super::senders::Senders;
 use super::undecided::{MEMORY, Undecided};
 use crate::config::DetectionConfig;
@@ -41,6 +42,8 @@ const CROWD: u32 = 400;
 pub(crate) struct Floods {
     services: BoundedMap<Service, Attempts>,
     late: Backlog<Service>,
+    /// Time of the first attempt on anything.
+    since: Option<Timestamp>,
     prior: f64,
     floor: f64,
 }
@@ -54,6 +57,7 @@ struct Attempts {
     finished: Leaky,
     undecided: Undecided<CROWD>,
     senders: Senders,
+    requests: Requests,
     span: Option<Span>,
     gate: Gate,
 }
@@ -63,6 +67,7 @@ impl Floods {
         Self {
             services: BoundedMap::new(config.capacity.pairs),
             late: Backlog::default(),
+            since: None,
             prior: logit(config.priors.flood),
             floor: config.speaks_from(),
         }
@@ -75,6 +80,7 @@ impl Floods {
     pub(crate) fn observe(&mut self, sighting: &Sighting<'_>, mark: Mark, findings: &mut Vec<Finding>) {
         match sighting {
             Sighting::Opened { contact, .. } if is_attempt(contact) => {
+                self.since.get_or_insert(mark.time);
                 let service = (contact.server, contact.port);
                 let attempts = self.services.entry(&service, Attempts::default);
                 attempts.opened(contact.client, mark);
@@ -84,6 +90,11 @@ impl Floods {
                 let service = (contact.server, contact.port);
                 if let Some(attempts) = self.services.get(&service) {
                     attempts.judged(*outcome, mark);
+                    let many =
+                        *outcome == Outcome::Answered && attempts.requests.add(contact.client, mark.time);
+                    if many {
+                        self.requests(service, mark, findings);
+                    }
                     self.report(service, mark, false, findings);
                 }
             }
@@ -94,6 +105,34 @@ impl Floods {
             }
             _ => {}
         }
+    }
+
+    /// Many whole connections to a service.
+    fn requests(&mut self, (server, port): Service, mark: Mark, findings: &mut Vec<Finding>) {
+        let (Some(attempts), Some(since)) = (self.services.peek_mut(&(server, port)), self.since) else {
+            return;
+        };
+        let (Some(client), Some(span)) = (attempts.requests.most(), attempts.span) else {
+            return;
+        };
+        let Some(card) = attempts.requests.card(self.prior, since, mark.time) else {
+            return;
+        };
+        if card.log_odds() < self.floor || !attempts.gate.pass(mark.time, card.log_odds()) {
+            return;
+        }
+        let count = attempts.requests.amount(mark.time).round();
+        findings.push(Finding {
+            detector: Detector::RequestFlood,
+            accused: client,
+            target: Target::service(server, TCP, port),
+            peers: vec![server],
+            card,
+            title: format!(
+                "Flood of requests: {client} made about {count} whole connections to {server} port {port} in ten seconds"
+            ),
+            span,
+        });
     }
 
     fn report(&mut self, service: Service, mark: Mark, end: bool, findings: &mut Vec<Finding>) {
@@ -124,6 +163,7 @@ impl Attempts {
         if left < 0.5 {
             // Nothing is left of what was before.
             *self = Self {
+                requests: self.requests,
                 gate: self.gate,
                 ..Self::default()
             };

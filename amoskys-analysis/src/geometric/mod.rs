@@ -5,8 +5,10 @@ mod barrage;
 mod edges;
 mod flood;
 mod pings;
+mod requests;
 mod scan;
 mod senders;
+mod slow;
 mod undecided;
 
 use amoskys_core::event::Layer;
@@ -18,6 +20,7 @@ use self::edges::Edges;
 use self::flood::Floods;
 use self::pings::Pings;
 use self::scan::Scans;
+use self::slow::SlowRequests;
 use crate::baseline::Normal;
 use crate::config::DetectionConfig;
 use crate::finding::{Card, Finding, Mark};
@@ -30,6 +33,7 @@ pub(crate) struct Geometric {
     scans: Scans,
     pings: Pings,
     floods: Floods,
+    slow: SlowRequests,
     barrages: Barrages,
     stations: Stations,
     edges: Edges,
@@ -41,6 +45,7 @@ impl Geometric {
             scans: Scans::new(config),
             pings: Pings::new(config),
             floods: Floods::new(config),
+            slow: SlowRequests::new(config),
             barrages: Barrages::new(config),
             stations: Stations::new(config),
             edges: Edges::new(config),
@@ -55,6 +60,7 @@ impl LayerModel for Geometric {
         self.scans.observe(sighting, mark, findings);
         self.pings.observe(sighting, mark, findings);
         self.floods.observe(sighting, mark, findings);
+        self.slow.observe(sighting, mark, findings);
         self.barrages.observe(sighting, mark, findings);
         self.stations.observe(sighting, mark, findings);
         self.edges.observe(sighting);
@@ -68,6 +74,7 @@ impl LayerModel for Geometric {
         self.scans.evicted()
             + self.pings.evicted()
             + self.floods.evicted()
+            + self.slow.evicted()
             + self.barrages.evicted()
             + self.stations.evicted()
             + self.edges.evicted()

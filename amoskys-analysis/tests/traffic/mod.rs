@@ -180,6 +180,110 @@ impl Traffic {
         flow.sequence = packets;
     }
 
+    /// An open connection in which messages follow each other after so many seconds: payload lengths, of the server if negative. `begins` are the
+    /// first bytes of client and server. The meter tells of each message.
+    pub(crate) fn messages(
+        &mut self,
+        at: f64,
+        (client, server, port): (IpAddr, IpAddr, u16),
+        begins: [&[u8]; 2],
+        said: &[(f64, i32)],
+    ) {
+        let before = self.events.len();
+        self.tcp(at, client, server, port, Ending::Data(0, 0, 0.001));
+        self.events.truncate(before + 1);
+        let Some((_, Payload::Flow(start))) = self.events.last() else {
+            unreachable!()
+        };
+        let mut record = start.clone();
+        let first = record.first;
+        record.phase = FlowPhase::Update;
+        record.tcp = record.tcp.map(|tcp| TcpStats {
+            state: TcpState::Established,
+            syn_ack: Some(first),
+            ack: Some(first),
+            ..tcp
+        });
+        (record.forward, record.backward) = (packets(2, 0), packets(1, 0));
+        for direction in [&mut record.forward, &mut record.backward] {
+            direction.lengths.min = 52;
+        }
+        let sample = |backward, payload: u16, gap: f64| PacketSample {
+            backward,
+            length: 52 + payload,
+            gap_us: (gap * 1e6) as u32,
+        };
+        record.sequence = vec![
+            sample(false, 8, 0.0),
+            sample(true, 8, 0.01),
+            sample(false, 0, 0.01),
+        ];
+        (record.forward.first_bytes, record.backward.first_bytes) = Default::default();
+        record.subflows = 1;
+        let mut now = at;
+        for (pause, length) in said {
+            now += pause;
+            let payload = u16::try_from(length.unsigned_abs()).unwrap();
+            let backward = *length < 0;
+            let (direction, begin) = match backward {
+                false => (&mut record.forward, begins[0]),
+                true => (&mut record.backward, begins[1]),
+            };
+            direction.first_bytes = begin.to_vec();
+            direction.packets += 1;
+            direction.data_packets += 1;
+            direction.payload.count = direction.packets;
+            direction.payload.sum += u64::from(payload);
+            record.subflows += u64::from(*pause > 1.0);
+            if record.sequence.len() < 20 {
+                record.sequence.push(sample(backward, payload, *pause));
+            }
+            record.last = time(now);
+            self.flow(now, *record.clone());
+        }
+    }
+
+    /// Requests to an agent from one port, at these times and of these lengths, answered or not.
+    pub(crate) fn requests(
+        &mut self,
+        client: IpAddr,
+        server: IpAddr,
+        port: u16,
+        said: &[(f64, u64)],
+        answered: bool,
+    ) {
+        let Some((begin, _)) = said.first() else { return };
+        self.udp(*begin, client, server, port, false, 64);
+        self.events.pop();
+        let Some((_, Payload::Flow(start))) = self.events.pop() else {
+            unreachable!()
+        };
+        let mut record = start;
+        for (count, (at, _)) in said.iter().enumerate() {
+            let sent: Vec<u64> = said[..=count].iter().map(|(_, length)| *length).collect();
+            let (sum, number) = (sent.iter().sum::<u64>(), sent.len() as u64);
+            record.forward = packets(number, sum);
+            let mean = sum as f64 / number as f64;
+            let squares: f64 = sent.iter().map(|length| (*length as f64 - mean).powi(2)).sum();
+            record.forward.payload.std_dev = (squares / (number as f64 - 1.0).max(1.0)).sqrt();
+            if answered {
+                record.backward = packets(number, 60 * number);
+            }
+            record.last = time(*at);
+            self.flow(*at, *record.clone());
+            record.phase = FlowPhase::Update;
+        }
+    }
+
+    /// Sets the first bytes that client and server of the latest flow sent.
+    pub(crate) fn begins(&mut self, client: &[u8], server: &[u8]) {
+        let Some((_, Payload::Flow(flow))) = self.events.last_mut() else {
+            unreachable!()
+        };
+        flow.forward.first_bytes = client.to_vec();
+        flow.backward.first_bytes = server.to_vec();
+    }
+
     /// A TCP flow that begins in the middle: packets with these flags, and as many answers with those.
     pub(crate) fn stray(
         &mut self,
