@@ -131,3 +131,65 @@ fn a_beacon_with_much_jitter_is_seen_as_soon() {
     }
     assert_eq!(summary(&alerts(traffic)), [("T1071.001".to_owned(), inside(3))]);
 }
+
+/// `bash -i` tied to a connection: greeting and prompt, then each order is repeated, answered, and followed by a prompt. As recorded.
+#[test]
+fn a_shell_that_calls_back_is_seen() {
+    let mut said = vec![(0.1, 77), (0.08, 35)];
+    for (pause, order, answer) in [
+        (3.8, 3, 62),
+        (3.0, 9, 89),
+        (4.0, 9, 1_400),
+        (3.8, 16, 939),
+        (3.6, 7, 1_400),
+    ] {
+        said.extend([(pause, -order), (0.05, order - 1), (0.01, answer)]);
+    }
+    let mut traffic = Traffic::default();
+    traffic.messages(
+        1.0,
+        (inside(5), outside(9), 4_447),
+        [b"bash: cannot set", b"id\nuname -a\n"],
+        &said,
+    );
+    assert_eq!(summary(&alerts(traffic)), [("T1059".to_owned(), inside(5))]);
+}
+
+#[test]
+fn those_whom_a_server_asks_obey_nobody() {
+    let mut traffic = Traffic::default();
+    let often = |part: &[(f64, i32)], times: usize| part.repeat(times);
+    // Chat: lines for everyone, and whether somebody is still there.
+    let chat = often(&[(4.0, -60), (2.0, -90), (6.0, -18), (0.02, 18)], 12);
+    traffic.messages(
+        1.0,
+        (inside(1), outside(1), 6_667),
+        [b"NICK ana\r\nUSER", b":irc.example NOT"],
+        &chat,
+    );
+    // Messages for a telephone, each acknowledged in as many bytes, in binary.
+    let push = often(&[(7.0, -20), (0.05, 20)], 20);
+    traffic.messages(
+        1.0,
+        (inside(2), outside(2), 5_228),
+        [&[8, 1, 0, 200], &[8, 2, 0, 17]],
+        &push,
+    );
+    // Mail to a server that takes its time.
+    let mail = [&[(0.1, -40)][..], &often(&[(0.01, 60), (1.5, -14)], 10)].concat();
+    traffic.messages(
+        1.0,
+        (inside(3), outside(3), 25),
+        [b"EHLO mail.exampl", b"220 mx.example E"],
+        &mail,
+    );
+    // Somebody who types, and is answered.
+    let typed = often(&[(3.0, 12), (0.1, -400)], 12);
+    traffic.messages(
+        1.0,
+        (inside(4), outside(4), 2_323),
+        [b"ls\r\n", b"welcome"],
+        &typed,
+    );
+    assert_eq!(summary(&alerts(traffic)), []);
+}

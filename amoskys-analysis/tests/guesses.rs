@@ -253,3 +253,76 @@ fn pages_and_shares_that_ask_for_a_password_are_login_services() {
     let guess = |host| ("T1110.001".to_owned(), inside(host));
     assert_eq!(found, [guess(1), guess(2)]);
 }
+
+/// `hydra http-post-form`: the page is fetched, and the form sent, each in a connection of its own.
+#[test]
+fn guesses_by_a_form_are_seen() {
+    let mut traffic = Traffic::default();
+    for n in 0..40_u32 {
+        let at = f64::from(n) * 1.5;
+        let page = (inside(5), inside(20), 80);
+        traffic.tcp(at, page.0, page.1, page.2, Ending::Data(90, 205, 0.1));
+        traffic.begins(b"GET /login HTTP/", b"HTTP/1.1 200 OK\r");
+        let sent = 150 + u64::from(n % 6);
+        traffic.tcp(at + 0.3, page.0, page.1, page.2, Ending::Data(sent, 205, 0.1));
+        traffic.begins(b"POST /login HTTP", b"HTTP/1.1 200 OK\r");
+    }
+    assert_eq!(summary(&alerts(traffic)), [("T1110.001".to_owned(), inside(5))]);
+}
+
+#[test]
+fn programs_that_log_in_by_a_form_and_others_that_send_forms_guess_nothing() {
+    let mut traffic = Traffic::default();
+    for n in 0..60_u32 {
+        // Once a minute, for each of its runs.
+        traffic.tcp(
+            f64::from(n) * 60.0,
+            inside(5),
+            inside(20),
+            80,
+            Ending::Data(150, 400, 0.1),
+        );
+        traffic.begins(b"POST /login HTTP", b"HTTP/1.1 200 OK\r");
+        // Measurements, every second.
+        traffic.tcp(
+            f64::from(n),
+            inside(6),
+            inside(20),
+            80,
+            Ending::Data(150, 400, 0.1),
+        );
+        traffic.begins(b"POST /api/v1/met", b"HTTP/1.1 200 OK\r");
+    }
+    assert_eq!(summary(&alerts(traffic)), []);
+}
+
+/// Four at a time, each word three times: `hydra snmp`, as it was recorded.
+#[test]
+fn guesses_of_communities_are_seen() {
+    let mut traffic = Traffic::default();
+    traffic.requests(inside(9), inside(20), 161, &[(0.0, 43), (1.0, 43)], true);
+    for task in 0..4_u32 {
+        let said: Vec<(f64, u64)> = (0..36_u32)
+            .map(|n| {
+                let at = 5.0 + f64::from(n / 3) * 8.0 + f64::from(n % 3) + f64::from(task) * 0.02;
+                (at, 43 + u64::from((n / 3 + task) % 4))
+            })
+            .collect();
+        traffic.requests(inside(5), inside(20), 161, &said, false);
+    }
+    assert_eq!(summary(&alerts(traffic)), [("T1110.001".to_owned(), inside(5))]);
+}
+
+#[test]
+fn managers_whose_agents_are_gone_guess_nothing() {
+    let mut traffic = Traffic::default();
+    traffic.requests(inside(9), inside(21), 161, &[(0.0, 43), (1.0, 43)], true);
+    for round in 0..30_u32 {
+        let at = f64::from(round) * 20.0;
+        let tries: Vec<(f64, u64)> = (0..5_u32).map(|n| (at + f64::from(n), 43)).collect();
+        traffic.requests(inside(5), inside(20), 161, &tries, false);
+        // One that has the wrong word.
+        traffic.requests(inside(6), inside(21), 161, &tries, false);
+    }
+    assert_eq!(summary(&alerts(traffic)), []);
+}

@@ -15,11 +15,14 @@
 //! administrator at work, and being let in (-1, at most -2; 4 more where it comes near the number of refusals, as of
 //! programs that are asked before they say who they are). Eight to ten attempts make the layer sure.
 //!
+//! Forms of web pages in the clear, by requests whose page speaks of logging in, do not show how a login went, and programs log in by them for each
+//! of their runs: 2 less, so that about fifteen quick alike ones are sure, and other requests of the same client to the service say nothing.
+//!
 //! Equal calls: four in a minute are nothing, each doubling adds 3; remote-procedure or file service +1.5, less than 2 s
 //! apart +1. About sixteen make it sure.
 //!
-//! **Fails** against guesses hours apart or spread over many clients, and over forms of web pages, where nothing tells a refusal
-//! from a page. Accuses wrongly scripts that log in dozens of times in a few minutes and do the same small thing each time, if it is
+//! **Fails** against guesses hours apart or spread over many clients, and over forms of web pages whose names do not speak of logging in, or
+//! within TLS. Accuses wrongly scripts that log in dozens of times in a few minutes and do the same small thing each time, if it is
 //! by a service that does not show how a login went; a baseline teaches it.
 //!
 //! **Cost.** One look-up for each TCP flow that ends, and sorting up to 64 numbers on login services; 2.5 kB for each client
@@ -38,7 +41,7 @@ use crate::config::DetectionConfig;
 use crate::finding::{Card, Detector, Feature, Finding, Gate, Mark, Span, Target};
 use crate::measure::{BoundedMap, Leaky, Ring, float, median, relative_spread, seconds_between};
 use crate::odds::logit;
-use crate::sighting::login::Login;
+use crate::sighting::login::{Login, is_form};
 use crate::sighting::service::{ServiceKind, TCP};
 use crate::sighting::{Contact, Outcome, Sighting};
 
@@ -63,6 +66,8 @@ struct Series {
     attempts: Ring<Attempt, 64>,
     sessions: Leaky,
     let_in: Leaky,
+    /// Whether they are by a form of a web page.
+    forms: bool,
     span: Option<Span>,
     gate: Gate,
 }
@@ -95,15 +100,22 @@ impl Guesses {
                 began,
             } if contact.protocol == TCP && contact.certain => {
                 let attempt = self.attempt(contact, flow);
+                let form = is_form(contact.client_bytes(flow));
                 let kind = match attempt.login {
                     Login::TurnedAway(_) => ServiceKind::Login,
+                    _ if form => ServiceKind::Login,
                     _ => ServiceKind::of(contact, flow),
                 };
                 let service = (contact.client, contact.server, contact.port);
                 // What a web server answers with is known of each answer alone: honest ones count against refusals.
                 if kind != ServiceKind::Other {
+                    if form {
+                        self.series.entry(&service, Series::default).forms = true;
+                    }
                     self.closed(contact, flow, kind, attempt, *began, mark, findings);
-                } else if let Some(series) = self.series.peek_mut(&service) {
+                } else if let Some(series) = self.series.peek_mut(&service)
+                    && !series.forms
+                {
                     series.let_in.add(mark.time, 1.0, WINDOW);
                 }
             }
@@ -253,9 +265,11 @@ impl Series {
         } else {
             2.0
         };
+        let form = self.forms && refused <= 0.8;
         let card = Card::new(prior)
             .with_count(Feature::Attempts, amount, by_attempts)
             .with(Feature::LoginService, 1.0, login)
+            .with(Feature::FormLogin, 1.0, if form { -2.0 } else { 0.0 })
             .with(Feature::AttemptInterval, interval, pace)
             .with(Feature::LongSessions, sessions, -sessions.min(3.0))
             .with(Feature::LetIn, let_in, by_let_in(let_in, amount));

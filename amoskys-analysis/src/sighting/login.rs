@@ -62,6 +62,19 @@ pub(crate) fn is_unauthorized(greeting: &[u8]) -> bool {
     greeting.starts_with(b"HTTP/1.") && greeting.get(8..).is_some_and(|rest| rest.starts_with(b" 401"))
 }
 
+/// Whether a request in the clear sends a form to a page whose name speaks of logging in, as far as its first bytes show.
+pub(crate) fn is_form(request: &[u8]) -> bool {
+    const PAGES: [&[u8]; 7] = [
+        b"login", b"signin", b"sign-in", b"logon", b"auth", b"wp-log", b"session",
+    ];
+    request.strip_prefix(b"POST /").is_some_and(|path| {
+        let path = path.to_ascii_lowercase();
+        PAGES
+            .iter()
+            .any(|page| path.windows(page.len()).any(|part| part == *page))
+    })
+}
+
 fn ssh(contact: &Contact, flow: &FlowRecord) -> Login {
     if flow.sequence.is_empty() {
         return Login::Unknown;
