@@ -542,7 +542,7 @@ impl<A: Aggregate> Few<A> {
 
 impl Packed<'_> {
     /// Its first and last event and those of all later panes of the older part, of which it is.
-    fn to_split(&self) -> Span {
+    fn to_split(self) -> Span {
         let (earlier, later) = (self.reach & u64::from(u32::MAX), self.reach >> 32);
         let Span(first, last) = self.span;
         Span(
