@@ -14,6 +14,8 @@ use crate::lru::{Lru, LruState};
 
 /// So many entities' memory is asked for at once.
 const AT_ONCE: usize = 32;
+/// So many entities' memory is asked for at once when windows close: what all of them need has to fit into the nearest cache.
+const CLOSED_AT_ONCE: usize = 12;
 /// An entity without events keeps its memory for so many slides, for it will often have some again.
 const RESTING: i64 = 4;
 
@@ -456,8 +458,8 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
         }
         self.order.sort(&mut slots, &self.entities);
         for (at, &slot) in slots.iter().enumerate() {
-            if at.is_multiple_of(AT_ONCE) {
-                let next = &slots[at..slots.len().min(at + AT_ONCE)];
+            if at.is_multiple_of(CLOSED_AT_ONCE) {
+                let next = &slots[at..slots.len().min(at + CLOSED_AT_ONCE)];
                 std::hint::black_box(
                     next.iter()
                         .fold(0, |read, &slot| read ^ self.entities.touch_at(slot)),
