@@ -1,5 +1,5 @@
-//! A log whose folder of values can never be written: the analysis goes on, says so, and the log keeps to its budget. Needs root for a
-//! file system of its own; skipped without.
+//! A log whose folder of values can never be written: analysis, sinks and carriers go on, say so, and the log keeps to its budget.
+//! Needs root for a file system of its own; skipped without.
 #![cfg(all(feature = "sled", target_os = "linux"))]
 #![allow(clippy::unwrap_used, reason = "a test that fails to set up fails")]
 
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use amoskys_core::event::{Class, ModelRef, Verdict};
-use amoskys_core::memory::MemoryCollector;
+use amoskys_core::memory::{LogCarrier, MemoryCollector, MemorySink, MemoryWal};
 use amoskys_core::pipeline::{BatchLimits, Pipeline};
 use amoskys_core::{Analyzer, AnalyzerError, Digest, Observation, Shutdown, Wal as _};
 use amoskys_transport::{Log, LogOptions, WalOptions};
@@ -141,4 +141,62 @@ async fn a_log_without_room_for_checkpoints_goes_on_and_says_so() {
     assert_eq!(told.last(), Some(&None), "{told:?}");
     let log = Log::open(&log_dir, options()).unwrap();
     assert!(log.wal.load("analysis").unwrap().is_some());
+}
+
+/// What a sink and another log were given by one run.
+async fn deliver(log: Log, events: std::ops::Range<u64>, common: &MemoryWal) -> Vec<u64> {
+    let events = events.map(|n| common::event(n, Class::Telemetry, 100)).collect();
+    let (sink, given) = MemorySink::new("given");
+    let pipeline = Pipeline::builder()
+        .collector(MemoryCollector::new("test", events))
+        .limits(BatchLimits {
+            max_events: 50,
+            ..BatchLimits::default()
+        })
+        .log(log)
+        .sink(sink)
+        .record_sink(LogCarrier::new("common", Arc::new(common.clone())))
+        .build()
+        .unwrap();
+    let report = tokio::time::timeout(Duration::from_secs(60), pipeline.run(Shutdown::new()));
+    let report = report.await.expect("a full log would wait for ever").unwrap();
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    given
+        .events()
+        .iter()
+        .map(|recorded| recorded.event.id.ordinal)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sinks_and_carriers_go_on_where_no_note_can_be_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let log_dir = dir.path().join("log");
+    let Some(disk) = Disk::mount(&log_dir.join("log/state")) else {
+        return;
+    };
+    let options = || {
+        let wal = WalOptions::new().budget_bytes(BUDGET).segment_bytes(16 << 10);
+        LogOptions::new().agent("agent").wal(wal)
+    };
+    let common = MemoryWal::new(1 << 30);
+    let given = deliver(Log::open(&log_dir, options()).unwrap(), 0..EVENTS, &common).await;
+    assert!(given.into_iter().eq(0..EVENTS), "each once, in order");
+    let carried = common.durable();
+    assert!(carried.0 >= EVENTS / 50);
+    let log = Log::open(&log_dir, options()).unwrap();
+    assert!(log.wal.used_bytes() <= BUDGET && log.wal.first().0 > 0);
+    assert!(log.wal.load("sink/given").unwrap().is_none());
+    drop(log);
+
+    // Without a note, what the log still holds is given again, and nothing else.
+    disk.enlarge();
+    let given = deliver(Log::open(&log_dir, options()).unwrap(), 0..EVENTS + 100, &common).await;
+    let first = given[0];
+    assert!(first > 0, "it was forgotten as it was delivered");
+    assert!(given.into_iter().eq(first..EVENTS + 100));
+    assert!(common.durable() > carried);
+    let log = Log::open(&log_dir, options()).unwrap();
+    assert!(log.wal.load("sink/given").unwrap().is_some());
+    assert!(log.wal.load("carry/common").unwrap().is_some());
 }

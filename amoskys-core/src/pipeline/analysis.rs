@@ -16,7 +16,7 @@ use crate::wal::WalError;
 use super::consumer::{Chunk, read_chunk};
 use super::delivery::{Ahead, Until};
 use super::merge::{Merge, MergeOptions};
-use super::recovery::Bookmark;
+use super::recovery::{Bookmark, LAST_PAUSE, LAST_TRIES};
 use super::run::{LogReader, Shared};
 use super::writer::FromAnalysis;
 
@@ -27,10 +27,6 @@ pub(super) const STAGE: &str = "analysis";
 
 /// How long a record source is waited for before it is looked whether a checkpoint is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// How often the last checkpoint is tried, after which none follows, and the pause in between.
-const LAST_TRIES: u32 = 3;
-const LAST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Takes the reason why a checkpoint could not be kept, or `None` when one was.
 pub(super) type CheckpointWatch = Box<dyn Fn(Option<&str>) + Send + Sync>;

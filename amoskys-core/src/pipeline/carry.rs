@@ -6,7 +6,7 @@ use crate::id::Offset;
 use crate::record::{BoxRecordSink, RecordFeed, RecordSink};
 use crate::wal::WalError;
 
-use super::recovery::Bookmark;
+use super::recovery::{Bookmark, LAST_PAUSE, LAST_TRIES};
 use super::run::Shared;
 
 /// How often what was acknowledged is written down, and the log may forget it.
@@ -23,70 +23,93 @@ pub(super) struct Carrier {
 
 impl Carrier {
     /// Runs until everything in the log is acknowledged, or the pipeline waits no longer.
-    pub(super) async fn run(mut self) -> Result<(), BoxError> {
-        let mut noted = self.feed.acknowledged();
+    pub(super) async fn run(self) -> Result<(), BoxError> {
+        let Self {
+            mut sink,
+            feed,
+            stage,
+            reader,
+            shared,
+        } = self;
+        let mut notes = Notes {
+            noted: feed.acknowledged(),
+            feed: &feed,
+            stage: &stage,
+            reader,
+            shared: &shared,
+        };
         let outcome = loop {
             let result = {
-                let mut carrying = pin!(self.sink.carry(&self.feed));
+                let mut carrying = pin!(sink.carry(&feed));
                 loop {
                     tokio::select! {
                         biased;
                         result = &mut carrying => break Some(result),
-                        () = self.shared.give_up.triggered() => break None,
+                        () = shared.give_up.triggered() => break None,
                         () = tokio::time::sleep(NOTE_EVERY) => {}
                     }
-                    note(&self.feed, &self.shared, &self.stage, self.reader, &mut noted)?;
+                    notes.write()?;
                 }
             };
             let error = match result {
                 None | Some(Ok(())) => break Ok(()),
                 Some(Err(error)) => error,
             };
-            let name = self.sink.name().to_owned();
+            let name = sink.name().to_owned();
             metrics::counter!("amoskys_carrier_failures_total",
-                "pipeline" => self.shared.name.clone(), "carrier" => name.clone())
+                "pipeline" => shared.name.clone(), "carrier" => name.clone())
             .increment(1);
-            match self.sink.remedy(&error) {
+            match sink.remedy(&error) {
                 Remedy::RetryAfter(pause) => {
                     // Not doubled: what waits on a network knows better how patient to be.
                     tracing::warn!(carrier = name, error = %Chain(&error), ?pause, "records cannot be carried for now, will try again");
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
-                        () = self.shared.give_up.triggered() => break Ok(()),
+                        () = shared.give_up.triggered() => break Ok(()),
                     }
                 }
                 Remedy::Reject | Remedy::Fatal => break Err(error.source),
             }
         };
-        note(&self.feed, &self.shared, &self.stage, self.reader, &mut noted)?;
+        for left in (0..LAST_TRIES).rev() {
+            if notes.write()? {
+                break;
+            }
+            if left > 0 {
+                tokio::time::sleep(LAST_PAUSE).await;
+            }
+        }
         outcome
     }
 }
 
-/// Writes down how far the feed is acknowledged, if it has come on.
-fn note(
-    feed: &RecordFeed,
-    shared: &Shared,
-    stage: &str,
+/// How far the feed was acknowledged when that was last written down.
+struct Notes<'a> {
+    noted: Offset,
+    feed: &'a RecordFeed,
+    stage: &'a str,
     reader: usize,
-    noted: &mut Offset,
-) -> Result<(), WalError> {
-    let acknowledged = feed.acknowledged();
-    if acknowledged == *noted {
-        return Ok(());
+    shared: &'a Shared,
+}
+
+impl Notes<'_> {
+    /// Writes down how far the feed is acknowledged, if it has come on. Whether that is written down.
+    fn write(&mut self) -> Result<bool, WalError> {
+        let offset = self.feed.acknowledged();
+        if offset == self.noted {
+            return Ok(true);
+        }
+        let account = self
+            .shared
+            .ledger
+            .snapshot()
+            .accounts
+            .remove(self.stage)
+            .unwrap_or_default();
+        let is_noted = Bookmark { offset, account }.note(self.shared, self.stage, self.reader)?;
+        if is_noted {
+            self.noted = offset;
+        }
+        Ok(is_noted)
     }
-    let account = shared
-        .ledger
-        .snapshot()
-        .accounts
-        .remove(stage)
-        .unwrap_or_default();
-    let place = Bookmark {
-        offset: acknowledged,
-        account,
-    };
-    place.store(&shared.log, stage)?;
-    shared.delivery.advance(&shared.log, reader, acknowledged)?;
-    *noted = acknowledged;
-    Ok(())
 }

@@ -13,7 +13,7 @@ use crate::wal::WalError;
 
 use super::builder::SinkPart;
 use super::delivery::{Ahead, Until};
-use super::recovery::Bookmark;
+use super::recovery::{Bookmark, LAST_PAUSE, LAST_TRIES};
 use super::run::{LogReader, Shared};
 
 /// How much is read from the log at once.
@@ -113,13 +113,16 @@ impl Consumer {
                         continue;
                     }
                 }
-                Some(Ahead::End) => return self.flush(runtime),
+                Some(Ahead::End) => {
+                    self.flush(runtime, LAST_TRIES)?;
+                    return Ok(());
+                }
                 Some(Ahead::Failed) => return Ok(()),
                 None => {}
             }
-            self.flush(runtime)?;
+            let noted = self.flush(runtime, 1)?;
             flushed = Instant::now();
-            dirty = false;
+            dirty = !noted;
             unflushed_bytes = 0;
         }
     }
@@ -177,9 +180,10 @@ impl Consumer {
         Ok(answer)
     }
 
-    fn flush(&mut self, runtime: &Handle) -> Result<(), BoxError> {
+    /// Whether it was noted how far the sink has come.
+    fn flush(&mut self, runtime: &Handle, tries: u32) -> Result<bool, BoxError> {
         if let Answer::GaveUp = self.call(runtime, async |sink: &mut BoxSink| sink.flush().await)? {
-            return Ok(());
+            return Ok(true);
         }
         let account = self
             .shared
@@ -188,15 +192,19 @@ impl Consumer {
             .accounts
             .remove(&self.stage)
             .unwrap_or_default();
-        Bookmark {
+        let place = Bookmark {
             offset: self.from,
             account,
+        };
+        for left in (0..tries).rev() {
+            if place.note(&self.shared, &self.stage, self.reader)? {
+                return Ok(true);
+            }
+            if left > 0 {
+                runtime.block_on(tokio::time::sleep(LAST_PAUSE));
+            }
         }
-        .store(&self.shared.log, &self.stage)?;
-        self.shared
-            .delivery
-            .advance(&self.shared.log, self.reader, self.from)?;
-        Ok(())
+        Ok(false)
     }
 
     /// Calls the sink until it succeeds, refuses for good, or the pipeline waits no longer.

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -21,6 +21,9 @@ pub(super) struct Delivery {
     feeds: Mutex<Vec<RecordFeed>>,
 }
 
+/// Name of the note of what no reader needs any more.
+const DEALT_WITH: &str = "dealt with";
+
 struct State {
     durable: Offset,
     /// All input is in the log below this offset; set once the collectors have ended.
@@ -32,6 +35,8 @@ struct State {
     readers: Vec<Offset>,
     /// Positions that readers have come to and could not keep: their restart needs what lies between.
     unkept: BTreeMap<usize, Offset>,
+    /// Notes that could not be kept when that was tried last.
+    failing: BTreeSet<String>,
     /// The last record. A restart learns from it how far the sources had come.
     last: Offset,
     /// The first record of each source that a restart needs to know what is ahead of the source's position.
@@ -75,6 +80,7 @@ impl Delivery {
                 failed: false,
                 readers: positions,
                 unkept: BTreeMap::new(),
+                failing: BTreeSet::new(),
                 last: Offset(log.wal.durable().0.saturating_sub(1)),
                 unpositioned: BTreeMap::new(),
             }),
@@ -149,16 +155,32 @@ impl Delivery {
             state.readers[reader] = to;
             state.unkept.remove(&reader);
         }
-        if let Some(from) = self.dealt_with()
-            && let Err(error) = note_from(log, from)
-        {
-            // A restart reads more than it needs to, so that must stay. The next time is another try.
-            tracing::warn!(error = %Chain(&error), "how far the log was dealt with cannot be noted");
-            return Ok(());
+        if let Some(from) = self.dealt_with() {
+            if let Err(error) = note_from(log, from) {
+                // A restart reads more than it needs to, so that must stay. The next time is another try.
+                if self.begins_to_fail(DEALT_WITH) {
+                    tracing::warn!(error = %Chain(&error), "how far the log was dealt with cannot be noted");
+                }
+                return Ok(());
+            }
+            self.succeeds(DEALT_WITH);
         }
         match self.retention {
             Retention::Consumed => self.trim(log),
             Retention::UntilFull => Ok(()),
+        }
+    }
+
+    /// A note of this name cannot be kept. Whether that is news: the disk may stay full for hours, and it is tried ten times a
+    /// second.
+    pub(super) fn begins_to_fail(&self, name: &str) -> bool {
+        self.lock().failing.insert(name.to_owned())
+    }
+
+    /// A note of this name was kept.
+    pub(super) fn succeeds(&self, name: &str) {
+        if self.lock().failing.remove(name) {
+            tracing::info!(stage = name, "notes are kept again");
         }
     }
 

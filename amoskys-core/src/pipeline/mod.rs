@@ -40,6 +40,7 @@
 //! | `amoskys_verdicts_total` | counter | | verdicts written to the log |
 //! | `amoskys_checkpoint_failures_total` | counter | | states of the analysis that could not be kept |
 //! | `amoskys_unkept_records_total` | counter | | records that a full log forgot though a restart of the analysis would need them |
+//! | `amoskys_bookmark_failures_total` | counter | `stage` | notes of how far a sink or carrier has come that could not be kept |
 //! | `amoskys_carrier_failures_total` | counter | `carrier` | errors of a record sink or record source |
 //! | `amoskys_apart_total` | counter | | events shown by a timeline of their agent's own, because of its clock |
 //!

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 use crate::batch::Position;
 use crate::error::Chain;
@@ -8,7 +9,7 @@ use crate::ledger::{Account, DropReason, Ledger, LedgerSnapshot};
 use crate::seal::{Opened, ReadLogError, read_log_from};
 use crate::wal::WalError;
 
-use super::run::LogReader;
+use super::run::{LogReader, Shared};
 
 /// What an earlier run left in the log.
 #[derive(Debug, Default)]
@@ -131,6 +132,10 @@ fn settle(account: &mut Account, read_again: bool) {
     }
 }
 
+/// How often the last note is tried, after which none follows, and the pause in between.
+pub(super) const LAST_TRIES: u32 = 3;
+pub(super) const LAST_PAUSE: Duration = Duration::from_millis(100);
+
 /// Where a reader of the log had come to, and its account, as kept beside the log.
 pub(super) struct Bookmark {
     pub(super) offset: Offset,
@@ -142,8 +147,28 @@ impl Bookmark {
         Ok(log.wal.load(name)?.and_then(|value| Self::decode(&value, name)))
     }
 
-    pub(super) fn store(&self, log: &LogReader, name: &str) -> Result<(), WalError> {
-        log.wal.store(name, &self.encode(name))
+    /// Keeps it for the reader of this number, and lets the log forget what lies before.
+    ///
+    /// A disk that takes no note is no reason to end: that is told and counted, false comes back, and the next note is another
+    /// try. A restart would give again what was given since the last one.
+    pub(super) fn note(&self, shared: &Shared, name: &str, reader: usize) -> Result<bool, WalError> {
+        let noted = shared.log.wal.store(name, &self.encode(name));
+        if let Err(error) = &noted {
+            metrics::counter!("amoskys_bookmark_failures_total",
+                "pipeline" => shared.name.clone(), "stage" => name.to_owned())
+            .increment(1);
+            if shared.delivery.begins_to_fail(name) {
+                tracing::warn!(
+                    stage = name,
+                    error = %Chain(error),
+                    "how far the log was read cannot be noted; a restart would read again from the note before"
+                );
+            }
+        } else {
+            shared.delivery.succeeds(name);
+        }
+        shared.delivery.advance(&shared.log, reader, self.offset)?;
+        Ok(noted.is_ok())
     }
 
     pub(super) fn encode(&self, name: &str) -> Vec<u8> {

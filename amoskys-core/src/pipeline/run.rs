@@ -139,7 +139,8 @@ impl Pipeline {
             positions.push(
                 bookmark
                     .as_ref()
-                    .map_or(log.wal.first(), |bookmark| bookmark.offset),
+                    // An older note may lie before what the log still holds.
+                    .map_or(log.wal.first(), |bookmark| bookmark.offset.max(log.wal.first())),
             );
             if let Some(bookmark) = bookmark {
                 ledger.set(&stage, bookmark.account);
@@ -152,7 +153,7 @@ impl Pipeline {
             let bookmark = Bookmark::load(&log, &stage)?;
             let from = bookmark
                 .as_ref()
-                .map_or(log.wal.first(), |bookmark| bookmark.offset);
+                .map_or(log.wal.first(), |bookmark| bookmark.offset.max(log.wal.first()));
             positions.push(from);
             if let Some(bookmark) = bookmark {
                 // What was on its way and not acknowledged will be received again.
