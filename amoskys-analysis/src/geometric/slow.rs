@@ -78,7 +78,7 @@ impl SlowRequests {
         }
         let (sent, received) = contact.payload(flow);
         let request = |method: &&[u8]| contact.client_bytes(flow).starts_with(method);
-        if received > 0 || sent > LITTLE || !contact.certain || !METHODS.iter().any(|m| request(m)) {
+        if received > 0 || sent > LITTLE || !contact.certain || !METHODS.iter().any(request) {
             return;
         }
         let (client, server, port) = (contact.client, contact.server, contact.port);
