@@ -44,18 +44,20 @@ type Ten = (
     Damped<100>,
 );
 
-/// The length of a window in seconds, and how often one ends: by tens, twos and ones, each without overlap, fourfold and twelvefold
-/// (tens: twofold, for the peer, and fourfold).
-const WINDOWS: [(u64, u64); 9] = [
+/// The length of a window in seconds, and how often one ends: by tens, twos and ones, each without overlap, and with up to sixtyfold.
+const WINDOWS: [(u64, u64); 12] = [
     (10, 10),
     (20, 10),
     (40, 10),
+    (160, 10),
     (2, 2),
     (8, 2),
     (24, 2),
+    (60, 2),
     (1, 1),
     (4, 1),
     (12, 1),
+    (60, 1),
 ];
 /// What the peer computes too.
 const COMPARED: [(u64, u64); 2] = [(10, 10), (20, 10)];
