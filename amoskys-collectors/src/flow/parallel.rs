@@ -13,10 +13,10 @@ use super::meter::{FlowHandler, FlowMeter};
 use super::{FlowConfig, FlowConfigError, MeterStats};
 use crate::capture::{CaptureError, CaptureReader};
 
-/// Blocks that should wait for each meter, so that none runs out while another one reads.
+/// Who has so many blocks waiting leaves reading to the others.
 const ENOUGH: usize = 4;
-/// Blocks that may wait for the slowest meter.
-const MOST: usize = 12;
+/// Blocks that may wait for the slowest meter: 4 MiB. Only where one core is much slower than the others there are more than a few.
+const MOST: usize = 32;
 
 /// Why metering with several threads failed.
 #[derive(Debug, thiserror::Error)]
@@ -203,10 +203,11 @@ impl<'a, R: Read> Work<'a, R> {
     fn step(&self, number: usize, read: bool) -> Step {
         let mut waiting = lock(&self.waiting);
         loop {
-            let lengths = || waiting.queues.iter().flatten().map(VecDeque::len);
-            let (longest, shortest) = (lengths().max().unwrap_or(0), lengths().min().unwrap_or(0));
-            let may_read = !waiting.ended && longest < MOST;
-            if read && may_read && shortest < ENOUGH {
+            let longest = waiting.queues.iter().flatten().map(VecDeque::len).max();
+            let own = waiting.queues[number].as_ref().map_or(0, VecDeque::len);
+            let may_read = !waiting.ended && longest.unwrap_or(0) < MOST;
+            // Who has enough leaves reading to the others, which are quicker at the moment: theirs are the same blocks.
+            if read && may_read && own < ENOUGH {
                 return Step::Read { wait: false };
             }
             let ended = waiting.ended;
