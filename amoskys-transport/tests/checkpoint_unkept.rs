@@ -92,6 +92,11 @@ impl Analyzer for Counting {
     }
 }
 
+fn options() -> LogOptions {
+    let wal = WalOptions::new().budget_bytes(BUDGET).segment_bytes(16 << 10);
+    LogOptions::new().agent("agent").wal(wal)
+}
+
 /// What one run was told of its checkpoints, and how many events it has seen.
 async fn run(log: Log, events: std::ops::Range<u64>) -> (Vec<Option<String>>, u64) {
     let told: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
@@ -121,10 +126,6 @@ async fn a_log_without_room_for_checkpoints_goes_on_and_says_so() {
     let log_dir = dir.path().join("log");
     let Some(disk) = Disk::mount(&log_dir.join("log/state")) else {
         return;
-    };
-    let options = || {
-        let wal = WalOptions::new().budget_bytes(BUDGET).segment_bytes(16 << 10);
-        LogOptions::new().agent("agent").wal(wal)
     };
     let (told, seen) = run(Log::open(&log_dir, options()).unwrap(), 0..EVENTS).await;
     assert_eq!(seen, EVENTS);
@@ -174,10 +175,6 @@ async fn sinks_and_carriers_go_on_where_no_note_can_be_kept() {
     let log_dir = dir.path().join("log");
     let Some(disk) = Disk::mount(&log_dir.join("log/state")) else {
         return;
-    };
-    let options = || {
-        let wal = WalOptions::new().budget_bytes(BUDGET).segment_bytes(16 << 10);
-        LogOptions::new().agent("agent").wal(wal)
     };
     let common = MemoryWal::new(1 << 30);
     let given = deliver(Log::open(&log_dir, options()).unwrap(), 0..EVENTS, &common).await;

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::Builder;
 
 use super::divide::{Divided, Divider};
 use super::meter::{FlowHandler, FlowMeter};
@@ -25,6 +26,9 @@ pub enum ParallelError {
     /// A setting is out of range.
     #[error("the flow meter's settings are wrong")]
     Config(#[from] FlowConfigError),
+    /// The system gave no thread. Nothing has been read.
+    #[error("a thread could not be begun")]
+    Thread(#[source] std::io::Error),
     /// The capture could not be read to its end. What was read before has been metered.
     #[error("the capture could not be read")]
     Capture(#[from] CaptureError),
@@ -43,8 +47,8 @@ pub enum ParallelError {
 ///
 /// # Errors
 ///
-/// If a setting is out of range, or the capture cannot be read. In the latter case the handlers have got all records of
-/// what was read, and are lost.
+/// If a setting is out of range, a thread cannot be begun, or the capture cannot be read. In the last case the handlers have
+/// got all records of what was read, and are lost.
 pub fn meter_in_parallel<R: Read + Send, H: FlowHandler + Send>(
     capture: &mut CaptureReader<R>,
     config: &FlowConfig,
@@ -64,25 +68,27 @@ pub fn meter_in_parallel<R: Read + Send, H: FlowHandler + Send>(
     }
     let work = Work::new(Divider::new(capture, count, &config), meters.len());
     let results = std::thread::scope(|scope| {
-        let mut meters = meters.into_iter().enumerate();
+        let places: Vec<_> = (0..meters.len()).map(|number| Place(&work, number)).collect();
+        let mut meters = meters.into_iter().zip(places);
         let first = meters.next();
-        // Where a thread cannot be begun, those that were must not wait for this one.
-        let leave = Leave(&work, 0);
         let threads: Vec<_> = meters
-            .map(|(number, (meter, handler))| {
+            .map(|((meter, handler), place)| {
                 let work = &work;
-                scope.spawn(move || work.run(number, meter, handler, Leave(work, number)))
+                Builder::new().spawn_scoped(scope, move || work.run(meter, handler, place))
             })
-            .collect();
-        let first = first.map(|(number, (meter, handler))| work.run(number, meter, handler, leave));
+            .collect::<std::io::Result<_>>()
+            // Those that were begun must not wait for one that was not.
+            .inspect_err(|_| lock(&work.waiting).ended = true)?;
+        let first = first.map(|((meter, handler), place)| work.run(meter, handler, place));
         let others = threads.into_iter().map(|thread| {
             // A handler's panic is the caller's.
             thread
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
-        first.into_iter().chain(others).collect::<Vec<_>>()
-    });
+        Ok(first.into_iter().chain(others).collect::<Vec<_>>())
+    })
+    .map_err(ParallelError::Thread)?;
     let mut total = MeterStats::default();
     let mut done = Vec::with_capacity(results.len());
     for (handler, stats) in results {
@@ -152,14 +158,14 @@ impl<'a, R: Read> Work<'a, R> {
         }
     }
 
-    /// Meters the packets of one list, until there are none. A thread that panics must not let the others wait for it, and leaves.
+    /// Meters the packets of one list, until there are none.
     fn run<H: FlowHandler>(
         &self,
-        number: usize,
         mut meter: FlowMeter,
         mut handler: H,
-        _leave: Leave<'_, 'a, R>,
+        place: Place<'_, 'a, R>,
     ) -> (H, MeterStats) {
+        let number = place.1;
         self.begin(number);
         let mut read = true;
         loop {
@@ -286,15 +292,13 @@ impl<R> Work<'_, R> {
     }
 }
 
-/// A thread's going.
-struct Leave<'w, 'a, R>(&'w Work<'a, R>, usize);
+/// The number of a thread, which leaves when it drops this: one that panics, or never began, must not let others wait for it.
+struct Place<'w, 'a, R>(&'w Work<'a, R>, usize);
 
-impl<R> Drop for Leave<'_, '_, R> {
+impl<R> Drop for Place<'_, '_, R> {
     fn drop(&mut self) {
         let mut waiting = lock(&self.0.waiting);
-        if let Some(queue) = waiting.queues.get_mut(self.1) {
-            *queue = None;
-        }
+        waiting.queues[self.1] = None;
         self.0.tell(waiting);
     }
 }
