@@ -21,7 +21,7 @@
 //!
 //! Any platform with the Rust standard library. No privileges are needed.
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod analyzer;
 pub mod batch;
@@ -31,6 +31,7 @@ pub mod config;
 pub mod conformance;
 pub mod error;
 pub mod event;
+pub mod fetch;
 pub mod id;
 pub mod ledger;
 pub mod memory;

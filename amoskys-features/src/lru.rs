@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hash};
 
+use amoskys_core::fetch::fetch;
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
@@ -176,17 +177,14 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
             .map(|found| found.1)
     }
 
-    /// Reads what is needed to find this key in this slot, so that it is at hand by then. What it returns means nothing.
-    pub(crate) fn touch(&self, slot: u32, key: &K) -> bool {
-        let entry = self.slots.get(slot as usize).and_then(Option::as_ref);
-        let link = self.links.get(slot as usize);
-        entry.is_some_and(|entry| entry.0 == *key) ^ link.is_some_and(|link| link.used)
-    }
-
-    /// Reads what is needed to look at this slot, so that it is at hand by then. What it returns means nothing.
-    pub(crate) fn touch_at(&self, slot: u32) -> u32 {
-        let there = self.slots.get(slot as usize).is_some_and(Option::is_some);
-        self.links.get(slot as usize).map_or(0, |link| link.older) ^ u32::from(there)
+    /// Asks for the memory of what is in this slot.
+    pub(crate) fn prefetch(&self, slot: u32) {
+        if let Some(entry) = self.slots.get(slot as usize) {
+            fetch(entry);
+        }
+        if let Some(link) = self.links.get(slot as usize) {
+            fetch(link);
+        }
     }
 
     /// Says that the next key asked for is probably in this slot.
@@ -226,18 +224,27 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
 
     /// The entry, which is thereby used, inserted if absent; and the entry that had to go for it.
     pub(crate) fn get_or_insert(&mut self, key: &K, make: impl FnOnce() -> V) -> (&mut V, Option<(K, V)>) {
-        let (slot, evicted) = self.slot_of(key);
-        let entry = self.slots[slot as usize].get_or_insert_with(|| (key.clone(), make()));
-        (&mut entry.1, evicted)
+        let (_, value, evicted) = self.get_or_insert_at(key, make);
+        (value, evicted)
     }
 
     /// As [`get_or_insert`](Self::get_or_insert), and where the entry is: it stays there until it goes.
+    #[inline]
     pub(crate) fn get_or_insert_at(
         &mut self,
         key: &K,
         make: impl FnOnce() -> V,
     ) -> (u32, &mut V, Option<(K, V)>) {
-        let (slot, evicted) = self.slot_of(key);
+        let known = self.find(key);
+        // Nearly always. By itself, because an entry that had to go is large, and to hand on that there is none is to copy its room.
+        if let Some(slot) = known
+            && !self.links[slot as usize].rests
+        {
+            self.links[slot as usize].used = true;
+            let entry = self.slots[slot as usize].get_or_insert_with(|| (key.clone(), make()));
+            return (slot, &mut entry.1, None);
+        }
+        let (slot, evicted) = self.slot_of(key, known);
         let entry = self.slots[slot as usize].get_or_insert_with(|| (key.clone(), make()));
         (slot, &mut entry.1, evicted)
     }
@@ -319,15 +326,8 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         Some(slot)
     }
 
-    /// The slot of a key, which is thereby used; a free one if there is none, and the entry that had to go for it.
-    fn slot_of(&mut self, key: &K) -> (u32, Option<(K, V)>) {
-        let known = self.find(key);
-        if let Some(slot) = known
-            && !self.links[slot as usize].rests
-        {
-            self.links[slot as usize].used = true;
-            return (slot, None);
-        }
+    /// The slot of a key that is at rest where it is `known`, or a free one; and the entry that had to go for it.
+    fn slot_of(&mut self, key: &K, known: Option<u32>) -> (u32, Option<(K, V)>) {
         let evicted = if self.order.len >= self.capacity {
             self.pop_oldest()
         } else {

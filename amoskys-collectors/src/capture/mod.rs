@@ -2,7 +2,6 @@
 
 mod block;
 mod damage;
-mod fetch;
 mod file;
 mod input;
 mod link_type;
@@ -18,7 +17,6 @@ use amoskys_core::Timestamp;
 pub use self::block::PacketBlock;
 pub(crate) use self::block::{Head, TakeHead};
 pub use self::damage::{Damage, DamageKind};
-pub(crate) use self::fetch::fetch;
 pub use self::file::{CaptureError, CaptureReader, Format};
 pub use self::link_type::LinkType;
 pub use self::live::{LiveCapture, LiveConfig, LiveError, LivePackets};

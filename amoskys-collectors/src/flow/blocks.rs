@@ -1,9 +1,11 @@
 //! Meters the packets of a block: all of them, or those that were put on a list for one of several meters.
 
+use amoskys_core::fetch::fetch_lines;
+
 use super::divide::{Divided, Stamped};
 use super::meter::{FlowHandler, FlowMeter};
 use super::prepared::{AHEAD, Prepared};
-use crate::capture::{FileHeader, Head, Packet, PacketBlock, fetch};
+use crate::capture::{FileHeader, Head, Packet, PacketBlock};
 
 /// The bytes of a packet are asked for when so many others come before it.
 const BYTES_AHEAD: usize = 16;
@@ -79,7 +81,7 @@ impl<'a> Listed<'a> for Places<'a> {
 #[inline]
 fn fetch_packet(bytes: &[u8], start: u32) {
     if let Some(first) = bytes.get(start as usize) {
-        fetch(first, FETCHED_LINES);
+        fetch_lines(first, FETCHED_LINES);
     }
 }
 

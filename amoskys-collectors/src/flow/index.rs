@@ -1,7 +1,8 @@
 //! Finds a flow by its key: an open-addressing table of hashes and flow numbers.
 
+use amoskys_core::fetch::fetch_lines;
+
 use super::slab::NONE;
-use crate::capture::fetch;
 
 #[derive(Clone, Copy)]
 struct Place {
@@ -48,7 +49,7 @@ impl FlowIndex {
     /// Asks for the memory where a search for the hash begins.
     #[inline]
     pub(super) fn fetch(&self, hash: u32) {
-        fetch(&self.places[(hash & self.mask) as usize], 1);
+        fetch_lines(&self.places[(hash & self.mask) as usize], 1);
     }
 
     /// Adds a flow that is not in the table.

@@ -1,5 +1,7 @@
 //! The flows, and the ways to find them: by key, by time, by use.
 
+use amoskys_core::fetch::fetch_lines;
+
 use super::entropy::Histograms;
 use super::entry::Entry;
 use super::extra::Extras;
@@ -10,7 +12,6 @@ use super::recency::Recency;
 use super::slab::Slab;
 use super::texts::Texts;
 use super::wheel::{Tick, Wheel};
-use crate::capture::fetch;
 
 /// How much of a flow most packets touch.
 const FETCH_LINES: usize = 12;
@@ -75,7 +76,7 @@ impl Table {
     #[inline]
     pub(super) fn fetch_flow(&self, hash: u32) {
         if let Some(index) = self.index.find(hash, |_| true) {
-            fetch(&self.flows[index], FETCH_LINES);
+            fetch_lines(&self.flows[index], FETCH_LINES);
         }
     }
 
@@ -161,7 +162,8 @@ impl Table {
     pub(super) fn take_due(&mut self, clock: Tick, due: &mut Vec<u32>) -> Option<i64> {
         let time = self.wheel.take_due(clock, due)?;
         if due.len() > 1 {
-            due.iter().for_each(|index| fetch(&self.flows[*index].number, 1));
+            due.iter()
+                .for_each(|index| fetch_lines(&self.flows[*index].number, 1));
             due.sort_unstable_by_key(|index| self.flows[*index].number);
         }
         Some(time)
@@ -170,7 +172,7 @@ impl Table {
     /// Asks for the memory of a flow that is to be reported soon.
     #[inline]
     pub(super) fn fetch_whole(&self, index: u32) {
-        fetch(&self.flows[index], size_of::<Entry>().div_ceil(64) + 1);
+        fetch_lines(&self.flows[index], size_of::<Entry>().div_ceil(64) + 1);
     }
 
     /// Numbers flows from `first`, in steps.

@@ -177,10 +177,6 @@ impl<const PER_1000_S: u32> Aggregate for Damped<PER_1000_S> {
             at: Timestamp::from_nanos(i64::from_le_bytes(take(from))),
         };
     }
-
-    fn touch(&self) -> u64 {
-        self.sums.weight.to_bits()
-    }
 }
 
 /// 2^(-λ t).

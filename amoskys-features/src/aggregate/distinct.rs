@@ -1,3 +1,4 @@
+use amoskys_core::fetch::fetch_all;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -137,11 +138,12 @@ impl Aggregate for Distinct {
         packed_keys(from).for_each(|key| self.add(key));
     }
 
-    fn touch(&self) -> u64 {
-        match &self.0 {
-            Form::Exact(keys) => keys.get(keys.len() / 2).map_or(0, |key| key.0),
-            // Which register will be needed is not known.
-            Form::Sketch(_) => 0,
+    fn prefetch(&self) {
+        // Which register of a sketch will be needed is not known.
+        if let Form::Exact(keys) = &self.0
+            && keys.spilled()
+        {
+            fetch_all(keys);
         }
     }
 }
@@ -231,14 +233,13 @@ impl Sliding<Distinct> for Holders {
         self.panes.clear();
     }
 
-    fn touch(&self) -> u64 {
-        let keys = [self.keys.first(), self.keys.last()];
-        let panes = [self.panes.first(), self.panes.last()];
-        let keys = keys.into_iter().flatten().fold(0, |read, key| read ^ key.0);
-        panes
-            .into_iter()
-            .flatten()
-            .fold(keys, |read, &panes| read ^ u64::from(panes))
+    fn prefetch(&self) {
+        if self.keys.spilled() {
+            fetch_all(&self.keys);
+        }
+        if self.panes.spilled() {
+            fetch_all(&self.panes);
+        }
     }
 }
 

@@ -1,3 +1,4 @@
+use amoskys_core::fetch::fetch_all;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -214,11 +215,12 @@ impl Aggregate for Frequencies {
         packed_counts(from).for_each(|(key, count)| self.add_times(key, count));
     }
 
-    fn touch(&self) -> u64 {
-        match &self.form {
-            Form::Exact(keys) => keys.get(keys.len() / 2).map_or(0, |key| key.1),
-            // Which bucket will be needed is not known.
-            Form::Sketch(_) => 0,
+    fn prefetch(&self) {
+        // Which bucket of a sketch will be needed is not known.
+        if let Form::Exact(keys) = &self.form
+            && keys.spilled()
+        {
+            fetch_all(keys);
         }
     }
 }
@@ -308,10 +310,10 @@ impl Sliding<Frequencies> for Counts {
         self.keys.clear();
     }
 
-    fn touch(&self) -> u64 {
-        let ends = [self.keys.first(), self.keys.last()];
-        let ends = ends.into_iter().flatten();
-        ends.fold(self.total, |read, key| read ^ key.1)
+    fn prefetch(&self) {
+        if self.keys.spilled() {
+            fetch_all(&self.keys);
+        }
     }
 }
 

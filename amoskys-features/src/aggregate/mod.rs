@@ -87,11 +87,9 @@ pub trait Aggregate: Clone + Default + Send + Serialize + DeserializeOwned {
         self.merge(&later);
     }
 
-    /// Reads a little of the memory that the next addition will need, so that it is at hand by then; what it returns
-    /// means nothing. Default: reads nothing.
-    fn touch(&self) -> u64 {
-        0
-    }
+    /// Asks the processor for the memory that the next addition will need beside the aggregate itself, without waiting for
+    /// it. Default: asks for nothing.
+    fn prefetch(&self) {}
 }
 
 impl Aggregate for u64 {
@@ -111,10 +109,6 @@ impl Aggregate for u64 {
     #[inline]
     fn unpack(&mut self, from: &mut &[u8]) {
         *self = take_number(from);
-    }
-
-    fn touch(&self) -> u64 {
-        *self
     }
 }
 
@@ -169,8 +163,8 @@ macro_rules! tuples {
                 $(self.$at.merge_packed(from);)+
             }
 
-            fn touch(&self) -> u64 {
-                0 $(^ self.$at.touch())+
+            fn prefetch(&self) {
+                $(self.$at.prefetch();)+
             }
         })+
     };

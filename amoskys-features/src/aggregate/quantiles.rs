@@ -1,3 +1,4 @@
+use amoskys_core::fetch::fetch_all;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -205,10 +206,10 @@ impl Aggregate for Quantiles {
         }
     }
 
-    fn touch(&self) -> u64 {
-        self.bins
-            .get(self.bins.len() / 2)
-            .map_or(0, |bin| u64::from(bin.1))
+    fn prefetch(&self) {
+        if self.bins.spilled() {
+            fetch_all(&self.bins);
+        }
     }
 }
 
@@ -292,11 +293,10 @@ impl Sliding<Quantiles> for Bins {
         self.count = 0;
     }
 
-    fn touch(&self) -> u64 {
-        let half = self.bins.get(self.bins.len() / 2);
-        let places = [self.bins.first(), half, self.bins.last()];
-        let places = places.into_iter().flatten();
-        places.fold(self.count, |read, bin| read ^ u64::from(bin.1))
+    fn prefetch(&self) {
+        if self.bins.spilled() {
+            fetch_all(&self.bins);
+        }
     }
 }
 

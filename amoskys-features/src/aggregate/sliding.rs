@@ -1,5 +1,7 @@
 //! Windows that slide: a pane comes in at one end and another goes out at the other, without the others being looked at.
 
+use amoskys_core::fetch::{fetch, fetch_next};
+
 use super::Aggregate;
 
 /// What is kept beside the aggregate of a sliding window so that the oldest pane can be taken out of it again.
@@ -45,10 +47,9 @@ pub trait Sliding<A: Aggregate>: Default + Send {
     /// Forgets all panes, as at first.
     fn reset(&mut self);
 
-    /// Reads a little of the memory that the next pane will need; what it returns means nothing.
-    fn touch(&self) -> u64 {
-        0
-    }
+    /// Asks the processor for the memory that the next pane will need beside this itself, without waiting for it. Default:
+    /// asks for nothing.
+    fn prefetch(&self) {}
 }
 
 /// Windows that do not slide: they are made by merging sums of their panes.
@@ -100,10 +101,6 @@ impl Sliding<u64> for Subtracted<u64> {
 
     fn reset(&mut self) {
         self.0 = 0;
-    }
-
-    fn touch(&self) -> u64 {
-        self.0
     }
 }
 
@@ -200,8 +197,11 @@ impl<A: Aggregate> Sliding<A> for Stacked<A> {
         self.newer.reset();
     }
 
-    fn touch(&self) -> u64 {
-        self.older().map_or(0, Aggregate::touch) ^ self.panes.last().map_or(0, Aggregate::touch)
+    fn prefetch(&self) {
+        if let Some(older) = self.older() {
+            fetch(older);
+        }
+        fetch_next(&self.panes);
     }
 }
 
@@ -239,8 +239,8 @@ macro_rules! tuples {
                 $(self.$at.reset();)+
             }
 
-            fn touch(&self) -> u64 {
-                0 $(^ self.$at.touch())+
+            fn prefetch(&self) {
+                $(self.$at.prefetch();)+
             }
         })+
     };

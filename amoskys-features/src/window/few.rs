@@ -1,39 +1,44 @@
 //! Panes of one entity that are few and small, packed side by side.
 
 use amoskys_core::Seq;
+use amoskys_core::fetch::{fetch, fetch_all, fetch_from};
 
 use super::many::{Change, Many, Pane, PanesState, SLIDING, Update, most_panes};
-use super::running::Span;
+use super::running::{Running, Span};
+use super::slices::{Link, Owner, Slices};
 use crate::aggregate::{Aggregate, Sliding};
 
 /// A pane that takes more than this, packed, is not small.
 const MOST_PANE: usize = 1 << 10;
-/// All panes of an entity.
+/// All panes of an entity that lie with it.
 const MOST_PANES: usize = 16 << 10;
 /// So many bytes are left free at least when panes need more memory.
 const FREE: usize = 96;
-/// Of a pane that is packed: its number, its first event, how much later its last one is, how far the panes of the older
-/// part from this one on reach beyond both, and how many bytes follow.
-const HEAD: usize = 8 + 8 + 4 + REACH + 2;
-/// How much earlier the first event is, and how much later the last.
-const REACH: usize = 4 + 4;
-/// Where that is.
-const REACH_AT: usize = 8 + 8 + 4;
+/// Of a pane that is packed: its number, its first event, how much later its last one is, and how many bytes follow.
+const HEAD: usize = 8 + 8 + 4 + 2;
 
 /// Panes in order, none empty, packed into bytes that lie side by side.
 ///
 /// Where entities are many, an event and a window cost what their memory is away from the processor: how many places
 /// it lies in, and how large they are. An aggregate of few events is mostly room for more. Packed, a pane of one event
-/// takes two or three lines of the cache instead of ten, and all panes lie side by side. One aggregate for all entities
-/// is unpacked into, changed, and packed again ([`Shop`]). What slides is in a third place, and is as it is: to unpack and pack
+/// takes two or three lines of the cache instead of ten. One aggregate for all entities
+/// is unpacked into, changed, and packed again ([`Shop`]). What slides is in another place, and is as it is: to unpack and pack
 /// it each time costs more than its memory does. Panes enter and leave it as they are packed.
+///
+/// Where windows slide, panes lie here until they close, and then in [`Slices`], together with those of other entities.
 pub(super) struct Few<A: Aggregate> {
-    /// The panes, and before `head` those that have gone.
+    /// The panes that lie here, and before `head` those that have gone.
     bytes: Vec<u8>,
     head: u32,
     /// Where the last pane begins.
     tail: u32,
     count: u32,
+    /// How many panes lie in slices.
+    past: u32,
+    /// The newest of those.
+    newest: Link,
+    /// Marks the panes of this entity in slices.
+    number: u64,
     /// Panes have gone that the window handed out last held.
     pub(super) lost: bool,
     /// If windows slide and a pane has closed.
@@ -42,21 +47,12 @@ pub(super) struct Few<A: Aggregate> {
     summed: i64,
 }
 
-/// The window of the panes that have closed and not gone.
-struct Running<A: Aggregate> {
-    /// The first and last event of the newer part.
-    newer: Span,
-    window: A::Sliding,
-}
-
 /// Where what is packed is unpacked and worked on, one entity at a time.
 pub(super) struct Shop<A: Aggregate> {
     pane: Pane<A>,
     /// Where the parts of a window are joined.
     pub(super) room: A,
     bytes: Vec<u8>,
-    /// Where panes begin.
-    starts: Vec<usize>,
 }
 
 /// A pane as it is packed.
@@ -64,8 +60,6 @@ pub(super) struct Shop<A: Aggregate> {
 struct Packed<'a> {
     index: i64,
     span: Span,
-    /// See [`to_split`](Self::to_split).
-    reach: u64,
     aggregate: &'a [u8],
     /// Where the next one begins.
     end: usize,
@@ -86,16 +80,6 @@ enum Place<'a> {
     End,
 }
 
-/// Panes that a window no longer holds.
-#[derive(Clone, Copy)]
-struct Gone {
-    panes: usize,
-    /// Where they end.
-    end: usize,
-    /// Some were of the newer part: see [`Stacked`](crate::aggregate::Stacked).
-    newer: bool,
-}
-
 /// It cannot be done with panes that are few and small.
 #[derive(Debug)]
 pub(super) struct TooLarge;
@@ -106,83 +90,104 @@ impl<A: Aggregate> Default for Shop<A> {
             pane: Pane::default(),
             room: A::default(),
             bytes: Vec::new(),
-            starts: Vec::new(),
         }
     }
 }
 
-impl<A: Aggregate> Default for Running<A> {
-    fn default() -> Self {
-        Self {
-            newer: Span::default(),
-            window: A::Sliding::default(),
-        }
-    }
-}
-
-impl<A: Aggregate> Default for Few<A> {
-    fn default() -> Self {
+impl<A: Aggregate> Few<A> {
+    /// No panes, of an entity with a number of its own.
+    pub(super) const fn new(number: u64) -> Self {
         Self {
             bytes: Vec::new(),
             head: 0,
             tail: 0,
             count: 0,
+            past: 0,
+            newest: Link::NONE,
+            number,
             lost: false,
             running: None,
             split: i64::MIN,
             summed: i64::MIN,
         }
     }
-}
 
-impl<A: Aggregate> Few<A> {
     /// Whether panes of such aggregates can be packed, and windows of so many be made of them.
     pub(super) const fn can_hold(all: i64) -> bool {
         A::PACKS && (all < SLIDING || A::Sliding::SLIDES)
     }
 
-    /// Panes as they were stored, if they are few and small and their windows slide.
-    pub(super) fn restored(state: &PanesState<A>, all: i64, lost: bool) -> Option<Self> {
+    /// Panes as they were stored, if they are few and small and their windows slide; those before `open` have closed. Those
+    /// [are to be put](Self::settle) into slices next, of all entities by their time.
+    pub(super) fn restored(
+        state: &PanesState<A>,
+        all: i64,
+        open: i64,
+        number: u64,
+        lost: bool,
+    ) -> Option<Self> {
         if state.summing {
             return None;
         }
-        let slides = all >= SLIDING;
-        let too_many = state.panes.len().saturating_sub(most_panes(all));
         let mut few = Self {
             split: state.split,
             summed: state.summed,
             lost,
-            ..Self::default()
+            ..Self::new(number)
         };
-        let mut bytes = Vec::new();
-        for pane in state.panes.iter().skip(too_many) {
-            bytes.clear();
-            pack_pane(&mut bytes, pane).ok()?;
-            few.append(&bytes).ok()?;
+        let too_many = state.panes.len().saturating_sub(most_panes(all));
+        let panes = &state.panes[too_many..];
+        for pane in panes {
+            few.tail = place(few.bytes.len());
+            few.count += 1;
+            pack_pane(&mut few.bytes, pane).ok()?;
         }
-        if slides {
+        let closed = &panes[..panes.partition_point(|pane| pane.index < open)];
+        if all >= SLIDING && !closed.is_empty() {
             let mut running = Box::<Running<A>>::default();
-            let closed = state.panes.iter().skip(too_many);
-            let mut closed = closed
-                .take_while(|pane| pane.index < state.split || pane.index <= state.summed)
-                .peekable();
-            while let Some(pane) = closed.next_if(|pane| pane.index < state.split) {
-                running.window.enter(&pane.aggregate).then_some(())?;
-            }
-            running.window.turn();
-            few.sum_spans(state.split, 0, &mut Vec::new()).ok()?;
-            for pane in closed {
-                running.window.enter(&pane.aggregate).then_some(())?;
-                running.newer.merge(&pane.span);
-            }
+            let (older, newer) = closed.split_at(closed.partition_point(|pane| pane.index < state.split));
+            older.iter().all(|pane| running.enter(pane)).then_some(())?;
+            running.turn();
+            newer.iter().all(|pane| running.enter(pane)).then_some(())?;
             few.running = Some(running);
         }
         Some(few)
     }
 
+    /// Puts the pane of this number, the first of all that lie here, into slices.
+    pub(super) fn settle(&mut self, index: i64, slot: u32, slices: &mut Slices) {
+        let before = self.before();
+        let owner = self.owner(slot);
+        let Some(pane) = self.front().filter(|pane| pane.index == index) else {
+            return;
+        };
+        let (end, link) = (
+            pane.end,
+            slices.restore(index, owner, before, pane.span, pane.aggregate),
+        );
+        self.head = place(end);
+        self.count -= 1;
+        if let Some(link) = link {
+            (self.newest, self.past) = (link, self.past + 1);
+        }
+    }
+
+    /// Gives back what was only needed for [`settle`](Self::settle).
+    pub(super) fn settled(&mut self) {
+        self.bytes.drain(..self.head as usize);
+        self.tail = self.tail.saturating_sub(self.head);
+        self.head = 0;
+        self.bytes.shrink_to_fit();
+    }
+
+    /// Whether it is the entity that a pane in slices is of.
+    pub(super) const fn is(&self, owner: Owner) -> bool {
+        self.number == owner.number
+    }
+
     /// The same panes, each with an aggregate of its own.
-    pub(super) fn many(&self, all: i64) -> Many<A> {
-        Many::restored(self.state(), all, self.lost)
+    pub(super) fn many(&self, all: i64, slices: &Slices) -> Many<A> {
+        Many::restored(self.state(slices), all, self.lost)
     }
 
     /// Applies a change to the aggregate of a pane, of windows with so many panes. If the pane is too large then, it
@@ -193,6 +198,7 @@ impl<A: Aggregate> Few<A> {
         seq: Seq,
         all: i64,
         shop: &mut Shop<A>,
+        slices: &Slices,
         change: impl FnOnce(&mut A),
     ) -> Result<Update, Box<Outgrown<A>>> {
         let place = self.place(index);
@@ -218,7 +224,7 @@ impl<A: Aggregate> Few<A> {
             Place::Before(start) => Some((start, start)),
             Place::End => None,
         };
-        if self.count == 0 {
+        if self.len() == 0 {
             self.summed = i64::MIN;
         }
         bytes.clear();
@@ -228,7 +234,7 @@ impl<A: Aggregate> Few<A> {
         });
         let update = if known { Update::Accepted } else { Update::NewPane };
         if packed.is_err() {
-            let mut state: PanesState<A> = self.state();
+            let mut state: PanesState<A> = self.state(slices);
             let at = state.panes.partition_point(|other| other.index < index);
             if known {
                 state.panes[at] = pane.clone();
@@ -241,15 +247,20 @@ impl<A: Aggregate> Few<A> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.count as usize
+        (self.count + self.past) as usize
     }
 
+    /// The number of a pane, none of those that have not closed is earlier.
     pub(super) fn first(&self) -> Option<i64> {
-        self.packed().next().map(|pane| pane.index)
+        if self.past > 0 {
+            return Some(self.summed);
+        }
+        self.front().map(|pane| pane.index)
     }
 
     pub(super) fn last(&self) -> Option<i64> {
-        self.at(self.tail as usize).map(|pane| pane.index)
+        let last = self.at(self.tail as usize).map(|pane| pane.index);
+        last.or_else(|| (self.past > 0).then_some(self.summed))
     }
 
     /// The number of the pane with whose closing the last one went, if there are none.
@@ -257,80 +268,130 @@ impl<A: Aggregate> Few<A> {
         self.summed
     }
 
+    /// The numbers of the panes that lie here.
     pub(super) fn indices(&self) -> impl Iterator<Item = i64> {
         self.packed().map(|pane| pane.index)
     }
 
-    /// Reads a little of the memory that the next update will need.
-    pub(super) fn touch(&self) -> u64 {
-        lines(self.bytes.get(self.tail as usize..).unwrap_or_default())
+    /// Asks for the memory that the next update will need.
+    pub(super) fn prefetch(&self) {
+        let tail = self.bytes.as_ptr().wrapping_add(self.tail as usize);
+        // What a pane of one event takes, if there is none.
+        let length = self.bytes.len().saturating_sub(self.tail as usize);
+        fetch_from(tail, length.max(256).min(self.bytes.capacity()));
     }
 
-    /// Reads a little of the memory that closing a pane will need.
-    pub(super) fn touch_window(&self) -> u64 {
-        let head = self.head as usize;
-        let first = self.bytes.get(head..(head + 192).min(self.bytes.len()));
-        let running = self.running.as_deref().map_or(0, |running| running.newer.0.0);
-        lines(first.unwrap_or_default()) ^ self.touch() ^ running
+    /// Asks for what leads to the memory that closing a pane will need.
+    pub(super) fn prefetch_ends(&self) {
+        fetch_all(self.bytes.get(self.head as usize..).unwrap_or_default());
+        if let Some(running) = self.running.as_deref() {
+            fetch(running);
+        }
     }
 
-    /// Reads a little of the memory that the window will need.
-    pub(super) fn touch_parts(&self) -> u64 {
-        self.running
-            .as_deref()
-            .map_or(0, |running| running.window.touch())
+    /// Asks for the memory that closing a pane will need.
+    pub(super) fn prefetch_window(&self) {
+        if let Some(running) = self.running.as_deref() {
+            running.prefetch();
+        }
     }
 
     /// Takes the pane of this number into the windows, if there is one, and lets those go that a window ending with
-    /// it no longer holds. If it cannot, the panes are as before, and to be [many](Self::many).
-    pub(super) fn close(&mut self, index: i64, all: i64, shop: &mut Shop<A>) -> Result<Change, TooLarge> {
-        let oldest = index.saturating_sub(all - 1);
-        let change = Change {
-            came: matches!(self.place(index), Place::At(..)),
-            went: self.first().is_some_and(|first| first < oldest),
-        };
-        if change.came || change.went {
-            self.move_on(index, all, change.came, shop)?;
+    /// it no longer holds: the one that leaves the slices, if windows slide and `leaves` says that it is of this entity. If it
+    /// cannot, the panes are as before, and to be [many](Self::many).
+    pub(super) fn close(
+        &mut self,
+        index: i64,
+        all: i64,
+        slot: u32,
+        leaves: bool,
+        slices: &mut Slices,
+        shop: &mut Shop<A>,
+    ) -> Result<Change, TooLarge> {
+        if all >= SLIDING {
+            return self.slide(index, slot, leaves, slices, shop);
         }
-        if change.came {
+        let went = self.let_go(index.saturating_sub(all - 1), index);
+        let came = matches!(self.place(index), Place::At(..));
+        if came {
+            self.summed = index;
+        }
+        Ok(Change { came, went })
+    }
+
+    /// Lets the panes go that the window ending with this one will not hold, before it is its turn.
+    pub(super) fn prepare(&mut self, index: i64, all: i64) {
+        if self.let_go(index.saturating_sub(all - 1), index) {
+            self.lost = true;
+        }
+    }
+
+    /// Takes the pane out of the window that leaves the slices, and the one that closes in.
+    fn slide(
+        &mut self,
+        index: i64,
+        slot: u32,
+        leaves: bool,
+        slices: &mut Slices,
+        shop: &mut Shop<A>,
+    ) -> Result<Change, TooLarge> {
+        // There are panes before it only where a damaged state was restored.
+        self.let_go(index, index);
+        let leaving = if leaves { slices.leaving() } else { None };
+        let mut taken = self.running.take();
+        let coming = self.front().filter(|pane| pane.index == index);
+        let change = Change {
+            came: coming.is_some(),
+            went: leaving.is_some(),
+        };
+        if !(change.came || change.went) {
+            self.running = taken;
+            return Ok(change);
+        }
+        // If something fails it is of no use any more.
+        let running = taken.get_or_insert_default();
+        let room = &mut shop.room;
+        let mut past = self.past;
+        let (mut split, end) = (self.split, coming.map_or(0, |pane| pane.end));
+        if let Some(leaving) = leaving {
+            past = past.saturating_sub(1);
+            if !running.leave_packed(leaving.aggregate, room) {
+                return Err(TooLarge);
+            }
+            if past == 0 && self.count == 0 {
+                running.reset();
+                split = i64::MIN;
+            } else if leaving.index >= split {
+                running.turn();
+                split = index;
+            }
+        }
+        let mut newest = None;
+        if let Some(coming) = coming {
+            if !running.enter_packed(coming.span, coming.aggregate, room) {
+                return Err(TooLarge);
+            }
+            let before = (past > 0).then_some(self.newest);
+            newest = Some(
+                slices
+                    .close(self.owner(slot), before, coming.span, coming.aggregate)
+                    .ok_or(TooLarge)?,
+            );
+        }
+        (self.running, self.past, self.split) = (taken, past, split);
+        if let Some(newest) = newest {
+            (self.newest, self.past, self.summed) = (newest, past + 1, index);
+            self.drop_first(end);
+        } else if self.len() == 0 {
             self.summed = index;
         }
         Ok(change)
     }
 
-    /// Lets the panes go that the window ending with this one will not hold, before it is its turn. If it cannot,
-    /// the panes are as before, and to be [many](Self::many).
-    pub(super) fn prepare(&mut self, index: i64, all: i64, shop: &mut Shop<A>) -> Result<(), TooLarge> {
-        let oldest = index.saturating_sub(all - 1);
-        if self.first().is_some_and(|first| first < oldest) {
-            self.move_on(index, all, false, shop)?;
-            self.lost = true;
-        }
-        Ok(())
-    }
-
-    fn move_on(&mut self, index: i64, all: i64, came: bool, shop: &mut Shop<A>) -> Result<(), TooLarge> {
-        let oldest = index.saturating_sub(all - 1);
-        let slides = all >= SLIDING;
-        let gone = if slides {
-            self.slide(index, all, came, shop)?
-        } else {
-            self.older_than(oldest)
-        };
-        self.let_go(gone, index, slides);
-        Ok(())
-    }
-
     /// The window that ends with this pane, which has closed.
     pub(super) fn window<'a>(&'a self, index: i64, all: i64, shop: &'a mut Shop<A>) -> Option<(&'a A, Span)> {
         if all >= SLIDING {
-            let running = self.running.as_deref()?;
-            let oldest = self.packed().next().filter(|oldest| oldest.index <= index)?;
-            running.window.window(&mut shop.room);
-            let mut span = running.newer;
-            if oldest.index < self.split {
-                span.merge(&oldest.to_split());
-            }
+            let span = self.running.as_deref()?.window(&mut shop.room)?;
             return Some((&shop.room, span));
         }
         let mut closed = self.packed().take_while(|pane| pane.index <= index);
@@ -344,101 +405,73 @@ impl<A: Aggregate> Few<A> {
         Some((&shop.room, span))
     }
 
-    pub(super) fn state(&self) -> PanesState<A> {
-        let unpacked = |packed: Packed<'_>| {
-            let mut pane = Pane::default();
-            pane.unpack(&packed);
+    pub(super) fn state(&self, slices: &Slices) -> PanesState<A> {
+        let unpacked = |index: i64, span: Span, mut aggregate: &[u8]| {
+            let mut pane = Pane {
+                index,
+                span,
+                aggregate: A::default(),
+            };
+            pane.aggregate.unpack(&mut aggregate);
             pane
         };
+        let past = self
+            .before()
+            .map(|newest| slices.back_from(newest).take(self.past as usize));
+        let past = past.into_iter().flatten();
+        let mut panes: Vec<Pane<A>> = past
+            .map(|pane| unpacked(pane.index, pane.span, pane.aggregate))
+            .collect();
+        panes.reverse();
+        panes.extend(
+            self.packed()
+                .map(|pane| unpacked(pane.index, pane.span, pane.aggregate)),
+        );
         PanesState {
-            panes: self.packed().map(unpacked).collect(),
+            panes,
             split: self.split,
             summed: self.summed,
             summing: false,
         }
     }
 
-    /// Takes the panes out of the window that the one ending with this pane does not hold, and that pane in, if it came.
-    /// Says what has gone, but leaves it where it is.
-    fn slide(&mut self, index: i64, all: i64, came: bool, shop: &mut Shop<A>) -> Result<Gone, TooLarge> {
-        let oldest = index.saturating_sub(all - 1);
-        let room = &mut shop.room;
-        let mut running = self.running.take().unwrap_or_default();
-        let gone = self.older_than(oldest);
-        for packed in self.packed().take(gone.panes) {
-            if !running.window.leave_packed(&mut &*packed.aggregate, room) {
-                return Err(TooLarge);
-            }
+    const fn owner(&self, slot: u32) -> Owner {
+        Owner {
+            slot,
+            number: self.number,
         }
-        if gone.panes == self.len() {
-            running.window.reset();
-            running.newer = Span::default();
-        } else if gone.newer {
-            running.window.turn();
-            running.newer = Span::default();
-            self.sum_spans(index, gone.end, &mut shop.starts)?;
-        }
-        if came && let Place::At(coming, _) = self.place(index) {
-            if !running.window.enter_packed(&mut &*coming.aggregate, room) {
-                return Err(TooLarge);
-            }
-            running.newer.merge(&coming.span);
-        }
-        self.running = Some(running);
-        Ok(gone)
     }
 
-    /// Writes behind each pane before `split`, from `start` on, how far the first and last event are of it and the later ones.
-    fn sum_spans(&mut self, split: i64, start: usize, starts: &mut Vec<usize>) -> Result<(), TooLarge> {
-        starts.clear();
-        let mut at = start;
-        while let Some(packed) = self.at(at).filter(|packed| packed.index < split) {
-            starts.push(at);
-            at = packed.end;
-        }
-        let mut sum = Span::default();
-        for &start in starts.iter().rev() {
-            let Packed { span, .. } = self.at(start).ok_or(TooLarge)?;
-            sum.merge(&span);
-            let (earlier, later) = (apart(sum.0, span.0)?, apart(span.1, sum.1)?);
-            let reach = self
-                .bytes
-                .get_mut(start + REACH_AT..)
-                .and_then(<[u8]>::first_chunk_mut);
-            *reach.ok_or(TooLarge)? = (u64::from(later) << 32 | u64::from(earlier)).to_le_bytes();
-        }
-        Ok(())
+    /// The newest pane in slices.
+    fn before(&self) -> Option<Link> {
+        (self.past > 0).then_some(self.newest)
     }
 
-    /// The panes before this one.
-    fn older_than(&self, oldest: i64) -> Gone {
-        let mut gone = Gone {
-            panes: 0,
-            end: self.head as usize,
-            newer: false,
-        };
-        for packed in self.packed().take_while(|packed| packed.index < oldest) {
-            gone.panes += 1;
-            gone.end = packed.end;
-            gone.newer |= packed.index >= self.split;
+    /// Lets the panes go that lie here and are before this one; others close now. Says whether there were any.
+    fn let_go(&mut self, oldest: i64, index: i64) -> bool {
+        let mut went = false;
+        while let Some(end) = self
+            .front()
+            .filter(|pane| pane.index < oldest)
+            .map(|pane| pane.end)
+        {
+            self.drop_first(end);
+            went = true;
         }
-        gone
-    }
-
-    /// Lets them go, before the window that ends with this pane.
-    fn let_go(&mut self, gone: Gone, index: i64, slides: bool) {
-        if gone.panes == 0 {
-            return;
-        }
-        self.count -= place(gone.panes);
-        self.head = place(gone.end);
-        if self.count == 0 {
+        if went && self.len() == 0 {
             // As at first, but for the memory, and for how long it has been so.
+            (self.split, self.summed) = (i64::MIN, index);
+        }
+        went
+    }
+
+    /// Lets the first pane go, which ends here.
+    fn drop_first(&mut self, end: usize) {
+        self.count -= 1;
+        self.head = place(end);
+        if self.count == 0 {
             self.bytes.clear();
             (self.head, self.tail) = (0, 0);
-            (self.split, self.summed) = (i64::MIN, index);
-        } else if gone.newer && slides {
-            self.split = index;
         }
     }
 
@@ -464,7 +497,12 @@ impl<A: Aggregate> Few<A> {
         }
     }
 
-    /// All panes.
+    /// The first pane that lies here.
+    fn front(&self) -> Option<Packed<'_>> {
+        self.at(self.head as usize)
+    }
+
+    /// All panes that lie here.
     fn packed(&self) -> impl Iterator<Item = Packed<'_>> {
         let mut start = self.head as usize;
         std::iter::from_fn(move || {
@@ -484,11 +522,10 @@ impl<A: Aggregate> Few<A> {
         };
         let first = u64::from_le_bytes(word(8));
         let later = u32::from_le_bytes([head[16], head[17], head[18], head[19]]);
-        let length = usize::from(u16::from_le_bytes([head[28], head[29]]));
+        let length = usize::from(u16::from_le_bytes([head[20], head[21]]));
         Some(Packed {
             index: i64::from_le_bytes(word(0)),
             span: Span(Seq(first), Seq(first.saturating_add(u64::from(later)))),
-            reach: u64::from_le_bytes(word(REACH_AT)),
             aggregate: rest.get(..length)?,
             end: start + HEAD + length,
         })
@@ -540,18 +577,6 @@ impl<A: Aggregate> Few<A> {
     }
 }
 
-impl Packed<'_> {
-    /// Its first and last event and those of all later panes of the older part, of which it is.
-    fn to_split(self) -> Span {
-        let (earlier, later) = (self.reach & u64::from(u32::MAX), self.reach >> 32);
-        let Span(first, last) = self.span;
-        Span(
-            Seq(first.0.saturating_sub(earlier)),
-            Seq(last.0.saturating_add(later)),
-        )
-    }
-}
-
 impl<A: Aggregate> Pane<A> {
     fn unpack(&mut self, packed: &Packed<'_>) {
         (self.index, self.span) = (packed.index, packed.span);
@@ -563,7 +588,6 @@ fn pack_pane<A: Aggregate>(bytes: &mut Vec<u8>, pane: &Pane<A>) -> Result<(), To
     bytes.extend_from_slice(&pane.index.to_le_bytes());
     bytes.extend_from_slice(&pane.span.0.0.to_le_bytes());
     bytes.extend_from_slice(&apart(pane.span.0, pane.span.1)?.to_le_bytes());
-    bytes.extend_from_slice(&[0; REACH]);
     let length = bytes.len();
     bytes.extend_from_slice(&[0; 2]);
     if !pane.aggregate.pack(bytes) || bytes.len() - length - 2 > MOST_PANE {
@@ -578,14 +602,6 @@ fn pack_pane<A: Aggregate>(bytes: &mut Vec<u8>, pane: &Pane<A>) -> Result<(), To
 fn apart(earlier: Seq, later: Seq) -> Result<u32, TooLarge> {
     let apart = later.0.checked_sub(earlier.0).ok_or(TooLarge)?;
     u32::try_from(apart).map_err(|_| TooLarge)
-}
-
-/// Reads a byte of each line of the cache.
-fn lines(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .step_by(64)
-        .fold(0, |read, &byte| read ^ u64::from(byte))
 }
 
 /// A place within [`MOST_PANES`] and what has gone before.

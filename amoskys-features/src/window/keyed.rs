@@ -5,17 +5,19 @@ use amoskys_core::{Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::few::Shop;
-use super::many::{PanesState, Update};
+use super::many::{PanesState, SLIDING, Update};
 use super::order::Order;
 use super::panes::Panes;
+use super::slices::{Owner, Slices};
 use super::spec::WindowSpec;
 use crate::aggregate::Aggregate;
 use crate::lru::{Lru, LruState};
 
 /// So many entities' memory is asked for at once.
 const AT_ONCE: usize = 32;
-/// So many entities' memory is asked for at once when windows close: what all of them need has to fit into the nearest cache.
-const CLOSED_AT_ONCE: usize = 12;
+/// So many entities lie between the steps in which an entity's memory is asked for when windows close: what all of them need has to
+/// fit into the nearest cache.
+const AHEAD: usize = 4;
 /// An entity without events keeps its memory for so many slides, for it will often have some again.
 const RESTING: i64 = 4;
 
@@ -175,6 +177,7 @@ pub struct KeyedWindows<K, A: Aggregate> {
     counters: WindowCounters,
     /// Where panes are changed and windows made: one for all, so that none needs memory of its own.
     shop: Shop<A>,
+    slices: Slices,
     order: Order<K>,
     /// Where entities are whose windows close: kept for its memory.
     closing: Vec<u32>,
@@ -230,6 +233,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
             due: BTreeMap::new(),
             counters: WindowCounters::default(),
             shop: Shop::default(),
+            slices: Slices::default(),
             order: Order::default(),
             closing: Vec::new(),
         }
@@ -264,13 +268,13 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
         let mut came = false;
         let (slot, panes, evicted) = self.entities.get_or_insert_at(key, || {
             came = true;
-            Panes::new(all)
+            Panes::new(all, &mut self.slices)
         });
         self.counters.evicted += u64::from(evicted.is_some());
         if came {
             self.order.insert(slot);
         }
-        let update = panes.update(index, seq, all, &mut self.shop, change);
+        let update = panes.update(index, seq, all, &mut self.shop, &self.slices, change);
         if update == Update::Refused {
             self.counters.ahead_dropped += 1;
             return false;
@@ -298,13 +302,10 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
             for (slot, event) in slots.iter_mut().zip(part) {
                 *slot = self.entities.probable_slot(of(event).0).unwrap_or(u32::MAX);
             }
-            let keys = part.iter().zip(&slots);
-            let read = keys.fold(false, |read, (event, &slot)| {
-                read ^ self.entities.touch(slot, of(event).0)
-            });
-            std::hint::black_box(read);
-            self.read(slots.iter(), Panes::touch);
-            self.read(slots.iter(), Panes::touch_parts);
+            // What is asked for at one step has mostly come by the next.
+            slots.iter().for_each(|&slot| self.entities.prefetch(slot));
+            self.prefetch(&slots, Panes::prefetch);
+            self.prefetch(&slots, Panes::prefetch_parts);
             for (event, slot) in part.iter().zip(slots) {
                 let (key, time, seq) = of(event);
                 self.entities.expect(slot);
@@ -313,11 +314,12 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
         }
     }
 
-    /// Reads a little of the memory of several entities. One after the other each would be waited for; so, all at once.
-    fn read<'a>(&self, slots: impl Iterator<Item = &'a u32>, touch: impl Fn(&Panes<A>) -> u64) {
-        let read = slots.fold(0, |all, &slot| all ^ self.entities.value(slot).map_or(0, &touch));
-        // What was read is of no use but to have been read.
-        std::hint::black_box(read);
+    /// Asks for memory of several entities. One after the other each would be waited for; so, all come at once.
+    fn prefetch(&self, slots: &[u32], prefetch: impl Fn(&Panes<A>)) {
+        slots
+            .iter()
+            .filter_map(|&slot| self.entities.value(slot))
+            .for_each(prefetch);
     }
 
     /// Closes every window that ends at or before `watermark`. Each is shown to `emit`, by end and key.
@@ -356,6 +358,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
         }
         self.entities.clear();
         self.order.clear();
+        self.slices.clear();
         self.due.clear();
         self.open = None;
     }
@@ -383,7 +386,7 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
     pub fn state(&self) -> WindowState<K, A> {
         WindowState {
             format: Format,
-            entities: self.entities.state(|_, panes| panes.state()),
+            entities: self.entities.state(|_, panes| panes.state(&self.slices)),
             open: self.open,
             counters: self.counters,
         }
@@ -392,10 +395,11 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
     /// Goes on from a state. What follows is the same as if the windows had never stopped.
     pub fn restore(&mut self, state: WindowState<K, A>) {
         let all = self.spec.panes();
+        self.slices.clear();
         // What is made cannot fail.
-        let restored = state
-            .entities
-            .try_map(|panes| Ok::<_, std::convert::Infallible>(Panes::restored(panes, all)));
+        let restored = state.entities.try_map(|panes| {
+            Ok::<_, std::convert::Infallible>(Panes::restored(panes, all, state.open, &mut self.slices))
+        });
         let Ok(restored) = restored;
         self.entities.restore(restored);
         self.order.clear();
@@ -412,6 +416,32 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
                     let due = if closed { index.saturating_add(all) } else { index };
                     self.due.entry(due).or_default().push(slot);
                 }
+            }
+        }
+        self.settle();
+    }
+
+    /// Puts panes into slices that have closed, by their time and then the key, if windows slide.
+    fn settle(&mut self) {
+        if self.spec.panes() < SLIDING {
+            return;
+        }
+        let open = self.open.unwrap_or(i64::MIN);
+        let mut closed = Vec::new();
+        for (slot, key, panes) in self.entities.iter_at() {
+            let indices = panes.indices().into_iter().filter(|&index| index < open);
+            closed.extend(indices.map(|index| (index, key.clone(), slot)));
+        }
+        closed.sort_unstable();
+        for (index, _, slot) in closed {
+            if let Some((_, panes)) = self.entities.at_mut(slot) {
+                panes.settle(index, slot, &mut self.slices);
+            }
+        }
+        let slots: Vec<u32> = self.entities.iter_at().map(|(slot, ..)| slot).collect();
+        for slot in slots {
+            if let Some((_, panes)) = self.entities.at_mut(slot) {
+                panes.settled();
             }
         }
     }
@@ -457,20 +487,34 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
             slots.extend(self.entities.iter_at().filter(begun).map(|(slot, ..)| slot));
         }
         self.order.sort(&mut slots, &self.entities);
+        self.slices.begin(index, index.saturating_sub(all - 1));
         for (at, &slot) in slots.iter().enumerate() {
-            if at.is_multiple_of(CLOSED_AT_ONCE) {
-                let next = &slots[at..slots.len().min(at + CLOSED_AT_ONCE)];
-                std::hint::black_box(
-                    next.iter()
-                        .fold(0, |read, &slot| read ^ self.entities.touch_at(slot)),
-                );
-                self.read(next.iter(), Panes::touch_ends);
-                self.read(next.iter(), Panes::touch_window);
+            // Each entity is asked for in three steps, and what was asked for at one has mostly come by the next.
+            if let Some(&slot) = slots.get(at + 3 * AHEAD) {
+                self.entities.prefetch(slot);
             }
+            if let Some(panes) = slots
+                .get(at + 2 * AHEAD)
+                .and_then(|&slot| self.entities.value(slot))
+            {
+                panes.prefetch_ends();
+            }
+            if let Some(panes) = slots.get(at + AHEAD).and_then(|&slot| self.entities.value(slot)) {
+                panes.prefetch_window();
+            }
+            let there = |owner: Owner| {
+                self.entities
+                    .at(owner.slot)
+                    .is_some_and(|(_, panes)| panes.is(owner))
+            };
+            let leaves = self.slices.leaves(slot, there);
             let Some((key, panes)) = self.entities.at_mut(slot) else {
                 continue;
             };
-            let change = panes.close(index, all, &mut self.shop);
+            let change = panes.close(index, all, slot, leaves, &mut self.slices, &mut self.shop);
+            if leaves {
+                self.slices.left();
+            }
             if self.emit == Emit::Changed {
                 if change.came && all > 1 {
                     // It goes out again when that pane does.
@@ -496,14 +540,15 @@ impl<K: Clone + Eq + Hash + Ord, A: Aggregate> KeyedWindows<K, A> {
                 });
                 self.counters.closed += 1;
             }
-            // The next window no longer holds the oldest pane; the change is not due before.
-            if self.emit == Emit::Every || all == 1 {
-                panes.prepare(index.saturating_add(1), all, &mut self.shop);
+            // The next window no longer holds the oldest pane; where windows slide it goes when it is its turn.
+            if all == 1 || (self.emit == Emit::Every && all < SLIDING) {
+                panes.prepare(index.saturating_add(1), all);
             }
             if panes.first().is_none() {
                 self.entities.rest(slot);
             }
         }
+        self.slices.end();
         self.closing = slots;
     }
 }

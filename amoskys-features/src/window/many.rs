@@ -1,6 +1,7 @@
 //! Panes of one entity that are many, or large: each an aggregate of its own.
 
 use amoskys_core::Seq;
+use amoskys_core::fetch::fetch;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -12,7 +13,7 @@ use crate::aggregate::{Aggregate, Sliding};
 /// Panes an entity may hold that are not closed yet, beyond those of one window.
 const OPEN_PANES: usize = 64;
 /// Windows of fewer panes are merged from them each time.
-pub(super) const SLIDING: i64 = 5;
+pub(super) const SLIDING: i64 = 4;
 
 /// Panes of one entity, in order, none empty.
 ///
@@ -121,30 +122,47 @@ impl<A: Aggregate> Many<A> {
         Update::NewPane
     }
 
-    /// Reads a little of what leads to the memory that the next update will need.
-    pub(super) fn touch(&self) -> u64 {
-        self.panes.back().map_or(0, |pane| pane.span.0.0)
+    /// Asks for what leads to the memory that the next update will need.
+    pub(super) fn prefetch(&self) {
+        if let Some(pane) = self.panes.back() {
+            fetch(pane);
+        }
     }
 
-    /// Reads a little of the memory that the next update will need.
-    pub(super) fn touch_parts(&self) -> u64 {
-        self.panes.back().map_or(0, |pane| pane.aggregate.touch())
+    /// Asks for the memory that the next update will need.
+    pub(super) fn prefetch_parts(&self) {
+        if let Some(pane) = self.panes.back() {
+            pane.aggregate.prefetch();
+        }
     }
 
-    /// Reads a little of what leads to the memory that closing a pane will need.
-    pub(super) fn touch_ends(&self) -> u64 {
-        self.panes.front().map_or(0, |pane| pane.span.0.0) ^ self.touch()
+    /// Asks for what leads to the memory that closing a pane will need.
+    pub(super) fn prefetch_ends(&self) {
+        self.prefetch();
+        if let Some(pane) = self.panes.front() {
+            fetch(pane);
+        }
+        if let Way::Sliding(Some(running)) = &self.way {
+            fetch(&**running);
+        }
     }
 
-    /// Reads a little of the memory that closing a pane will need.
-    pub(super) fn touch_window(&self) -> u64 {
-        let parts = |pane: &Pane<A>| pane.aggregate.touch();
+    /// Asks for the memory that closing a pane will need.
+    pub(super) fn prefetch_window(&self) {
         match &self.way {
             Way::Sliding(Some(running)) => {
-                self.panes.front().map_or(0, parts) ^ running.touch() ^ self.touch_parts()
+                self.prefetch_parts();
+                if let Some(pane) = self.panes.front() {
+                    pane.aggregate.prefetch();
+                }
+                running.prefetch();
             }
-            Way::Sliding(None) => self.panes.iter().take(4).fold(0, |read, pane| read ^ parts(pane)),
-            Way::Summing(_) => 0,
+            Way::Sliding(None) => self
+                .panes
+                .iter()
+                .take(4)
+                .for_each(|pane| pane.aggregate.prefetch()),
+            Way::Summing(_) => {}
         }
     }
 

@@ -42,6 +42,7 @@ mod panes;
 mod ring;
 mod running;
 mod session;
+mod slices;
 mod sources;
 mod spec;
 mod sums;

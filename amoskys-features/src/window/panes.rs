@@ -5,6 +5,7 @@ use amoskys_core::Seq;
 use super::few::{Few, Shop};
 use super::many::{Change, Many, PanesState, Update};
 use super::running::Span;
+use super::slices::{Owner, Slices};
 use crate::aggregate::Aggregate;
 
 /// Panes of one entity, in order, none empty: packed as long as they are small, if the aggregates can be.
@@ -17,9 +18,9 @@ pub(super) enum Panes<A: Aggregate> {
 
 impl<A: Aggregate> Panes<A> {
     /// No panes, of windows of so many.
-    pub(super) fn new(all: i64) -> Self {
+    pub(super) fn new(all: i64, slices: &mut Slices) -> Self {
         if Few::<A>::can_hold(all) {
-            Self::Few(Few::default())
+            Self::Few(Few::new(slices.number()))
         } else {
             Self::Many(Many::default())
         }
@@ -32,10 +33,11 @@ impl<A: Aggregate> Panes<A> {
         seq: Seq,
         all: i64,
         shop: &mut Shop<A>,
+        slices: &Slices,
         change: impl FnOnce(&mut A),
     ) -> Update {
         match self {
-            Self::Few(few) => match few.update(index, seq, all, shop, change) {
+            Self::Few(few) => match few.update(index, seq, all, shop, slices, change) {
                 Ok(update) => update,
                 Err(large) => {
                     *self = Self::Many(Many::restored(large.state, all, few.lost));
@@ -46,35 +48,34 @@ impl<A: Aggregate> Panes<A> {
         }
     }
 
-    /// Reads a little of what leads to the memory that the next update will need.
-    pub(super) fn touch(&self) -> u64 {
+    /// Asks for what leads to the memory that the next update will need.
+    pub(super) fn prefetch(&self) {
         match self {
-            Self::Few(few) => few.touch(),
-            Self::Many(many) => many.touch(),
+            Self::Few(few) => few.prefetch(),
+            Self::Many(many) => many.prefetch(),
         }
     }
 
-    /// Reads a little of the memory that the next update will need.
-    pub(super) fn touch_parts(&self) -> u64 {
-        match self {
-            Self::Few(_) => 0,
-            Self::Many(many) => many.touch_parts(),
+    /// Asks for the memory that the next update will need.
+    pub(super) fn prefetch_parts(&self) {
+        if let Self::Many(many) = self {
+            many.prefetch_parts();
         }
     }
 
-    /// Reads a little of what leads to the memory that closing a pane will need.
-    pub(super) fn touch_ends(&self) -> u64 {
+    /// Asks for what leads to the memory that closing a pane will need.
+    pub(super) fn prefetch_ends(&self) {
         match self {
-            Self::Few(few) => few.touch_window(),
-            Self::Many(many) => many.touch_ends(),
+            Self::Few(few) => few.prefetch_ends(),
+            Self::Many(many) => many.prefetch_ends(),
         }
     }
 
-    /// Reads a little of the memory that closing a pane will need.
-    pub(super) fn touch_window(&self) -> u64 {
+    /// Asks for the memory that closing a pane will need.
+    pub(super) fn prefetch_window(&self) {
         match self {
-            Self::Few(few) => few.touch_parts(),
-            Self::Many(many) => many.touch_window(),
+            Self::Few(few) => few.prefetch_window(),
+            Self::Many(many) => many.prefetch_window(),
         }
     }
 
@@ -108,12 +109,20 @@ impl<A: Aggregate> Panes<A> {
     }
 
     /// Takes the pane of this number into the windows, if there is one, and lets those go that a window ending with
-    /// it no longer holds.
-    pub(super) fn close(&mut self, index: i64, all: i64, shop: &mut Shop<A>) -> Change {
+    /// it no longer holds. The entity is in this slot.
+    pub(super) fn close(
+        &mut self,
+        index: i64,
+        all: i64,
+        slot: u32,
+        leaves: bool,
+        slices: &mut Slices,
+        shop: &mut Shop<A>,
+    ) -> Change {
         if let Self::Few(few) = self {
-            match few.close(index, all, shop) {
+            match few.close(index, all, slot, leaves, slices, shop) {
                 Ok(change) => return change,
-                Err(_) => *self = Self::Many(few.many(all)),
+                Err(_) => *self = Self::Many(few.many(all, slices)),
             }
         }
         match self {
@@ -123,16 +132,16 @@ impl<A: Aggregate> Panes<A> {
     }
 
     /// Lets the panes go that the window ending with this one will not hold, before it is its turn.
-    pub(super) fn prepare(&mut self, index: i64, all: i64, shop: &mut Shop<A>) {
-        if let Self::Few(few) = self {
-            match few.prepare(index, all, shop) {
-                Ok(()) => return,
-                Err(_) => *self = Self::Many(few.many(all)),
-            }
+    pub(super) fn prepare(&mut self, index: i64, all: i64) {
+        match self {
+            Self::Few(few) => few.prepare(index, all),
+            Self::Many(many) => many.prepare(index, all),
         }
-        if let Self::Many(many) = self {
-            many.prepare(index, all);
-        }
+    }
+
+    /// Whether it is the entity that a pane in slices is of.
+    pub(super) const fn is(&self, owner: Owner) -> bool {
+        matches!(self, Self::Few(few) if few.is(owner))
     }
 
     /// Whether panes went by [`prepare`](Self::prepare) since this was asked before.
@@ -158,20 +167,42 @@ impl<A: Aggregate> Panes<A> {
         window.map(|(aggregate, Span(first, last))| (aggregate, first, last))
     }
 
-    pub(super) fn state(&self) -> PanesState<A> {
+    pub(super) fn state(&self, slices: &Slices) -> PanesState<A> {
         match self {
-            Self::Few(few) => few.state(),
+            Self::Few(few) => few.state(slices),
             Self::Many(many) => many.state(),
         }
     }
 
-    pub(super) fn restored(state: PanesState<A>, all: i64) -> Self {
+    /// Panes as they were stored; those before `open` have closed.
+    pub(super) fn restored(
+        mut state: PanesState<A>,
+        all: i64,
+        open: Option<i64>,
+        slices: &mut Slices,
+    ) -> Self {
+        let open = open.unwrap_or(i64::MIN);
+        state.panes.retain(|pane| pane.index >= open.saturating_sub(all));
         // What was handed out last is not known.
         if Few::<A>::can_hold(all)
-            && let Some(few) = Few::restored(&state, all, true)
+            && let Some(few) = Few::restored(&state, all, open, slices.number(), true)
         {
             return Self::Few(few);
         }
         Self::Many(Many::restored(state, all, true))
+    }
+
+    /// Puts the pane of this number into slices, the first of those that lie here, if it is to lie there.
+    pub(super) fn settle(&mut self, index: i64, slot: u32, slices: &mut Slices) {
+        if let Self::Few(few) = self {
+            few.settle(index, slot, slices);
+        }
+    }
+
+    /// All panes that are to lie in slices do.
+    pub(super) fn settled(&mut self) {
+        if let Self::Few(few) = self {
+            few.settled();
+        }
     }
 }

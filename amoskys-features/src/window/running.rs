@@ -27,10 +27,6 @@ impl Aggregate for Span {
     fn merge(&mut self, later: &Self) {
         *self = Self(self.0.min(later.0), self.1.max(later.1));
     }
-
-    fn touch(&self) -> u64 {
-        self.0.0
-    }
 }
 
 impl<A: Aggregate> Default for Running<A> {
@@ -53,6 +49,16 @@ impl<A: Aggregate> Running<A> {
         self.spans.leave(&pane.span) && self.window.leave(&pane.aggregate)
     }
 
+    /// As [`enter`](Self::enter) of a pane that is packed.
+    pub(super) fn enter_packed(&mut self, span: Span, mut aggregate: &[u8], room: &mut A) -> bool {
+        self.spans.enter(&span) && self.window.enter_packed(&mut aggregate, room)
+    }
+
+    /// As [`leave`](Self::leave) of a pane that is packed.
+    pub(super) fn leave_packed(&mut self, mut aggregate: &[u8], room: &mut A) -> bool {
+        self.spans.leave(&Span::default()) && self.window.leave_packed(&mut aggregate, room)
+    }
+
     /// Prepares for the leaving of all panes that it holds.
     pub(super) fn turn(&mut self) {
         self.spans.turn();
@@ -73,8 +79,9 @@ impl<A: Aggregate> Running<A> {
         self.window.reset();
     }
 
-    /// Reads a little of the memory that entering and leaving will need.
-    pub(super) fn touch(&self) -> u64 {
-        self.window.touch() ^ self.spans.touch()
+    /// Asks for the memory that entering and leaving will need beside this itself.
+    pub(super) fn prefetch(&self) {
+        self.window.prefetch();
+        self.spans.prefetch();
     }
 }
