@@ -111,6 +111,10 @@ impl Slices {
         } else {
             self.slices.push_back(closing);
         }
+        if self.slices.is_empty() {
+            // Nothing happened for a whole window.
+            self.spare.clear();
+        }
     }
 
     /// Whether a pane of the entity in this slot leaves. Entities are asked for in the order of their keys; `there` says
