@@ -4,15 +4,57 @@
 use std::time::Duration;
 
 use amoskys_core::{Seq, Timestamp};
-use amoskys_features::aggregate::{Aggregate, Damped, Distinct, Frequencies, Moments, Quantiles, StartTimes};
+use amoskys_features::aggregate::{
+    Aggregate, Damped, Distinct, Frequencies, Moments, Quantiles, Sliding, StartTimes,
+};
 use amoskys_features::hash::KeyHash;
 use amoskys_features::window::{Emit, KeyedWindows, LatePolicy, Limits, WindowSpec, WindowState};
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// All of these slide.
 type Slides = (u64, f64, Moments, Distinct, Quantiles, Frequencies, Damped<100>);
 /// One of these does not, so that windows are sums.
 type Sums = (Slides, StartTimes);
+
+/// The same as [`Slides`], but never packed.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Unpacked(Slides);
+
+#[derive(Default)]
+struct UnpackedSliding(<Slides as Aggregate>::Sliding);
+
+impl Aggregate for Unpacked {
+    type Sliding = UnpackedSliding;
+
+    fn merge(&mut self, later: &Self) {
+        self.0.merge(&later.0);
+    }
+}
+
+impl Sliding<Unpacked> for UnpackedSliding {
+    const SLIDES: bool = true;
+
+    fn enter(&mut self, pane: &Unpacked) -> bool {
+        self.0.enter(&pane.0)
+    }
+
+    fn leave(&mut self, pane: &Unpacked) -> bool {
+        self.0.leave(&pane.0)
+    }
+
+    fn turn(&mut self) {
+        Sliding::<Slides>::turn(&mut self.0);
+    }
+
+    fn window(&self, room: &mut Unpacked) {
+        self.0.window(&mut room.0);
+    }
+
+    fn reset(&mut self) {
+        Sliding::<Slides>::reset(&mut self.0);
+    }
+}
 
 #[derive(Clone, Debug)]
 struct Happening {
@@ -156,6 +198,57 @@ proptest! {
             add(&mut sums.0, event);
             sums.1.add(at(event.time_ms));
         })?;
+    }
+
+    /// Packed panes lie elsewhere than those that are not, and entities that go leave theirs behind: nothing of that shows.
+    #[test]
+    fn packed_or_not_windows_hold_the_same(
+        mut events in happenings(),
+        keys in proptest::collection::vec(0_u8..12, 300),
+        leap in (any::<prop::sample::Index>(), 0_i64..20_000),
+        panes in 1_u64..20,
+        entities in 1_usize..8,
+        cut: prop::sample::Index,
+        changed: bool,
+    ) {
+        for (event, key) in events.iter_mut().zip(keys) {
+            event.key = key;
+        }
+        let from = leap.0.index(events.len());
+        events[from..].iter_mut().for_each(|event| event.time_ms += leap.1);
+        let numbered: Vec<_> = events.iter().enumerate().collect();
+        let (head, tail) = numbered.split_at(cut.index(numbered.len()));
+        let emit = if changed { Emit::Changed } else { Emit::Every };
+        let limits = Limits { max_entities: entities, ..limits() };
+        let mut packed = KeyedWindows::<u8, Slides>::new(spec(panes), limits).emitting(emit);
+        let mut unpacked = KeyedWindows::<u8, Unpacked>::new(spec(panes), limits).emitting(emit);
+        let (mut found, mut expected) = (Vec::new(), Vec::new());
+        let bytes = |slides: &Slides| postcard::to_allocvec(slides).unwrap();
+
+        for part in [head, tail] {
+            let state = postcard::to_allocvec(&packed.state()).unwrap();
+            prop_assert_eq!(&state, &postcard::to_allocvec(&unpacked.state()).unwrap());
+            packed = KeyedWindows::new(spec(panes), limits).emitting(emit);
+            packed.restore(postcard::from_bytes(&state).unwrap());
+            feed(&mut packed, part, add, |end, key, window, first, last| {
+                found.push((end, key, bytes(window), first, last));
+            });
+            let add = |unpacked: &mut Unpacked, event: &Happening| add(&mut unpacked.0, event);
+            feed(&mut unpacked, part, add, |end, key, window, first, last| {
+                expected.push((end, key, bytes(&window.0), first, last));
+            });
+        }
+        packed.finish(|closed| {
+            found.push((closed.end.nanos() / 400_000_000, *closed.key, bytes(closed.aggregate), closed.first, closed.last));
+        });
+        unpacked.finish(|closed| {
+            expected.push((closed.end.nanos() / 400_000_000, *closed.key, bytes(&closed.aggregate.0), closed.first, closed.last));
+        });
+        prop_assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            prop_assert_eq!(found, expected);
+        }
+        prop_assert_eq!(packed.counters(), unpacked.counters());
     }
 
     #[test]
