@@ -161,7 +161,7 @@ fn whole<K, A: Aggregate>(emit: &mut impl FnMut(Closed<'_, K, A>), mut closing: 
 /// Memory: for each entity, one aggregate per pane in which it had events, at most the panes of a window and 64
 /// more; and for windows of more than three panes one of the window, or at most 33 sums of several panes. As long as
 /// panes are small, up to 1 KiB each and 16 KiB those of an entity that have not closed, and the aggregates [can be
-/// packed](Aggregate::PACKS), they are kept as bytes, about 170 for an event counted by ten aggregates. Where windows slide,
+/// packed](Aggregate::PACKS), they are kept as bytes, about 140 for an event counted by ten aggregates. Where windows slide,
 /// packed panes that have closed lie together by their time: those of an entity that was forgotten stay there until no window
 /// would hold them. Panes that have gone leave their memory to those that come. An entity without events in any open
 /// window holds no memory four slides later, and earlier where others need its place.
