@@ -201,6 +201,10 @@ impl<A: Aggregate> Few<A> {
         slices: &Slices,
         change: impl FnOnce(&mut A),
     ) -> Result<Update, Box<Outgrown<A>>> {
+        // All of a large pane at once: what is unpacked is read bit by bit, and would be waited for line by line.
+        if self.bytes.len() > self.tail as usize + 256 {
+            self.prefetch();
+        }
         let place = self.place(index);
         let Shop { pane, bytes, .. } = shop;
         let known = match place {
