@@ -1,9 +1,10 @@
 //! How many events a second go into windows of many entities, ten aggregates each?
 //!
 //! Events of 100,000 hosts, in no order of hosts, each counted by ten aggregates: four sums or counts, two distinct counts, two
-//! quantiles, an entropy and a damped rate. One core. The peer is Polars, which is given all events at once in columns, and
+//! quantiles, an entropy and a damped rate. One core. Windows are full before the time counts: what enters then leaves in
+//! its turn. The peer is Polars, which is given all events at once in columns, and
 //! computes the same windows with exact aggregates in place of sketches; one thread as well. Each side's time ends when it has the
-//! values of all windows. It is the processor's time of the process, which what else runs on the core does not lengthen.
+//! values of the windows. It is the processor's time of the process, which what else runs on the core does not lengthen.
 //!
 //! ```text
 //! cargo bench -p amoskys-benches --bench compare_features -- [--quick] [--python PROGRAM] [--rounds N] [--only LENGTH/SLIDE]
@@ -20,8 +21,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use amoskys_benches::rounds::{is_quick, option, print_ratio, print_skip};
-use amoskys_core::Seq;
 use amoskys_core::event::Entity;
+use amoskys_core::{Seq, Timestamp};
 use amoskys_features::aggregate::{Damped, Distinct, Frequencies, Quantiles};
 use amoskys_features::hash::KeyHash;
 use amoskys_features::window::{Emit, KeyedWindows, Limits, WindowSpec};
@@ -138,35 +139,52 @@ fn run(load: &Load, spec: WindowSpec) -> Run {
         ..Limits::default()
     };
     let mut windows: KeyedWindows<Entity, Ten> = KeyedWindows::new(spec, limits).emitting(Emit::Changed);
-    let (mut sum, mut entities, mut bytes_per_entity) = (0.0, 0, 0);
+    let mut sum = 0.0;
     let before = resident();
-    let start = processor_seconds();
-    // As a stream's events come: some at once, and then its clock.
-    let mut measured = false;
-    for (part, events) in load.happenings.chunks(64).enumerate() {
-        windows.update_all(events, |event| (&event.host, event.time, Seq(0)), add);
-        // After the last window has closed there may be none left, though their memory is kept for those that come.
-        entities = entities.max(windows.entities());
-        if let Some(last) = events.last() {
-            windows.advance(last.time, |closed| sum += read(closed.aggregate));
-        }
-        if !measured && part * 64 >= load.happenings.len() / 4 * 3 {
-            measured = true;
-            bytes_per_entity = resident().saturating_sub(before) / entities.max(1);
-        }
+    // The events come again and again, each time as much later as they last, until the windows are full; the next time counts.
+    let passes = passes_to_fill(load, spec);
+    for pass in 0..passes {
+        feed(&mut windows, load, pass, &mut sum);
     }
-    windows.finish(|closed| sum += read(closed.aggregate));
+    let entities = windows.entities();
+    let bytes_per_entity = resident().saturating_sub(before) / entities.max(1);
+    let closed = windows.counters().closed;
+    let start = processor_seconds();
+    feed(&mut windows, load, passes, &mut sum);
     let seconds = processor_seconds() - start;
     std::hint::black_box(sum);
     Run {
         seconds,
-        closed: windows.counters().closed,
+        closed: windows.counters().closed - closed,
         entities,
         bytes_per_entity,
     }
 }
 
-fn add(ten: &mut Ten, event: &Happening) {
+/// How many times all events have to come for a window to be full.
+fn passes_to_fill(load: &Load, spec: WindowSpec) -> u32 {
+    let passes = spec.length().as_nanos().div_ceil(load.duration().as_nanos());
+    u32::try_from(passes).unwrap_or(u32::MAX)
+}
+
+/// Gives all events to the windows, as they come the first time or so many times later, and reads the windows that they close.
+fn feed(windows: &mut KeyedWindows<Entity, Ten>, load: &Load, pass: u32, sum: &mut f64) {
+    let later = load.duration() * pass;
+    // As a stream's events come: some at once, and then its clock.
+    for events in load.happenings.chunks(64) {
+        let of = |event: &Happening| event.time.plus(later);
+        windows.update_all(
+            events,
+            |event| (&event.host, of(event), Seq(0)),
+            |ten, event| add(ten, event, of(event)),
+        );
+        if let Some(last) = events.last() {
+            windows.advance(of(last), |closed| *sum += read(closed.aggregate));
+        }
+    }
+}
+
+fn add(ten: &mut Ten, event: &Happening, time: Timestamp) {
     let (events, bytes, packets, failed, destinations, ports, sizes, durations, services, rate) = ten;
     *events += 1;
     *bytes += u64::from(event.bytes);
@@ -177,7 +195,7 @@ fn add(ten: &mut Ten, event: &Happening) {
     sizes.add(f64::from(event.bytes));
     durations.add(event.duration);
     services.add(KeyHash::of_number(u64::from(event.service)));
-    rate.add(event.time, 1.0);
+    rate.add(time, 1.0);
 }
 
 /// What a feature vector would take from it.

@@ -1,6 +1,7 @@
 //! What happens to many hosts.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use amoskys_core::Timestamp;
 use amoskys_core::event::Entity;
@@ -19,6 +20,7 @@ pub(crate) struct Happening {
 
 pub(crate) struct Load {
     pub(crate) happenings: Vec<Happening>,
+    per_second: u32,
 }
 
 impl Load {
@@ -43,8 +45,7 @@ impl Load {
             let service = [53, 80, 123, 443, 445, 3389][below(6) as usize];
             Happening {
                 host: Entity::Host(Ipv4Addr::from(0x0a00_0000 + host).into()),
-                time: Timestamp::from_secs(1_700_000_000)
-                    .plus(std::time::Duration::from_nanos(nanos.unsigned_abs())),
+                time: Timestamp::from_secs(1_700_000_000).plus(Duration::from_nanos(nanos.unsigned_abs())),
                 bytes: 40 + (1 << magnitude) + below(1000),
                 packets: 1 + below(50),
                 failed: below(10) == 0,
@@ -60,6 +61,13 @@ impl Load {
         });
         Self {
             happenings: happenings.collect(),
+            per_second,
         }
+    }
+
+    /// How long the events last, in their own time.
+    pub(crate) fn duration(&self) -> Duration {
+        let nanos = 1_000_000_000 * self.happenings.len() as u64 / u64::from(self.per_second);
+        Duration::from_nanos(nanos)
     }
 }
