@@ -17,7 +17,7 @@ use crate::lru::{Lru, LruState};
 const AT_ONCE: usize = 32;
 /// So many entities lie between the steps in which an entity's memory is asked for when windows close: what all of them need has to
 /// fit into the nearest cache.
-const AHEAD: usize = 4;
+const AHEAD: usize = 2;
 /// An entity without events keeps its memory for so many slides, for it will often have some again.
 const RESTING: i64 = 4;
 
