@@ -14,6 +14,8 @@ const MOST_PANE: usize = 1 << 10;
 const MOST_PANES: usize = 16 << 10;
 /// So many bytes are left free at least when panes need more memory.
 const FREE: usize = 96;
+/// A pane of one or two events takes no more.
+const SMALL_PANE: usize = 256;
 /// Of a pane that is packed: its number, its first event, how much later its last one is, and how many bytes follow.
 const HEAD: usize = 8 + 8 + 4 + 2;
 
@@ -202,7 +204,7 @@ impl<A: Aggregate> Few<A> {
         change: impl FnOnce(&mut A),
     ) -> Result<Update, Box<Outgrown<A>>> {
         // All of a large pane at once: what is unpacked is read bit by bit, and would be waited for line by line.
-        if self.bytes.len() > self.tail as usize + 256 {
+        if self.bytes.len() > self.tail as usize + SMALL_PANE {
             self.prefetch();
         }
         let place = self.place(index);
@@ -280,9 +282,9 @@ impl<A: Aggregate> Few<A> {
     /// Asks for the memory that the next update will need.
     pub(super) fn prefetch(&self) {
         let tail = self.bytes.as_ptr().wrapping_add(self.tail as usize);
-        // What a pane of one event takes, if there is none.
+        // As much as a small one takes, if there is none: it will be written there.
         let length = self.bytes.len().saturating_sub(self.tail as usize);
-        fetch_from(tail, length.max(256).min(self.bytes.capacity()));
+        fetch_from(tail, length.max(SMALL_PANE).min(self.bytes.capacity()));
     }
 
     /// Asks for what leads to the memory that closing a pane will need.

@@ -93,11 +93,7 @@ impl Slices {
             self.reuse(gone);
         }
         (self.at, self.there) = (0, false);
-        let bytes = self.spare.pop().unwrap_or_else(|| {
-            // As much as the one before, or nearly: to grow on the way would be to copy all there is.
-            let before = self.slices.back().map_or(0, |slice| slice.bytes.len());
-            Vec::with_capacity(before + before / 8)
-        });
+        let bytes = self.spare.pop().unwrap_or_default();
         self.closing = Slice { index, bytes };
     }
 
@@ -153,6 +149,11 @@ impl Slices {
         aggregate: &[u8],
     ) -> Option<Link> {
         let Slice { index, bytes } = &mut self.closing;
+        if bytes.capacity() == 0 {
+            // As much as the one before, or nearly: to grow on the way would be to copy all there is.
+            let before = self.slices.back().map_or(0, |slice| slice.bytes.len());
+            bytes.reserve_exact(before + before / 8);
+        }
         fetch_from(bytes.as_ptr().wrapping_add(bytes.len() + AHEAD), FETCHED);
         append(*index, bytes, owner, before, span, aggregate)
     }
